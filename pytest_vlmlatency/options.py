@@ -1,0 +1,102 @@
+"""Every setting of a measurement, merged once into a frozen Options.
+
+Precedence, strongest first: the call (`pedantic`, `measure_generate`), the `vlm_latency` marker,
+the command line, the ini file, the default. A layer that does not name a key leaves it to the
+next one. Unknown keys and impossible values are errors, never ignored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+
+from pytest_vlmlatency.errors import UsageProblem
+
+PHASE_KEYS = ("vision", "blocks", "step")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+PhaseOverride = Mapping[str, str | Sequence[str]]
+"""Module paths by phase, e.g. {"vision": ["visual"], "blocks": "model.layers", "step": ""}."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The settings of one measurement.
+
+    `rounds` is an exact count of kept rounds; None leaves it to the stopping rule: at least
+    `MIN_ROUNDS`, until the noise is low or has stopped falling, or `max_time_s` has passed.
+    `threads` is the number of CPU threads torch may use while a model on the CPU is measured,
+    pinned to as many cores; 0 leaves threads and cores as they are.
+    """
+
+    rounds: int | None = None
+    warmup_rounds: int = 2
+    max_time_s: float = 20.0
+    per_token: bool = False
+    threads: int = 1
+    setup: Callable[[], object] | None = None
+    model: object | None = None
+    phases: PhaseOverride | None = None
+    config: object | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse values that no measurement could honour."""
+        _check_count("rounds", self.rounds, at_least=1)
+        _check_count("warmup_rounds", self.warmup_rounds, at_least=0)
+        _check_count("threads", self.threads, at_least=0)
+        if isinstance(self.max_time_s, bool) or not isinstance(self.max_time_s, int | float):
+            raise UsageProblem(f"max_time_s is {self.max_time_s!r}; expected a number of seconds")
+        if not 0 < self.max_time_s < float("inf"):
+            raise UsageProblem(f"max_time_s is {self.max_time_s}; expected more than 0 seconds")
+        if not isinstance(self.per_token, bool):
+            raise UsageProblem(f"per_token is {self.per_token!r}; expected True or False")
+        if self.setup is not None and not callable(self.setup):
+            raise UsageProblem(f"setup is {self.setup!r}; expected a function without arguments")
+        if self.phases is not None:
+            _check_phases(self.phases)
+
+
+KEYS = tuple(field.name for field in fields(Options))
+MARKER_KEYS = tuple(key for key in KEYS if key != "device")
+
+
+def merge_options(*layers: Mapping[str, object], source: str = "vlm_latency") -> Options:
+    """Return one Options from layers of keys, strongest first; None leaves a key to the next.
+
+    `source` names the strongest layer in the message about an unknown key.
+    """
+    merged: dict[str, object] = {}
+    for layer in layers:
+        check_keys(layer, KEYS, source=source)
+        for key, value in layer.items():
+            if value is not None and key not in merged:
+                merged[key] = value
+    return Options(**merged)  # type: ignore[arg-type]  # __post_init__ checks every value
+
+
+def check_keys(given: Mapping[str, object], known: Sequence[str], *, source: str) -> None:
+    """Raise UsageProblem for the first key that is not known, naming the nearest one."""
+    for key in given:
+        if key not in known:
+            near = get_close_matches(key, known, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise UsageProblem(f"{source} does not know {key!r}{hint} It takes {', '.join(known)}.")
+
+
+def _check_count(name: str, value: object, *, at_least: int) -> None:
+    if value is None and name == "rounds":
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
+        raise UsageProblem(f"{name} is {value!r}; expected a whole number of at least {at_least}")
+
+
+def _check_phases(phases: object) -> None:
+    if not isinstance(phases, Mapping):
+        raise UsageProblem(f"phases is {phases!r}; expected a mapping with {', '.join(PHASE_KEYS)}")
+    check_keys(phases, PHASE_KEYS, source="phases=")
+    for key, paths in phases.items():
+        listed = [paths] if isinstance(paths, str) else paths
+        if not isinstance(listed, Sequence) or not all(isinstance(path, str) for path in listed):
+            raise UsageProblem(f"phases={{{key!r}: {paths!r}}}; expected module paths as strings")
