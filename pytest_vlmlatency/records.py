@@ -37,18 +37,27 @@ class Phase(StrEnum):
     OTHER = "other"
 
 
+class Place(StrEnum):
+    """Where a span lies: only a `part` counts towards the total of generate()."""
+
+    PART = "part"
+    WITHIN = "within"
+    OUTSIDE = "outside"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """One named part of a call: when it first began, and its own time, nested spans left out.
+    """One named stretch of a call: when it first began, and its time.
 
-    `start_ms` counts from the start of generate(), so a user's span before it starts below zero.
-    `is_inside` is False for a user's span around generate(), which is no part of the total.
+    A `part` has its own time only, nested spans left out: the parts add up to the total. A user's
+    span inside a phase is `within`: a detail that takes nothing from the phase. A user's span
+    around generate() is `outside`. `start_ms` counts from the start of generate().
     """
 
     name: str
     start_ms: float
     measures: Mapping[str, float]
-    is_inside: bool = True
+    place: Place = Place.PART
 
     def __post_init__(self) -> None:
         """Refuse a span that lasted less than no time: a clock or a boundary is wrong then."""
@@ -189,8 +198,9 @@ class Workload:
 class PhaseMap:
     """Where a model's phases are. Paths are those of `model.named_modules()`, "" is the root.
 
-    `feature_owners` are the modules whose get_image_features or get_video_features was called;
-    `vision` are modules of a vision part that no such call covers.
+    `feature_owners` are the modules that define get_image_features or get_video_features;
+    `vision` are modules of a vision part that no such call covers. `experts` is the experts
+    implementation of a mixture of experts by phase: generate() may switch it for decode.
     """
 
     step: str
@@ -200,6 +210,7 @@ class PhaseMap:
     text_encoder: tuple[str, ...]
     vision_runs: str
     has_step_preparation: bool
+    experts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,108 @@
+"""Host and device time behind one protocol.
+
+A Stamp is one moment on every clock that tells something; the difference of two stamps is a
+mapping of measures. Owns reading time and waiting for devices; knows nothing of phases.
+
+On the CPU: `perf_counter_ns` and the CPU time of the process. On an accelerator: host time after
+the devices are idle, and a device event beside it, so that either can be held against the other.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pytest_vlmlatency.records import CPU, DEVICE, WALL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NS_PER_MS = 1_000_000
+
+
+class Event(Protocol):
+    """A moment on a device's own clock, as torch.Event is."""
+
+    def record(self) -> None:
+        """Put the event behind the work that is queued on the current stream."""
+
+    def elapsed_time(self, end: Event, /) -> float:
+        """Return the milliseconds of device time until `end`, both having been reached."""
+
+
+class Stamp(NamedTuple):
+    """One moment: raw timestamps in ns, and an event for each accelerator in use."""
+
+    wall_ns: int
+    cpu_ns: int | None = None
+    events: tuple[Event, ...] = ()
+
+
+class Clock(Protocol):
+    """What a measurement reads. `device` names what is timed, for people and records."""
+
+    device: str
+
+    def stamp(self, *, wait: bool) -> Stamp:
+        """Return this moment; with `wait`, the moment when all queued device work is done."""
+
+    def measures(self, start: Stamp, end: Stamp) -> Mapping[str, float]:
+        """Return the time between two stamps in every measure this clock knows, in ms."""
+
+
+class HostClock:
+    """Wall and CPU time of a model that computes on the host: nothing to wait for."""
+
+    device = "cpu"
+
+    def stamp(self, *, wait: bool) -> Stamp:  # noqa: ARG002 - the host is never behind itself
+        """Return this moment."""
+        return Stamp(time.perf_counter_ns(), time.process_time_ns())
+
+    def measures(self, start: Stamp, end: Stamp) -> Mapping[str, float]:
+        """Return wall and CPU time of the process, in ms."""
+        return host_measures(start, end)
+
+
+class DeviceLine(Protocol):
+    """One accelerator: something to wait for, that marks moments on its own clock."""
+
+    def synchronize(self) -> None:
+        """Wait until all queued work is done."""
+
+    def mark(self) -> Event:
+        """Return an event recorded on the device's current stream."""
+
+
+class DeviceClock:
+    """Host time after every device in use is idle, with an event on each of them.
+
+    The events are read after the call: reading one before it was reached would wait for it.
+    """
+
+    def __init__(self, lines: Sequence[DeviceLine], *, device: str) -> None:
+        assert lines, "a device clock without devices is a host clock"
+        self.device = device
+        self._lines = tuple(lines)
+
+    def stamp(self, *, wait: bool) -> Stamp:
+        """Mark this moment on each device; with `wait`, return once all of them are idle."""
+        events = tuple(line.mark() for line in self._lines)
+        if wait:
+            for line in self._lines:
+                line.synchronize()
+        return Stamp(time.perf_counter_ns(), None, events)
+
+    def measures(self, start: Stamp, end: Stamp) -> Mapping[str, float]:
+        """Return wall time, and the longest device time between the two stamps, in ms."""
+        pairs = zip(start.events, end.events, strict=True)
+        device_ms = max(first.elapsed_time(last) for first, last in pairs)
+        return {WALL: (end.wall_ns - start.wall_ns) / NS_PER_MS, DEVICE: device_ms}
+
+
+def host_measures(start: Stamp, end: Stamp) -> dict[str, float]:
+    """Return the wall time between two stamps, and the CPU time where both have it, in ms."""
+    measures = {WALL: (end.wall_ns - start.wall_ns) / NS_PER_MS}
+    if start.cpu_ns is not None and end.cpu_ns is not None:
+        measures[CPU] = (end.cpu_ns - start.cpu_ns) / NS_PER_MS
+    return measures

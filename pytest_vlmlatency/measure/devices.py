@@ -1,0 +1,70 @@
+"""Where a model's tensors are, and the clock that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pytest_vlmlatency.errors import NoAccelerator
+from pytest_vlmlatency.measure.clock import Clock, DeviceClock, Event, HostClock
+
+
+def model_devices(model: torch.nn.Module) -> tuple[torch.device, ...]:
+    """Return every device that holds a parameter or buffer, in a fixed order.
+
+    Tensors on the meta device (offloaded weights) have no place yet and do not count.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    devices = {tensor.device for tensor in tensors if tensor.device.type != "meta"}
+    return tuple(sorted(devices, key=str)) or (torch.device("cpu"),)
+
+
+def check_devices(devices: Sequence[torch.device], wanted: str | None) -> None:
+    """Raise NoAccelerator if the model is not on the device that the measurement was asked for."""
+    if wanted is None:
+        return
+    expected = torch.device(wanted)
+    misplaced = [
+        device
+        for device in devices
+        if device.type != expected.type or (expected.index or 0) != (device.index or 0)
+    ]
+    if misplaced:
+        raise NoAccelerator(
+            f"the measurement was asked for on {wanted}, but the model is on "
+            f"{', '.join(map(str, devices))}; expected all of it on {wanted}: move it there with "
+            f"model.to({wanted!r}), or measure without --gpu and --vlm-device"
+        )
+
+
+def clock_for(devices: Sequence[torch.device]) -> Clock:
+    """Return a host clock for a model on the CPU, else a clock over all its accelerators."""
+    accelerators = [device for device in devices if device.type != "cpu"]
+    if not accelerators:
+        return HostClock()
+    names = ", ".join(_describe(device) for device in accelerators)
+    return DeviceClock([TorchLine(device) for device in accelerators], device=names)
+
+
+class TorchLine:
+    """One accelerator through torch's device-agnostic API."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+
+    def synchronize(self) -> None:
+        """Wait for this device; torch.cuda.synchronize() alone would wait for the current one."""
+        torch.accelerator.synchronize(self._device)
+
+    def mark(self) -> Event:
+        """Return a timed event recorded on the device's current stream."""
+        event = torch.Event(device=self._device, enable_timing=True)
+        event.record(torch.accelerator.current_stream(self._device))
+        return event
+
+
+def _describe(device: torch.device) -> str:
+    backend = getattr(torch, device.type, None)
+    name = getattr(backend, "get_device_name", None)
+    return f"{device} ({name(device)})" if callable(name) else str(device)

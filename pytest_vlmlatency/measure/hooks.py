@@ -1,0 +1,240 @@
+"""Attach boundary marks to a model, and always detach them.
+
+Four boundaries matter: vision starts and ends, the prompt's forward starts, its logits are ready.
+The hooks on the step module and on the first block remove themselves there, so that decode runs
+(and compiles) without any; vision is watched until the end, so that a model that recomputes it is
+seen. `get_image_features` is wrapped as an instance attribute with `functools.wraps`, because
+generate() inspects signatures. Only our own handles are ever removed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+
+import torch
+
+from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
+from pytest_vlmlatency.measure.timeline import Boundary
+from pytest_vlmlatency.records import Phase, PhaseMap
+
+FEATURE_METHODS = ("get_image_features", "get_video_features")
+STEP_PREPARATION = "prepare_inputs_for_generation"
+
+Method = Callable[..., object]
+
+
+@contextmanager
+def attached(
+    model: torch.nn.Module,
+    phase_map: PhaseMap,
+    recorder: Recorder,
+    *,
+    n_prompt_forwards: int = 1,
+    is_per_token: bool = False,
+) -> Iterator[None]:
+    """Record the boundaries of one generate() of `model`; everything is undone on the way out.
+
+    `n_prompt_forwards` is the number of forwards that a chunked prefill splits the prompt into.
+    """
+    with ExitStack() as undo:
+        handles = _Handles()
+        undo.callback(handles.remove)
+        for path in phase_map.vision:
+            _watch_vision(model.get_submodule(path), path, recorder, handles)
+        for path in phase_map.feature_owners:
+            _wrap_features(model.get_submodule(path), path, recorder, undo)
+        for path in phase_map.text_encoder:
+            _watch_phase(model.get_submodule(path), Phase.TEXT_ENCODER, recorder, handles)
+        _watch_first_block(model.get_submodule(phase_map.blocks[0]), recorder, handles)
+        step = model.get_submodule(phase_map.step)
+        _watch_prompt(step, recorder, handles, n_forwards=n_prompt_forwards)
+        if phase_map.has_step_preparation:
+            undo.enter_context(_counted_preparation(step, recorder))
+        else:
+            handles.pre(step, lambda *_: _count_forward(recorder))
+        if is_per_token:
+            _watch_steps(step, recorder, handles)
+        yield
+    handles.check_removed()
+
+
+class _Handles:
+    """The hook handles of one call, so that exactly these are removed and none is left."""
+
+    def __init__(self) -> None:
+        self._handles: list[torch.utils.hooks.RemovableHandle] = []
+
+    def pre(self, module: torch.nn.Module, hook: Method, *, with_kwargs: bool = False) -> int:
+        handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=with_kwargs)
+        self._handles.append(handle)
+        return len(self._handles) - 1
+
+    def post(self, module: torch.nn.Module, hook: Method) -> int:
+        self._handles.append(module.register_forward_hook(hook))
+        return len(self._handles) - 1
+
+    def drop(self, index: int) -> None:
+        self._handles[index].remove()
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def check_removed(self) -> None:
+        left = [handle.id for handle in self._handles if _is_registered(handle)]
+        if left:
+            raise InvalidMeasurement(
+                f"{len(left)} of our hooks are still on the model after the call; expected none: "
+                f"something copied or replaced the model's hook tables while it was measured"
+            )
+
+
+def _is_registered(handle: torch.utils.hooks.RemovableHandle) -> bool:
+    hooks = handle.hooks_dict_ref()
+    return hooks is not None and handle.id in hooks
+
+
+def _watch_vision(
+    module: torch.nn.Module, path: str, recorder: Recorder, handles: _Handles
+) -> None:
+    handles.pre(module, lambda *_: _enter_vision(recorder, path))
+    handles.post(module, lambda _module, _args, output: _exit_vision(recorder, output))
+
+
+def _wrap_features(
+    owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack
+) -> None:
+    for name in FEATURE_METHODS:
+        method = getattr(owner, name, None)
+        if method is not None:
+            label = f"{path}.{name}".lstrip(".")
+            undo.enter_context(
+                replaced_method(owner, name, _timed_features(method, label, recorder))
+            )
+
+
+def _timed_features(method: Method, label: str, recorder: Recorder) -> Method:
+    @functools.wraps(method)
+    def features(*args: object, **kwargs: object) -> object:
+        _enter_vision(recorder, label)
+        output = method(*args, **kwargs)
+        _exit_vision(recorder, output)
+        return output
+
+    return features
+
+
+def _enter_vision(recorder: Recorder, path: str) -> None:
+    recorder.vision_depth += 1
+    if recorder.vision_depth == 1:
+        recorder.vision_calls.append(VisionCall(path, recorder.has_prompt))
+        recorder.mark(Boundary.ENTER, Phase.VISION)
+
+
+def _exit_vision(recorder: Recorder, output: object) -> None:
+    if recorder.vision_depth == 1:
+        recorder.mark(Boundary.EXIT, Phase.VISION, wait=True)
+        recorder.n_feature_rows = count_feature_rows(output)
+    recorder.vision_depth -= 1
+
+
+def _watch_phase(
+    module: torch.nn.Module, phase: Phase, recorder: Recorder, handles: _Handles
+) -> None:
+    handles.pre(module, lambda *_: recorder.mark(Boundary.ENTER, phase))
+    handles.post(module, lambda *_: recorder.mark(Boundary.EXIT, phase, wait=True))
+
+
+def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: _Handles) -> None:
+    def start(_module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        handles.drop(index)
+        recorder.mark(Boundary.BLOCKS_START)
+        hidden = args[0] if args else kwargs.get("hidden_states")
+        if isinstance(hidden, torch.Tensor) and hidden.dim() >= 2:
+            recorder.prompt_length = hidden.shape[-2]  # (B, L, D) -> L
+
+    index = handles.pre(block, start, with_kwargs=True)
+
+
+def _watch_prompt(
+    step: torch.nn.Module, recorder: Recorder, handles: _Handles, *, n_forwards: int
+) -> None:
+    n_done = 0
+
+    def start(*_: object) -> None:
+        handles.drop(first)
+        recorder.mark(Boundary.ENTER, Phase.PREFILL)
+
+    def ready(*_: object) -> None:
+        nonlocal n_done
+        n_done += 1
+        if n_done == n_forwards:
+            handles.drop(last)
+            recorder.mark(Boundary.PROMPT_READY, Phase.PREFILL, wait=True)
+            recorder.has_prompt = True
+
+    first = handles.pre(step, start)
+    last = handles.post(step, ready)
+
+
+@contextmanager
+def _counted_preparation(step: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
+    """Count forwards where generate() prepares them: no hook that a compiled decode would see."""
+    method: Method = getattr(step, STEP_PREPARATION)
+
+    @functools.wraps(method)
+    def prepare(*args: object, **kwargs: object) -> object:
+        recorder.n_forwards += 1
+        return method(*args, **kwargs)
+
+    with replaced_method(step, STEP_PREPARATION, prepare):
+        yield
+
+
+@contextmanager
+def replaced_method(owner: torch.nn.Module, name: str, replacement: Method) -> Iterator[None]:
+    """Put an instance attribute over a method, and take it off again."""
+    had_own = name in vars(owner)
+    before = vars(owner).get(name)
+    vars(owner)[name] = replacement
+    try:
+        yield
+    finally:
+        if had_own:
+            vars(owner)[name] = before
+        else:
+            vars(owner).pop(name, None)
+
+
+def _count_forward(recorder: Recorder) -> None:
+    recorder.n_forwards += 1
+
+
+def _watch_steps(step: torch.nn.Module, recorder: Recorder, handles: _Handles) -> None:
+    """Mark each decode step's logits; the forward that made the prompt ready is not one."""
+    is_decoding = False
+
+    def ready(*_: object) -> None:
+        nonlocal is_decoding
+        if is_decoding:
+            recorder.mark(Boundary.STEP_READY)
+        is_decoding = recorder.has_prompt
+
+    handles.post(step, ready)
+
+
+def count_feature_rows(output: object) -> int:
+    """Return how many vectors a vision output holds: (..., D) -> product of the leading sizes."""
+    if isinstance(output, torch.Tensor):
+        return output.numel() // output.shape[-1] if output.dim() and output.shape[-1] else 0
+    pooled = getattr(output, "pooler_output", None)
+    if pooled is not None:
+        return count_feature_rows(pooled)
+    if isinstance(output, Mapping):
+        return count_feature_rows(next(iter(output.values()), None))
+    if isinstance(output, Sequence) and not isinstance(output, str):
+        return sum(count_feature_rows(part) for part in output)
+    return 0

@@ -1,0 +1,103 @@
+"""Stand between a called function and the model's generate(), for one call.
+
+Owns finding the model behind a callable, and seeing generate() run exactly once inside it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
+from pytest_vlmlatency.measure.hooks import replaced_method
+
+Generate = Callable[..., object]
+Handler = Callable[[Generate, Sequence[object], Mapping[str, object]], object]
+"""Runs generate with the arguments that reached it, and returns its result."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is called in a round, and the model whose generate() it ends in."""
+
+    function: Generate
+    args: tuple[object, ...]
+    kwargs: Mapping[str, object]
+    model: torch.nn.Module
+
+    @property
+    def is_generate(self) -> bool:
+        """Whether the function is the model's generate itself."""
+        is_own = getattr(self.function, "__self__", None) is self.model
+        return is_own and getattr(self.function, "__name__", "") == "generate"
+
+
+def find_target(
+    generate: object, args: Sequence[object], kwargs: Mapping[str, object], model: object
+) -> Target:
+    """Return the function to call and its model: `model` if given, else the method's own."""
+    if not callable(generate):
+        raise UsageProblem(
+            f"expected something to call, such as model.generate, but got {generate!r}"
+        )
+    function: Generate = generate
+    while isinstance(function, functools.partial):
+        args = (*function.args, *args)
+        kwargs = {**function.keywords, **kwargs}
+        function = function.func
+    found = model if model is not None else getattr(function, "__self__", None)
+    if not isinstance(found, torch.nn.Module):
+        raise UsageProblem(
+            f"cannot tell which model {_name(generate)} runs; expected a method of the model, such "
+            f"as model.generate, or model=: pedantic({_name(generate)}, model=model, ...)"
+        )
+    if not callable(getattr(found, "generate", None)):
+        raise UsageProblem(
+            f"the model {type(found).__name__} has no generate(); expected a model that generates: "
+            f"pass the module that owns generate() as model="
+        )
+    return Target(function, tuple(args), kwargs, found)
+
+
+def call_target(
+    target: Target, args: Sequence[object], kwargs: Mapping[str, object], handler: Handler
+) -> object:
+    """Call the function with the model's generate() led through `handler`; it must run once."""
+    original: Generate = target.model.generate  # type: ignore[assignment]  # a method, not a module
+    n_calls = 0
+    is_running = False
+
+    @functools.wraps(original)
+    def intercepted(*inner_args: object, **inner_kwargs: object) -> object:
+        nonlocal n_calls, is_running
+        if is_running:
+            return original(*inner_args, **inner_kwargs)
+        n_calls += 1
+        if n_calls > 1:
+            raise InvalidMeasurement(
+                f"{_name(target.function)} called generate() more than once; expected once: its "
+                f"times would be of several prompts. Measure each call in a test of its own"
+            )
+        is_running = True
+        try:
+            return handler(original, inner_args, inner_kwargs)
+        finally:
+            is_running = False
+
+    with replaced_method(target.model, "generate", intercepted):
+        function = intercepted if target.is_generate else target.function
+        output = function(*args, **kwargs)
+    if not n_calls:
+        raise InvalidMeasurement(
+            f"{_name(target.function)} returned without calling {type(target.model).__name__}"
+            f".generate(); expected one call: either model= is another model, or the function "
+            f"keeps its own reference to generate: let it call model.generate"
+        )
+    return output
+
+
+def _name(function: object) -> str:
+    return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))

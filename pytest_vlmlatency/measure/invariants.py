@@ -1,0 +1,242 @@
+"""What must hold before a call is believed.
+
+Pure. A structural invariant that is broken means that the numbers are of another thing than their
+names say: `check_structure` and `check_work` raise, and nothing is stored. A timing bound that is
+broken means that this one round was disturbed: `timing_problem` says why, and the round is
+discarded, kept in the file, and measured again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
+from pytest_vlmlatency.measure.timeline import Boundary
+from pytest_vlmlatency.measure.workload import Inputs, Mode, Output
+from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call, Phase, PhaseMap, Place, Workload
+
+SUM_TOLERANCE_MS = 1e-6
+"""Rounding of a few float additions; timestamps themselves are whole nanoseconds."""
+OTHER_FLOOR_MS = 5.0
+OTHER_RATIO = 0.02
+"""Bound of `other`: medians of 1.5 to 1.8 ms were seen for preamble and input preparation."""
+DEVICE_TOLERANCE_RATIO = 0.01
+DEVICE_TOLERANCE_MS = 0.02
+"""Host and device time of a span may differ by 1 % and 20 us for each of its two boundaries."""
+DISCARD_RATIO = 0.10
+"""More discarded rounds than this fail the case; a single one never does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observation:
+    """One call with everything that was seen of it."""
+
+    call: Call
+    inputs: Inputs
+    output: Output
+    recorder: Recorder
+    phase_map: PhaseMap
+    n_flushes_inside: int
+    is_flushed_by_counters: bool
+    may_run_one_more: bool
+
+
+def check_structure(seen: Observation) -> None:
+    """Raise InvalidMeasurement for the first structural invariant that a call breaks."""
+    _check_boundaries(seen)
+    _check_decode(seen.call)
+    _check_sum(seen.call)
+    _check_flush(seen)
+    _check_vision(seen)
+    _check_steps(seen)
+
+
+def _check_boundaries(seen: Observation) -> None:
+    """Every boundary fired, in order."""
+    fired = Counter(mark.boundary for mark in seen.recorder.marks)
+    if not fired[Boundary.PROMPT_READY]:
+        raise InvalidMeasurement(
+            f"the step module {seen.phase_map.step!r} was never seen to finish the prompt; expected "
+            f"its hook to fire: it was replaced, or compiled together with its caller before it was "
+            f"measured. Measure the model uncompiled, or compile its blocks one by one"
+        )
+    if not fired[Boundary.BLOCKS_START]:
+        raise InvalidMeasurement(
+            f"the hook on the first block {seen.phase_map.blocks[0]!r} never fired; expected it to "
+            f"run in the prompt's forward: a forward around it was compiled before it was measured, "
+            f"and a compiled graph skips hooks. Compile the blocks one by one "
+            f"(block.forward = torch.compile(block.forward)), or measure the model uncompiled"
+        )
+    if seen.inputs.has_pixels and not seen.recorder.vision_calls:
+        entries = (*seen.phase_map.vision, *seen.phase_map.feature_owners)
+        raise InvalidMeasurement(
+            f"pixels were passed but vision was never seen to run; expected a call of "
+            f"{', '.join(map(repr, entries)) or 'a vision module'}: it was compiled together with "
+            f"its caller, or its result was reused from an earlier call"
+        )
+    order = [mark.boundary for mark in seen.recorder.marks]
+    if order.index(Boundary.BLOCKS_START) > order.index(Boundary.PROMPT_READY):
+        raise InvalidMeasurement(
+            f"the first block {seen.phase_map.blocks[0]!r} ran only after the prompt's logits were "
+            f"ready; expected it inside the prompt's forward: the step module is another one"
+        )
+
+
+def _check_decode(call: Call) -> None:
+    for measure in call.total:
+        decode_ms = call.phase_time(Phase.DECODE, measure)
+        if call.n_output_tokens and not decode_ms > 0:
+            raise InvalidMeasurement(
+                f"decode took {decode_ms} {measure} although {call.n_output_tokens} tokens came "
+                f"out; expected more than 0: decode runs from the prompt's logits to the return "
+                f"of generate(), so the clock stood still or the last boundary came too late"
+            )
+
+
+def _check_sum(call: Call) -> None:
+    parts = [span for span in call.spans if span.place is Place.PART]
+    for measure, total_ms in call.total.items():
+        sum_ms = math.fsum(span.measures[measure] for span in parts)
+        if abs(sum_ms - total_ms) > SUM_TOLERANCE_MS and measure != DEVICE:
+            raise InvalidMeasurement(
+                f"the phases add up to {sum_ms:.6f} {measure} but generate() took "
+                f"{total_ms:.6f}; expected the same: "
+                + ", ".join(f"{span.name} {span.measures[measure]:.6f}" for span in parts)
+            )
+
+
+def _check_flush(seen: Observation) -> None:
+    if seen.n_flushes_inside or seen.is_flushed_by_counters:
+        how = (
+            f"empty_cache() was called {seen.n_flushes_inside} times"
+            if seen.n_flushes_inside
+            else "the allocator freed device memory without having run out of it"
+        )
+        raise InvalidMeasurement(
+            f"{how} while generate() was measured; expected no cache flush inside: what follows it "
+            f"pays for allocating anew, so the phases are not of one state. Remove the flush from "
+            f"the model or from the called function"
+        )
+
+
+def _check_vision(seen: Observation) -> None:
+    calls = seen.recorder.vision_calls
+    if not seen.inputs.has_pixels:
+        if calls:
+            raise InvalidMeasurement(
+                f"vision ran ({calls[0].path}) although no pixels were passed; expected none"
+            )
+        return
+    late = [call.path for call in calls if call.is_late]
+    if late:
+        raise InvalidMeasurement(
+            f"vision ran {1 + len(late)} times in one call: {', '.join(sorted(set(late)))} ran again "
+            f"in {len(late)} decode steps; expected once, before the prompt's logits. The model "
+            f"recomputes vision in every step (use_cache=False, or a forward that keeps the pixels)"
+        )
+    runs = Counter(call.path for call in calls)
+    repeated = [path for path, n_calls in runs.items() if n_calls > 1]
+    if repeated:
+        raise InvalidMeasurement(
+            f"vision ran {seen.call.n_vision_calls} times for one prompt "
+            f"({', '.join(repeated)}); expected once per call: the same pixels were encoded again"
+        )
+
+
+def n_vision_calls(calls: Sequence[VisionCall]) -> int:
+    """Return how often vision ran: the calls of the entry that was called most often."""
+    return max(Counter(call.path for call in calls).values(), default=0)
+
+
+def _check_steps(seen: Observation) -> None:
+    """Step forwards agree with the tokens, by the rule of the decoding mode."""
+    n_steps, n_tokens = seen.call.n_decode_steps, seen.output.n_longest
+    if n_tokens is None or seen.inputs.mode is Mode.CUSTOM:
+        return
+    expected = n_tokens - 1
+    match seen.inputs.mode:
+        case Mode.GREEDY | Mode.SAMPLE:
+            is_right = n_steps - expected in ((0, 1) if seen.may_run_one_more else (0,))
+            rule = f"{expected}, one for each token after the first"
+        case Mode.BEAM:
+            is_right = n_steps >= expected
+            rule = f"at least {expected}, since the best beam may end before the search does"
+        case Mode.ASSISTED:
+            is_right = n_steps <= expected
+            rule = f"at most {expected}, since a forward verifies one token or more"
+    if not is_right:
+        raise InvalidMeasurement(
+            f"{seen.inputs.mode} decoding ran {n_steps} step forwards after the prompt's for "
+            f"{n_tokens} output tokens; expected {rule}: the step module "
+            f"{seen.phase_map.step!r} may be the wrong one; name it with phases={{'step': ...}}"
+        )
+
+
+def timing_problem(call: Call) -> str | None:
+    """Return why a round was disturbed, None if its timing bounds hold.
+
+    `other` is judged on CPU time where the host computes: on wall time, busy neighbours break it.
+    """
+    measure = CPU if CPU in call.total else WALL
+    other_ms = call.phase_time(Phase.OTHER, measure)
+    bound_ms = max(OTHER_FLOOR_MS, OTHER_RATIO * call.total[measure])
+    if other_ms > bound_ms:
+        return f"other took {other_ms:.2f} {measure}, more than its bound of {bound_ms:.2f}"
+    for span in call.spans:
+        if DEVICE in span.measures and span.place is Place.PART:
+            host_ms, device_ms = span.measures[WALL], span.measures[DEVICE]
+            bound_ms = DEVICE_TOLERANCE_RATIO * host_ms + 2 * DEVICE_TOLERANCE_MS
+            if abs(host_ms - device_ms) > bound_ms:
+                return (
+                    f"{span.name} took {host_ms:.3f} ms by the host but {device_ms:.3f} ms by the "
+                    f"device, further apart than {bound_ms:.3f} ms"
+                )
+    return None
+
+
+def check_discards(n_kept: int, discarded: Sequence[Call], *, n_planned: int) -> None:
+    """Raise if more than 10 % of the rounds, and more than one, were discarded."""
+    n_rounds = max(n_planned, n_kept + len(discarded))
+    if len(discarded) > max(1.0, DISCARD_RATIO * n_rounds):
+        reasons = Counter(str(call.discarded_because) for call in discarded)
+        raise InvalidMeasurement(
+            f"{len(discarded)} rounds were discarded and {n_kept} kept; expected at most "
+            f"{DISCARD_RATIO:.0%} to be disturbed. The reasons: "
+            + "; ".join(reason for reason, _ in reasons.most_common(3))
+        )
+
+
+def check_work(first: Workload, this: Workload, *, round_index: int) -> None:
+    """Raise if a round did other work than the first one: its times are of something else."""
+    differences = [
+        f"{name}: {before} then {now}"
+        for name, before, now in (
+            ("inputs", dict(first.inputs), dict(this.inputs)),
+            ("batch size", first.batch_size, this.batch_size),
+            ("vision tokens", first.n_vision_tokens, this.n_vision_tokens),
+            ("text tokens", first.n_text_tokens, this.n_text_tokens),
+            ("output tokens", first.n_output_tokens, this.n_output_tokens),
+        )
+        if before != now
+    ]
+    if differences:
+        raise InvalidMeasurement(
+            f"round {round_index + 1} did other work than the first one ({'; '.join(differences)}); "
+            f"expected the same work in every round. Pass setup=, a function that returns fresh "
+            f"(args, kwargs) for each round (a cache that a call has grown, changed inputs), or "
+            f"fix the lengths with min_new_tokens and max_new_tokens"
+        )
+
+
+def check_same_output(reference: str, measured: str) -> None:
+    """Raise if measuring changed what greedy decoding returns."""
+    if reference != measured:
+        raise InvalidMeasurement(
+            f"the measured call returned other tokens (digest {measured}) than two unmeasured ones "
+            f"(digest {reference}, twice); expected the same: measuring disturbed the model, or "
+            f"the model keeps state from call to call"
+        )

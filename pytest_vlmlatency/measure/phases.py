@@ -1,0 +1,238 @@
+"""Which modules are vision, blocks and step: read from a trace, never from a list of model names.
+
+Pure over a Trace and the model's structure. The step module is what generate() calls once a
+forward. The blocks are the list whose children each run once, in order, in every step. Vision is
+what runs on the pixels before the first block and never again. Where this cannot be told, the
+error says what was seen, and `phases=` names them by hand.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+import torch
+
+from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
+from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
+from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
+from pytest_vlmlatency.options import PhaseOverride
+from pytest_vlmlatency.records import PhaseMap
+
+HOW_TO_NAME = (
+    'name them by hand: phases={"vision": ["vision_tower", "projector"], "blocks": "model.layers", '
+    '"step": ""} with paths of model.named_modules() ("" is the model itself)'
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallKind:
+    """What generate() was given, as far as it decides where phases are."""
+
+    has_pixels: bool
+    has_text: bool
+    is_encoder_decoder: bool
+
+
+def find_phases(
+    model: torch.nn.Module,
+    trace: Trace,
+    kind: CallKind,
+    *,
+    override: PhaseOverride | None = None,
+) -> PhaseMap:
+    """Return where the phases of a model are, or raise PhasesNotFound with what was seen."""
+    named = read_override(model, override or {})
+    step = named["step"][0] if "step" in named else _find_step(trace)
+    steps = [node for node in trace.nodes() if node.path == step and node.method is None]
+    if not steps:
+        raise PhasesNotFound(f"the step module {step!r} was never called; {HOW_TO_NAME}")
+    blocks = named["blocks"] if "blocks" in named else _find_blocks(model, steps)
+    first_block = _first_call(steps[0], blocks[0])
+    vision, text_encoder, is_seen = _find_vision(trace, steps, first_block, kind)
+    if "vision" in named:
+        vision, is_seen = named["vision"], True
+    if kind.has_pixels and not is_seen:
+        raise PhasesNotFound(
+            f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
+            f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
+        )
+    return PhaseMap(
+        step=step,
+        blocks=blocks,
+        feature_owners=() if "vision" in named else feature_owners(model),
+        vision=vision,
+        text_encoder=text_encoder,
+        vision_runs=_vision_runs(trace, steps[0], vision) if kind.has_pixels else "never",
+        has_step_preparation=trace.n_prepared.get(step) == len(steps),
+        experts={phase: name for phase, name in trace.experts.items() if name},
+    )
+
+
+def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:
+    """Return the paths of the modules that define a feature method."""
+    return tuple(
+        path
+        for path, module in model.named_modules()
+        if any(callable(getattr(module, name, None)) for name in FEATURE_METHODS)
+    )
+
+
+def _find_step(trace: Trace) -> str:
+    """Return the module that was called by no other and gave logits, most often."""
+    with_logits = Counter(node.path for node in trace.roots if node.has_logits)
+    if with_logits:
+        return with_logits.most_common(1)[0][0]
+    called = Counter(node.path for node in trace.roots if node.method is None).most_common(1)
+    if called and called[0][1] > 1:
+        return called[0][0]
+    seen = ", ".join(repr(node.path) for node in trace.roots[:8]) or "no module call at all"
+    raise PhasesNotFound(
+        f"no module was seen to run once a token: outermost were {seen}, none with logits in its "
+        f"output; expected one such forward a token; {HOW_TO_NAME}"
+    )
+
+
+def _find_blocks(model: torch.nn.Module, steps: Sequence[Node]) -> tuple[str, ...]:
+    """Return the children of the largest list that run once each, in order, in every step."""
+    lists = {
+        path: [f"{path}.{name}".lstrip(".") for name, _ in module.named_children()]
+        for path, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
+    }
+    runs = [_called_children(step, lists) for step in steps]
+    candidates = {
+        path: tuple(runs[-1][path])
+        for path, children in lists.items()
+        if all(_is_once_in_order(run.get(path, []), children) for run in runs)
+    }
+    outermost = [path for path in candidates if not _is_within(path, candidates)]
+    if not outermost:
+        raise PhasesNotFound(
+            f"no list of blocks was seen whose children run once each, in order, in all of "
+            f"{len(steps)} steps; {len(lists)} lists of modules were looked at; {HOW_TO_NAME}"
+        )
+    return candidates[max(outermost, key=lambda path: _n_parameters(model, candidates[path]))]
+
+
+def _called_children(step: Node, lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    owner = {child: path for path, children in lists.items() for child in children}
+    called: dict[str, list[str]] = {}
+    for node in descend(step):
+        if node.method is None and node.path in owner:
+            called.setdefault(owner[node.path], []).append(node.path)
+    return called
+
+
+def _is_once_in_order(called: Sequence[str], children: Sequence[str]) -> bool:
+    order = [children.index(child) for child in called]
+    return bool(order) and order == sorted(set(order))
+
+
+def _is_within(path: str, others: Mapping[str, Sequence[str]]) -> bool:
+    return any(
+        path.startswith(f"{block}.") or path == block
+        for blocks in others.values()
+        for block in blocks
+    )
+
+
+def _n_parameters(model: torch.nn.Module, paths: Sequence[str]) -> int:
+    return sum(
+        parameter.numel() for path in paths for parameter in model.get_submodule(path).parameters()
+    )
+
+
+def _first_call(step: Node, path: str) -> Node:
+    for node in descend(step):
+        if node.path == path:
+            return node
+    raise PhasesNotFound(f"the block {path!r} did not run for the prompt; {HOW_TO_NAME}")
+
+
+def _find_vision(
+    trace: Trace, steps: Sequence[Node], first_block: Node, kind: CallKind
+) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
+    """Return the vision modules, the text encoder, and whether any vision was seen at all."""
+    later = {node.path for step in steps[1:] for node in descend(step) if node.method is None}
+    vision: list[str] = []
+    text_encoder: list[str] = []
+    has_started = False
+    for node in _before(trace, first_block):
+        if node.method is not None:
+            has_started = has_started or kind.has_pixels
+        elif kind.is_encoder_decoder and kind.has_text and node.parent is None:
+            text_encoder.append(node.path)
+            inner = _outermost_on_pixels(node)
+            vision += inner
+            has_started = has_started or bool(inner)
+        elif node.has_raw_pixels or (has_started and node.path not in later):
+            vision.append(node.path)
+            has_started = True
+    return tuple(dict.fromkeys(vision)), tuple(dict.fromkeys(text_encoder)), has_started
+
+
+def _before(trace: Trace, first_block: Node) -> Iterator[Node]:
+    """Yield the outermost calls that ended before the first block began."""
+    around = {id(node) for node in ancestors(first_block)}
+
+    def outermost(nodes: Sequence[Node]) -> Iterator[Node]:
+        for node in nodes:
+            if node.index >= first_block.index:
+                return
+            if id(node) in around:
+                yield from outermost(node.children)
+            else:
+                yield node
+
+    yield from outermost(trace.roots)
+
+
+def _outermost_on_pixels(encoder: Node) -> list[str]:
+    """Return the outermost modules inside a mixed encoder that work on raw pixels."""
+    found: list[str] = []
+    for child in encoder.children:
+        if child.method is None and child.has_raw_pixels:
+            found.append(child.path)
+        else:
+            found += _outermost_on_pixels(child)
+    return found
+
+
+def _vision_runs(trace: Trace, step: Node, vision: Sequence[str]) -> str:
+    """Say where vision ran: "before" the prompt's forward, "inside" it, or "both"."""
+    inside_step = {id(node) for node in descend(step)}
+    places = {
+        "inside" if id(node) in inside_step else "before"
+        for node in trace.nodes()
+        if node.index <= step.index + len(inside_step)
+        and (node.path in vision if node.method is None else True)
+    }
+    return places.pop() if len(places) == 1 else "both"
+
+
+def read_override(
+    model: torch.nn.Module, override: PhaseOverride
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the named paths, a list of blocks as its children; unknown paths are errors."""
+    known = dict(model.named_modules())
+    named: dict[str, tuple[str, ...]] = {}
+    for key, value in override.items():
+        paths = (value,) if isinstance(value, str) else tuple(value)
+        for path in paths:
+            _check_path(path, known, key)
+        if key == "blocks" and len(paths) == 1:
+            paths = tuple(f"{paths[0]}.{name}" for name, _ in known[paths[0]].named_children())
+        if not paths or (key == "step" and len(paths) != 1):
+            raise UsageProblem(f"phases={{{key!r}: {value!r}}} names {len(paths)} modules")
+        named[key] = paths
+    return named
+
+
+def _check_path(path: str, known: Mapping[str, torch.nn.Module], key: str) -> None:
+    if path not in known:
+        near = get_close_matches(path, known, n=3, cutoff=0.4)
+        hint = f"; near matches: {', '.join(map(repr, near))}" if near else ""
+        raise UsageProblem(f"phases= names {path!r} for {key}, which the model does not have{hint}")

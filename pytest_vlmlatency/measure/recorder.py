@@ -1,0 +1,41 @@
+"""What is seen of one call while it runs: marks, and a few counts. Judged later, elsewhere.
+
+Owns the state that changes during a call, and nothing else. Everything here is on the measured
+path, so it only appends and counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.measure.timeline import Boundary, Mark
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.measure.clock import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class VisionCall:
+    """One run of a vision entry: which module or method, before or after the prompt's logits."""
+
+    path: str
+    is_late: bool
+
+
+@dataclass(slots=True)
+class Recorder:
+    """The marks and counts of one call. `prompt_length` is what the first block saw."""
+
+    clock: Clock
+    marks: list[Mark] = field(default_factory=list)
+    vision_calls: list[VisionCall] = field(default_factory=list)
+    n_forwards: int = 0
+    n_feature_rows: int = 0
+    prompt_length: int | None = None
+    has_prompt: bool = False
+    vision_depth: int = 0
+
+    def mark(self, boundary: Boundary, name: str = "", *, wait: bool = False) -> None:
+        """Note a boundary now; with `wait`, once the devices are idle."""
+        self.marks.append(Mark(boundary, name, self.clock.stamp(wait=wait)))

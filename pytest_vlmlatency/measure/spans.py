@@ -1,0 +1,55 @@
+"""`with span("preprocess"):` a phase of the user's own, beside the model's phases.
+
+Owns the way from the user's code to the call that is being recorded. Outside a measurement a span
+does nothing, so it can stay in production code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.measure.timeline import Boundary
+from pytest_vlmlatency.records import Phase
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.measure.recorder import Recorder
+
+RESERVED = frozenset(Phase) | {"total", "outside", "ttft", "tpot"}
+
+_recording: ContextVar[Recorder | None] = ContextVar("vlm_latency_recording", default=None)
+
+
+@contextmanager
+def span(name: str) -> Iterator[None]:
+    """Time the block as a span of the call that is being measured; do nothing otherwise.
+
+    Works inside and around generate(). Names of the model's own phases are refused.
+    """
+    if name in RESERVED or not name:
+        raise UsageProblem(
+            f"span({name!r}): that name is taken by the measurement itself; expected a name of "
+            f"your own, such as 'preprocess'"
+        )
+    recorder = _recording.get()
+    if recorder is None:
+        yield
+        return
+    recorder.mark(Boundary.SPAN_ENTER, name, wait=True)
+    try:
+        yield
+    finally:
+        recorder.mark(Boundary.SPAN_EXIT, name, wait=True)
+
+
+@contextmanager
+def recording(recorder: Recorder) -> Iterator[None]:
+    """Send the user's spans to `recorder` while the block runs."""
+    token = _recording.set(recorder)
+    try:
+        yield
+    finally:
+        _recording.reset(token)

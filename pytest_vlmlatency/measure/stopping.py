@@ -1,0 +1,51 @@
+"""When to stop measuring. Pure, and kept apart from how to measure (after nvbench's criteria).
+
+Stop after `MIN_ROUNDS` rounds once the relative noise of the mean is under its target or has
+stopped falling; at the time limit with at least `MIN_ROUNDS_IN_TIME`; at `MAX_ROUNDS` always.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+MIN_ROUNDS = 10
+MIN_ROUNDS_IN_TIME = 3
+"""A run with fewer rounds has no spread worth the name."""
+MAX_ROUNDS = 100
+LOOK_BACK = 5
+"""Rounds over which the noise must have fallen."""
+MIN_FALL_RATIO = 0.98
+"""Noise falls as 1/sqrt(n): from n=95 to n=100 by 2.5 %. Less than 2 % is no fall."""
+TARGET_NOISE_RATIO = {"cpu": 0.01, "device": 0.005}
+"""Relative standard error of the mean; calls of one CPU thread vary by 3.4 %, a GPU's by less."""
+
+
+def stop_reason(
+    times_ms: Sequence[float], *, elapsed_s: float, max_time_s: float, is_cpu: bool
+) -> str | None:
+    """Return why to stop after these rounds, None to go on."""
+    n_rounds = len(times_ms)
+    if n_rounds >= MAX_ROUNDS:
+        return f"{MAX_ROUNDS} rounds"
+    if n_rounds >= MIN_ROUNDS_IN_TIME and elapsed_s >= max_time_s:
+        return f"time limit of {max_time_s:g} s"
+    if n_rounds < MIN_ROUNDS:
+        return None
+    target = TARGET_NOISE_RATIO["cpu" if is_cpu else "device"]
+    noise = noise_ratio(times_ms)
+    if noise <= target:
+        return f"noise of the mean under {target:.1%}"
+    if n_rounds >= MIN_ROUNDS + LOOK_BACK:
+        before = noise_ratio(times_ms[:-LOOK_BACK])
+        if noise > before * MIN_FALL_RATIO:
+            return "noise stopped falling"
+    return None
+
+
+def noise_ratio(times_ms: Sequence[float]) -> float:
+    """Return the standard error of the mean relative to the mean; 0 for constant times."""
+    if len(times_ms) < 2:
+        return math.inf
+    return stdev(times_ms) / math.sqrt(len(times_ms)) / fmean(times_ms)

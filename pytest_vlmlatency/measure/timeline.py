@@ -1,0 +1,176 @@
+"""From the marks of one call to the own time of each phase.
+
+Pure. Between two neighbouring marks exactly one owner is at work, so every moment is counted once:
+vision nested in the prompt's forward takes its time from prefill, and the parts add up to the
+total by construction. What is left to no phase is `other`, which the invariants bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from itertools import pairwise
+from typing import NamedTuple
+
+from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.clock import NS_PER_MS, Clock, Stamp
+from pytest_vlmlatency.records import DEVICE, WALL, Phase, Place, Span
+
+
+class Boundary(StrEnum):
+    """What happened at a mark."""
+
+    CALL_START = "the call started"
+    GENERATE_CALLED = "generate was called"
+    GENERATE_START = "generate started"
+    ENTER = "entered"
+    EXIT = "left"
+    BLOCKS_START = "the first block started"
+    PROMPT_READY = "the prompt's logits were ready"
+    STEP_READY = "a step's logits were ready"
+    GENERATE_END = "generate ended"
+    GENERATE_RETURNED = "generate returned"
+    CALL_END = "the call ended"
+    SPAN_ENTER = "a user's span was entered"
+    SPAN_EXIT = "a user's span was left"
+
+
+class Mark(NamedTuple):
+    """One boundary of one call; `name` is the phase or the user's span."""
+
+    boundary: Boundary
+    name: str
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """The times of one call, in every measure of its clock."""
+
+    total: Mapping[str, float]
+    outside: Mapping[str, float]
+    spans: tuple[Span, ...]
+    decode_step_times_ms: tuple[float, ...]
+
+
+def read_timeline(marks: Sequence[Mark], clock: Clock) -> Timeline:
+    """Return the total, the time outside generate() and every span of one call, in ms."""
+    start = _only(marks, Boundary.GENERATE_START).stamp
+    end = _only(marks, Boundary.GENERATE_END).stamp
+    return Timeline(
+        total=clock.measures(start, end),
+        outside=_outside(marks, clock),
+        spans=_spans(marks, clock, origin=start),
+        decode_step_times_ms=_step_times(marks, clock),
+    )
+
+
+@dataclass(slots=True)
+class _State:
+    """What is at work after a mark: whether generate() runs, which phases, which user's spans."""
+
+    stage: Place | None = None
+    phases: list[str] = field(default_factory=lambda: [str(Phase.OTHER)])
+    user_spans: list[str] = field(default_factory=list)
+
+    def pass_mark(self, mark: Mark) -> None:
+        match mark.boundary:
+            case Boundary.CALL_START | Boundary.GENERATE_RETURNED:
+                self.stage = Place.OUTSIDE
+            case Boundary.GENERATE_CALLED | Boundary.GENERATE_END:
+                self.stage = None
+            case Boundary.GENERATE_START:
+                self.stage = Place.PART
+            case Boundary.ENTER:
+                self.phases.append(mark.name)
+            case Boundary.EXIT:
+                _pop(self.phases, mark)
+            case Boundary.PROMPT_READY:
+                _pop(self.phases, mark)
+                self.phases[0] = str(Phase.DECODE)
+            case Boundary.SPAN_ENTER:
+                self.user_spans.append(mark.name)
+            case Boundary.SPAN_EXIT:
+                _pop(self.user_spans, mark)
+            case _:
+                pass
+
+    def owners(self) -> Iterator[tuple[str, Place]]:
+        """Yield who owns the time from here on: one part of the total, and the user's detail."""
+        user_span = self.user_spans[-1] if self.user_spans else None
+        if self.stage is Place.PART and user_span and self.phases[-1] == Phase.OTHER:
+            yield user_span, Place.PART
+        elif self.stage is Place.PART:
+            yield self.phases[-1], Place.PART
+            if user_span:
+                yield user_span, Place.WITHIN
+        elif self.stage is Place.OUTSIDE and user_span:
+            yield user_span, Place.OUTSIDE
+
+
+def _spans(marks: Sequence[Mark], clock: Clock, *, origin: Stamp) -> tuple[Span, ...]:
+    """Attribute each stretch between neighbouring marks to its owners, in start order."""
+    state = _State()
+    starts_ms: dict[tuple[str, Place], float] = {}
+    times: dict[tuple[str, Place], dict[str, float]] = {}
+    for mark, following in pairwise(marks):
+        state.pass_mark(mark)
+        _check_order(mark, following)
+        for owner in state.owners():
+            starts_ms.setdefault(owner, (mark.stamp.wall_ns - origin.wall_ns) / NS_PER_MS)
+            tally = times.setdefault(owner, {})
+            for measure, value in clock.measures(mark.stamp, following.stamp).items():
+                tally[measure] = tally.get(measure, 0.0) + value
+    return tuple(
+        Span(name=owner[0], place=owner[1], start_ms=starts_ms[owner], measures=times[owner])
+        for owner in sorted(starts_ms, key=lambda owner: starts_ms[owner])
+    )
+
+
+def _check_order(mark: Mark, following: Mark) -> None:
+    backwards_ns = mark.stamp.wall_ns - following.stamp.wall_ns
+    if backwards_ns > 0:
+        raise InvalidMeasurement(
+            f"the clock ran backwards by {backwards_ns} ns between '{mark.boundary} {mark.name}' "
+            f"and '{following.boundary} {following.name}'; expected a monotonic clock"
+        )
+
+
+def _pop(names: list[str], mark: Mark) -> None:
+    if not names or names[-1] != mark.name:
+        raise InvalidMeasurement(
+            f"{mark.name} was left while {names[-1] if names else 'nothing'} was at work; expected "
+            f"{mark.name} to be the innermost: boundaries fired out of order, as when an exception "
+            f"was caught inside generate() or phases run on several threads"
+        )
+    names.pop()
+
+
+def _outside(marks: Sequence[Mark], clock: Clock) -> dict[str, float]:
+    """Return the time before and after generate() in the called function, our reading left out."""
+    before = clock.measures(
+        _only(marks, Boundary.CALL_START).stamp, _only(marks, Boundary.GENERATE_CALLED).stamp
+    )
+    after = clock.measures(
+        _only(marks, Boundary.GENERATE_RETURNED).stamp, _only(marks, Boundary.CALL_END).stamp
+    )
+    return {name: before[name] + after[name] for name in before}
+
+
+def _step_times(marks: Sequence[Mark], clock: Clock) -> tuple[float, ...]:
+    """Return the time from each step's logits to the next one's, by the device where it can."""
+    ready = [
+        mark.stamp
+        for mark in marks
+        if mark.boundary in (Boundary.PROMPT_READY, Boundary.STEP_READY)
+    ]
+    spans = [clock.measures(before, after) for before, after in pairwise(ready)]
+    return tuple(span.get(DEVICE, span[WALL]) for span in spans)
+
+
+def _only(marks: Sequence[Mark], boundary: Boundary) -> Mark:
+    found = [mark for mark in marks if mark.boundary is boundary]
+    if len(found) != 1:
+        raise InvalidMeasurement(f"{boundary} {len(found)} times in a call; expected once")
+    return found[0]

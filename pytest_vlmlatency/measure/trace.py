@@ -1,0 +1,184 @@
+"""One watched generate(): which module called which, on what, and in which order.
+
+Owns collecting the call tree; `phases` reads it. Every module is hooked, so a traced call is slow
+and never timed. The hooks fall silent after a few steps of the loop, and come off at the end.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
+from pytest_vlmlatency.records import Phase
+
+TRACED_STEPS = 3
+"""Forwards of the step module that are traced: the prompt's, and two that show what decode does."""
+
+
+@dataclass(slots=True, eq=False)
+class Node:
+    """One call of a module, or of a feature method (`method` is its name then)."""
+
+    path: str
+    parent: Node | None
+    index: int
+    method: str | None = None
+    has_raw_pixels: bool = False
+    has_logits: bool = False
+    children: list[Node] = field(default_factory=list)
+
+    @property
+    def is_in_features(self) -> bool:
+        """Whether a feature method is at work around this call."""
+        return any(node.method is not None for node in ancestors(self))
+
+
+@dataclass(slots=True)
+class Trace:
+    """The calls of one generate(): `roots` were called by no traced module.
+
+    `n_prepared` counts the prepare_inputs_for_generation calls by module path, `experts` is the
+    experts implementation that was in force when the prompt, and when a decode step was prepared.
+    """
+
+    roots: list[Node] = field(default_factory=list)
+    n_nodes: int = 0
+    n_prepared: dict[str, int] = field(default_factory=dict)
+    experts: dict[str, str] = field(default_factory=dict)
+    is_done: bool = False
+
+    def nodes(self) -> Iterator[Node]:
+        """Yield every call, callers before callees."""
+        for root in self.roots:
+            yield from descend(root)
+
+
+def ancestors(node: Node) -> Iterator[Node]:
+    """Yield a call and its callers, innermost first."""
+    at: Node | None = node
+    while at is not None:
+        yield at
+        at = at.parent
+
+
+def descend(node: Node) -> Iterator[Node]:
+    """Yield a call and all that it called, in order."""
+    yield node
+    for child in node.children:
+        yield from descend(child)
+
+
+@contextmanager
+def tracing(model: torch.nn.Module, pixels: Sequence[torch.Tensor]) -> Iterator[Trace]:
+    """Trace the generate() that runs inside; `pixels` are the raw tensors passed to it."""
+    tracer = _Tracer(pixels)
+    with ExitStack() as undo:
+        for path, module in model.named_modules():
+            undo.callback(module.register_forward_pre_hook(
+                functools.partial(tracer.enter, path), prepend=True, with_kwargs=True
+            ).remove)
+            undo.callback(module.register_forward_hook(tracer.leave).remove)
+            tracer.wrap_methods(module, path, undo)
+        yield tracer.trace
+
+
+class _Tracer:
+    """Builds the tree while the model runs."""
+
+    def __init__(self, pixels: Sequence[torch.Tensor]) -> None:
+        self.trace = Trace()
+        self._pointers = {tensor.data_ptr() for tensor in pixels}
+        self._shapes = {tuple(tensor.shape) for tensor in pixels}
+        self._open: list[Node] = []
+        self._n_steps: dict[str, int] = {}
+
+    def enter(
+        self, path: str, _module: object, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
+        if not self.trace.is_done or self._open:
+            self._push(path, None, (*args, *kwargs.values()))
+
+    def leave(self, _module: object, _args: object, output: object) -> None:
+        if self._open:
+            node = self._open.pop()
+            node.has_logits = has_logits(output)
+            if node.parent is None and node.has_logits:
+                self._count_step(node.path)
+
+    def wrap_methods(self, module: torch.nn.Module, path: str, undo: ExitStack) -> None:
+        for name in (*FEATURE_METHODS, STEP_PREPARATION):
+            method = getattr(module, name, None)
+            if callable(method):
+                if name == STEP_PREPARATION:
+                    replacement = self._prepared(method, path, module)
+                else:
+                    replacement = self._features(method, path, name)
+                undo.enter_context(replaced_method(module, name, replacement))
+
+    def _features(
+        self, method: Callable[..., object], path: str, name: str
+    ) -> Callable[..., object]:
+        @functools.wraps(method)
+        def features(*args: object, **kwargs: object) -> object:
+            if self.trace.is_done and not self._open:
+                return method(*args, **kwargs)
+            self._push(path, name, (*args, *kwargs.values()))
+            output = method(*args, **kwargs)
+            self._open.pop()
+            return output
+
+        return features
+
+    def _prepared(
+        self, method: Callable[..., object], path: str, module: torch.nn.Module
+    ) -> Callable[..., object]:
+        @functools.wraps(method)
+        def prepare(*args: object, **kwargs: object) -> object:
+            if not self.trace.is_done:
+                self.trace.n_prepared[path] = self.trace.n_prepared.get(path, 0) + 1
+                phase = Phase.PREFILL if self.trace.n_prepared[path] == 1 else Phase.DECODE
+                self.trace.experts.setdefault(phase, experts_implementation(module))
+            return method(*args, **kwargs)
+
+        return prepare
+
+    def _push(self, path: str, method: str | None, inputs: Sequence[object]) -> None:
+        parent = self._open[-1] if self._open else None
+        node = Node(path, parent, self.trace.n_nodes, method, self._has_raw_pixels(inputs))
+        self.trace.n_nodes += 1
+        (parent.children if parent else self.trace.roots).append(node)
+        self._open.append(node)
+
+    def _has_raw_pixels(self, inputs: Sequence[object]) -> bool:
+        """Whether a raw pixel tensor came in: itself, or its like after a cast or a copy."""
+        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
+        return any(
+            tensor.data_ptr() in self._pointers
+            or (tensor.is_floating_point() and tuple(tensor.shape) in self._shapes)
+            for tensor in tensors
+        )
+
+    def _count_step(self, path: str) -> None:
+        self._n_steps[path] = self._n_steps.get(path, 0) + 1
+        self.trace.is_done = self.trace.is_done or self._n_steps[path] >= TRACED_STEPS
+
+
+def experts_implementation(model: torch.nn.Module) -> str:
+    """Return how a model's experts are computed, "" where it has none or does not say."""
+    read = getattr(model, "get_experts_implementation", None)
+    found = read() if callable(read) else None
+    if isinstance(found, Mapping):
+        return ", ".join(sorted({str(value) for value in found.values() if value}))
+    return str(found or "")
+
+
+def has_logits(output: object) -> bool:
+    """Whether a module's output carries logits, as attribute or as key."""
+    if isinstance(output, Mapping):
+        return output.get("logits") is not None
+    return getattr(output, "logits", None) is not None
