@@ -1,0 +1,102 @@
+"""A zoo of tiny vision-language models with random weights, built from configurations alone.
+
+`build(name)` returns a fresh Specimen, the same to the last bit for the same seed. No file and no
+network is needed, and nothing here knows how phases are found or timed.
+"""
+
+from collections.abc import Callable
+from types import MappingProxyType
+
+import torch
+from transformers import (
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from tests.zoo.recipes import REQUIRED
+from tests.zoo.shrink import BOS, PAD, build_tiny_config, count_decoder_blocks
+from tests.zoo.specimen import (
+    Inputs,
+    Recipe,
+    Specimen,
+    block_modules,
+    step_module,
+    vision_module,
+)
+from tests.zoo.weights import draw_weights, forbid_special_tokens
+
+__all__ = [
+    "N_NEW_TOKENS",
+    "ZOO",
+    "Inputs",
+    "Recipe",
+    "Specimen",
+    "block_modules",
+    "build",
+    "step_module",
+    "vision_module",
+]
+
+N_NEW_TOKENS = 8
+ZOO = MappingProxyType(REQUIRED)
+
+# Named for its type: it is declared without one.
+_from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (
+    AutoModelForImageTextToText.from_config
+)
+
+
+def build(name: str, *, seed: int = 0) -> Specimen:
+    """Build the tiny model of one architecture, with inputs of one image; `ZOO` has the names."""
+    recipe = ZOO[name]
+    generator = torch.Generator().manual_seed(seed)
+    model = _build_model(name, recipe, generator)
+    n_vision_tokens = recipe.count_vision_tokens(model.config)
+    prompt = recipe.make_prompt(model.config, n_vision_tokens)
+    n_placeholders = n_vision_tokens if recipe.is_placeholder else 0
+    return Specimen(
+        name=name,
+        model=model,
+        inputs=prompt | recipe.make_pixels(model.config, generator),
+        text_inputs=recipe.make_prompt(model.config, 0) if recipe.takes_text_alone else None,
+        n_blocks=count_decoder_blocks(model.config),
+        vision_path=recipe.paths.vision,
+        projector_path=recipe.paths.projector,
+        block_path=recipe.paths.blocks,
+        step_path=recipe.paths.step,
+        text_encoder_path=recipe.paths.text_encoder,
+        n_vision_tokens=n_vision_tokens,
+        n_text_tokens=prompt["input_ids"].shape[1] - n_placeholders,
+        vision_runs=recipe.vision_runs,
+    )
+
+
+def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> PreTrainedModel:
+    """Return the model, in eval mode, leaving torch's own random state as it was."""
+    config = build_tiny_config(name, recipe.overrides)
+    with torch.random.fork_rng(devices=[]):
+        model = _from_config(config)
+    draw_weights(model, generator, gain=recipe.weight_gain)
+    forbid_special_tokens(model)
+    _generate_greedily(model)
+    model.train(mode=False)
+    return model
+
+
+def _generate_greedily(model: PreTrainedModel) -> None:
+    """Make every generate() in the model yield exactly `N_NEW_TOKENS` tokens, without sampling."""
+    generating = [
+        module
+        for module in model.modules()
+        if isinstance(module, PreTrainedModel) and module.can_generate()
+    ]
+    for module in generating:
+        module.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # it has none
+            max_new_tokens=N_NEW_TOKENS,
+            do_sample=False,
+            bos_token_id=BOS,
+            pad_token_id=PAD,
+            decoder_start_token_id=BOS,
+        )

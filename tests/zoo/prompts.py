@@ -1,0 +1,62 @@
+"""What the text side of an input looks like: kinds of prompts, shared by many architectures.
+
+A prompt is made of ordinary words around the image's placeholders; which words doesn't matter,
+so they are counted up, and no randomness is needed.
+"""
+
+from collections.abc import Callable
+
+import torch
+from transformers import PreTrainedConfig
+
+from tests.zoo.shrink import BOS, FIRST_WORD
+from tests.zoo.specimen import Inputs
+
+Prompt = Callable[[PreTrainedConfig, int], Inputs]
+
+N_WORDS_BEFORE = 3
+N_WORDS_AFTER = 5
+# The prompt's own tokens: the beginning of sequence, and the words on both sides of the image.
+N_TEXT_TOKENS = 1 + N_WORDS_BEFORE + N_WORDS_AFTER
+
+
+def words(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return a prompt that doesn't mention its image."""
+    return _around([])
+
+
+def placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return a prompt with one image token for each vision feature, as most families want it."""
+    return _around([_image_token(config)] * n_placeholders)
+
+
+def marker(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return a prompt with a single image token, however many features the image has."""
+    return _around([_image_token(config)] * min(n_placeholders, 1))
+
+
+def typed_placeholders(name: str, *, image: int = 1, text: int = 0) -> Prompt:
+    """Return `placeholders` with an input that tells image positions from text positions."""
+
+    def make(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+        inputs = placeholders(config, n_placeholders)
+        is_image = inputs["input_ids"] == _image_token(config)
+        return inputs | {name: torch.where(is_image, image, text)}
+
+    return make
+
+
+def _around(image: list[int]) -> Inputs:
+    first_after = FIRST_WORD + N_WORDS_BEFORE
+    before = [BOS, *range(FIRST_WORD, first_after)]
+    after = [*range(first_after, first_after + N_WORDS_AFTER)]
+    ids = torch.tensor([before + image + after])
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def _image_token(config: PreTrainedConfig) -> int:
+    """Return the id that stands for a vision feature; families name it in one of three ways."""
+    names = ("image_token_id", "image_token_index", "image_patch_id")
+    found = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
+    assert found, f"{type(config).__name__} has none of {names}: its recipe needs another prompt"
+    return int(found[0])

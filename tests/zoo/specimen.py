@@ -1,0 +1,96 @@
+"""The nouns of the zoo: how an architecture is made (Recipe), and what came out (Specimen).
+
+What a Recipe says of an architecture (paths, counts, where vision runs) is written down from its
+configuration and its source, never found by running it: it is what discovery is tested against.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, cast
+
+import torch
+from transformers import PreTrainedConfig
+
+Inputs = dict[str, torch.Tensor]
+VisionRuns = Literal["before", "inside forward"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paths:
+    """Where an architecture keeps its parts, as `named_modules` names them.
+
+    `step` is called once for each forward of the loop, "" being the root. `projector` is None
+    where it lies inside the tower, and `text_encoder` where the text has no encoder of its own.
+    """
+
+    vision: str = "model.vision_tower"
+    projector: str | None = "model.multi_modal_projector"
+    blocks: str = "model.language_model.layers"
+    step: str = ""
+    text_encoder: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How one architecture is shrunk and fed.
+
+    `overrides` are dotted configuration keys. `count_vision_tokens` is the number of vision
+    features that the decoder attends to. `make_pixels` returns what the image becomes, and
+    `make_prompt` the rest: it is told how many placeholders the image needs (0 without an image).
+    `weight_gain` scales the weights: normalising after each block wants smaller ones, or every
+    position ends up the same.
+    """
+
+    make_pixels: Callable[[PreTrainedConfig, torch.Generator], Inputs]
+    make_prompt: Callable[[PreTrainedConfig, int], Inputs]
+    count_vision_tokens: Callable[[PreTrainedConfig], int]
+    is_placeholder: bool = True
+    overrides: Mapping[str, object] = field(default_factory=dict)
+    paths: Paths = Paths()
+    vision_runs: VisionRuns = "before"
+    takes_text_alone: bool = True
+    weight_gain: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Specimen:
+    """A tiny model in eval mode, with inputs of one image and everything known about both.
+
+    `generate(**inputs)` always yields `N_NEW_TOKENS` tokens, greedily. `text_inputs` is None
+    where the family can't do without an image.
+    """
+
+    name: str
+    model: torch.nn.Module
+    inputs: Inputs
+    text_inputs: Inputs | None
+    n_blocks: int
+    vision_path: str
+    projector_path: str | None
+    block_path: str
+    step_path: str
+    text_encoder_path: str | None
+    n_vision_tokens: int
+    n_text_tokens: int
+    vision_runs: VisionRuns
+
+    @property
+    def generate(self) -> Callable[..., torch.Tensor]:
+        """The model's own bound method, with a type: `Module` doesn't know that it has one."""
+        return cast("Callable[..., torch.Tensor]", self.model.generate)
+
+
+def vision_module(specimen: Specimen) -> torch.nn.Module:
+    """Return the vision tower."""
+    return specimen.model.get_submodule(specimen.vision_path)
+
+
+def step_module(specimen: Specimen) -> torch.nn.Module:
+    """Return the module that the loop calls once for each forward."""
+    return specimen.model.get_submodule(specimen.step_path)
+
+
+def block_modules(specimen: Specimen) -> tuple[torch.nn.Module, ...]:
+    """Return the decoder blocks, first to last."""
+    blocks = cast("torch.nn.ModuleList", specimen.model.get_submodule(specimen.block_path))
+    return tuple(blocks)

@@ -1,0 +1,252 @@
+"""What every specimen must do, so that what is measured on it can be believed."""
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import pytest
+import torch
+from transformers import Cache, EncoderDecoderCache, PreTrainedModel
+from transformers.generation.utils import GenerateDecoderOnlyOutput
+from transformers.utils.logging import warning_once
+
+from tests.zoo import (
+    N_NEW_TOKENS,
+    ZOO,
+    Inputs,
+    Specimen,
+    block_modules,
+    build,
+    step_module,
+    vision_module,
+)
+from tests.zoo.shrink import DEPTH, FIRST_WORD, N_WORDS
+
+CROSS_ATTENDING = ("mllama", "florence2")
+REQUIRED_BY_THE_PROJECT = (
+    "llava",
+    "qwen2_vl",
+    "qwen3_vl",
+    "smolvlm",
+    "idefics3",
+    "mllama",
+    "paligemma",
+    "gemma3",
+    "internvl",
+    "blip-2",
+    "molmo2",
+    "florence2",
+    "git",
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are several times slower when threads wait for one another."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module", params=sorted(ZOO))
+def specimen(request: pytest.FixtureRequest) -> Specimen:
+    return build(request.param)
+
+
+@contextmanager
+def counted_calls(**modules: torch.nn.Module) -> Iterator[Counter[str]]:
+    """Count how often each module is called, by the name it is given under."""
+    calls: Counter[str] = Counter()
+    handles = [
+        module.register_forward_pre_hook(lambda *_, name=name: calls.update([name]))
+        for name, module in modules.items()
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def new_tokens(specimen: Specimen, inputs: Inputs) -> list[int]:
+    """Return the tokens of the only row that come after the prompt, or after the start token."""
+    row = [int(token) for token in specimen.generate(**inputs)[0]]
+    is_encoder_decoder = cast("PreTrainedModel", specimen.model).config.is_encoder_decoder
+    return row[1 if is_encoder_decoder else inputs["input_ids"].shape[1] :]
+
+
+def prefill(specimen: Specimen, inputs: Inputs) -> GenerateDecoderOnlyOutput:
+    """Return what is known after the first token: the prompt's logits, and the cache."""
+    options = {"max_new_tokens": 1, "output_logits": True, "return_dict_in_generate": True}
+    return cast("GenerateDecoderOnlyOutput", specimen.generate(**inputs, **options))
+
+
+def prompt_logits(specimen: Specimen, inputs: Inputs) -> torch.Tensor:
+    logits = prefill(specimen, inputs).logits
+    assert logits is not None, "output_logits was asked for"
+    return logits[0]
+
+
+def cache_of(specimen: Specimen) -> Cache:
+    cache = prefill(specimen, specimen.inputs).past_key_values
+    assert cache is not None, "the cache is on by default"
+    return cache
+
+
+def test_the_zoo_has_what_the_project_promises() -> None:
+    assert set(REQUIRED_BY_THE_PROJECT) <= set(ZOO)
+
+
+def test_eight_tokens_are_generated(specimen: Specimen) -> None:
+    assert len(new_tokens(specimen, specimen.inputs)) == N_NEW_TOKENS == 8
+
+
+def test_every_generated_token_is_a_word(specimen: Specimen) -> None:
+    tokens = new_tokens(specimen, specimen.inputs)
+
+    assert all(FIRST_WORD <= token < N_WORDS for token in tokens), tokens
+
+
+def test_the_generated_tokens_are_not_all_the_same(specimen: Specimen) -> None:
+    assert len(set(new_tokens(specimen, specimen.inputs))) > 2
+
+
+def test_a_second_generate_says_the_same(specimen: Specimen) -> None:
+    first = new_tokens(specimen, specimen.inputs)
+
+    assert new_tokens(specimen, specimen.inputs) == first
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ZOO if ZOO[name].takes_text_alone))
+def test_eight_tokens_are_generated_without_an_image(name: str) -> None:
+    specimen = build(name)
+    assert specimen.text_inputs is not None
+
+    with counted_calls(vision=vision_module(specimen)) as calls:
+        tokens = new_tokens(specimen, specimen.text_inputs)
+
+    assert len(tokens) == N_NEW_TOKENS
+    assert calls["vision"] == 0
+
+
+def test_the_vision_tower_is_called_once(specimen: Specimen) -> None:
+    with counted_calls(vision=vision_module(specimen)) as calls:
+        specimen.generate(**specimen.inputs)
+
+    assert calls == {"vision": 1}
+
+
+def test_the_step_module_is_called_once_for_each_token(specimen: Specimen) -> None:
+    with counted_calls(step=step_module(specimen)) as calls:
+        specimen.generate(**specimen.inputs)
+
+    assert calls == {"step": N_NEW_TOKENS}
+
+
+def test_every_block_is_called_in_every_step(specimen: Specimen) -> None:
+    blocks = {str(index): block for index, block in enumerate(block_modules(specimen))}
+
+    with counted_calls(**blocks) as calls:
+        specimen.generate(**specimen.inputs)
+
+    assert calls == dict.fromkeys(blocks, N_NEW_TOKENS)
+
+
+def test_there_are_as_many_blocks_as_configured(specimen: Specimen) -> None:
+    assert len(block_modules(specimen)) == specimen.n_blocks == DEPTH
+
+
+def test_vision_runs_where_the_specimen_says(specimen: Specimen) -> None:
+    order: list[str] = []
+    step = step_module(specimen).register_forward_pre_hook(lambda *_: order.append("step"))
+    vision = vision_module(specimen).register_forward_hook(lambda *_: order.append("vision"))
+
+    specimen.generate(**specimen.inputs, max_new_tokens=1)
+    step.remove()
+    vision.remove()
+
+    expected = {"before": ["vision", "step"], "inside forward": ["step", "vision"]}
+    assert order == expected[specimen.vision_runs]
+
+
+@pytest.mark.parametrize("name", sorted(ZOO))
+def test_nothing_is_logged_or_warned_of(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    warning_once.cache_clear()
+
+    specimen = build(name)
+    specimen.generate(**specimen.inputs)
+    logger.removeHandler(caplog.handler)
+
+    assert caplog.messages == []
+
+
+def test_other_pixels_change_the_prompts_logits(specimen: Specimen) -> None:
+    negative = specimen.inputs | {"pixel_values": -specimen.inputs["pixel_values"]}
+
+    difference = prompt_logits(specimen, negative) - prompt_logits(specimen, specimen.inputs)
+
+    # Logits spread by about 1: far above rounding, and enough for another token to win.
+    assert difference.abs().max() > 0.05
+
+
+@pytest.mark.parametrize("name", sorted(set(ZOO) - set(CROSS_ATTENDING)))
+def test_the_decoder_remembers_text_and_vision_tokens(name: str) -> None:
+    specimen = build(name)
+
+    cache = cache_of(specimen)
+
+    assert cache.get_seq_length() == specimen.n_text_tokens + specimen.n_vision_tokens
+
+
+def test_mllama_remembers_text_and_vision_in_layers_of_their_own() -> None:
+    specimen = build("mllama")
+
+    cache = cache_of(specimen)
+
+    lengths = [cache.get_seq_length(layer) for layer in range(specimen.n_blocks)]
+    assert lengths == [specimen.n_text_tokens, specimen.n_vision_tokens] * 2
+
+
+def test_florence2_remembers_its_encoders_output() -> None:
+    specimen = build("florence2")
+
+    cache = cache_of(specimen)
+
+    assert isinstance(cache, EncoderDecoderCache)
+    n_encoded = cache.cross_attention_cache.get_seq_length()
+    assert n_encoded == specimen.n_text_tokens + specimen.n_vision_tokens
+
+
+def test_named_parts_exist_and_have_weights(specimen: Specimen) -> None:
+    paths = (specimen.vision_path, specimen.projector_path, specimen.text_encoder_path)
+
+    parts = [specimen.model.get_submodule(path) for path in paths if path is not None]
+
+    assert all(any(True for _ in part.parameters()) for part in parts)
+
+
+def test_the_same_seed_builds_the_same_specimen() -> None:
+    first, second = build("llava", seed=3), build("llava", seed=3)
+
+    assert torch.equal(first.inputs["pixel_values"], second.inputs["pixel_values"])
+    pairs = zip(first.model.parameters(), second.model.parameters(), strict=True)
+    assert all(torch.equal(one, other) for one, other in pairs)
+
+
+def test_another_seed_builds_another_specimen() -> None:
+    first, second = build("llava", seed=3), build("llava", seed=4)
+
+    assert new_tokens(first, first.inputs) != new_tokens(second, second.inputs)
+
+
+def test_building_leaves_torchs_random_state_alone() -> None:
+    before = torch.get_rng_state()
+
+    build("qwen2_vl")
+
+    assert torch.equal(torch.get_rng_state(), before)
