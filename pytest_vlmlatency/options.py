@@ -61,6 +61,27 @@ class Options:
 KEYS = tuple(field.name for field in fields(Options))
 MARKER_KEYS = tuple(key for key in KEYS if key != "device")
 
+COMMAND_LINE = {
+    "rounds": "--vlm-rounds",
+    "warmup_rounds": "--vlm-warmup-rounds",
+    "max_time_s": "--vlm-max-time",
+    "per_token": "--vlm-per-token",
+    "threads": "--vlm-threads",
+}
+"""The keys that the command line and the ini file can set; `device` follows --gpu as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """The model that `--vlm-model` names, where it goes and how it is loaded."""
+
+    name: str
+    device: str = "cpu"
+    dtype: str = "auto"
+    attn: str | None = None
+    compile: bool = False
+    trust_remote_code: bool = False
+
 
 def merge_options(*layers: Mapping[str, object], source: str = "vlm_latency") -> Options:
     """Return one Options from layers of keys, strongest first; None leaves a key to the next.
@@ -74,6 +95,23 @@ def merge_options(*layers: Mapping[str, object], source: str = "vlm_latency") ->
             if value is not None and key not in merged:
                 merged[key] = value
     return Options(**merged)  # type: ignore[arg-type]  # __post_init__ checks every value
+
+
+def marker_layer(args: Sequence[object], kwargs: Mapping[str, object]) -> Mapping[str, object]:
+    """Return the keys of one `vlm_latency` marker, each of them known and possible by itself."""
+    source = "@pytest.mark.vlm_latency"
+    if args:
+        listed = ", ".join(repr(arg) for arg in args)
+        raise UsageProblem(
+            f"{source} was given {listed} without a name; it takes keywords only: "
+            f"{', '.join(MARKER_KEYS)}"
+        )
+    check_keys(kwargs, MARKER_KEYS, source=source)
+    try:
+        merge_options(kwargs, source=source)
+    except UsageProblem as problem:
+        raise UsageProblem(f"{source}: {problem}") from None
+    return kwargs
 
 
 def check_keys(given: Mapping[str, object], known: Sequence[str], *, source: str) -> None:

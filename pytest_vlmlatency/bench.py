@@ -1,0 +1,140 @@
+"""The bench that a test measures on: the engine, taken in turn, or left alone when disabled.
+
+Owns when a measurement may begin, and that `--benchmark-disable` measures nothing. What a
+measurement is belongs to the engine, what a test may ask to `fixture`.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_vlmlatency.placement import places_of
+from pytest_vlmlatency.turns import turn_on, turns_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pytest_vlmlatency.measure.run import Identity, Measured
+    from pytest_vlmlatency.options import Options
+
+    Generate = Callable[..., object]
+    Progress = Callable[[str], None]
+
+__tracebackhide__ = True
+
+
+class Engine(Protocol):
+    """What measures: the module `measure.run`, or a stand-in."""
+
+    def measure(
+        self,
+        generate: Generate,
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object] | None,
+        options: Options,
+        identity: Identity,
+        progress: Progress | None,
+    ) -> Measured:
+        """Warm up, repeat and stop; return the last output and the case."""
+
+    def measure_interleaved(
+        self,
+        generate: Generate,
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object] | None,
+        configs: Sequence[object],
+        options: Options,
+        identity: Identity,
+        progress: Progress | None,
+    ) -> tuple[Measured, ...]:
+        """Measure cases that differ only in their configuration, a round of each in turn."""
+
+    def run_once(
+        self,
+        generate: Generate,
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object] | None,
+        options: Options,
+        identity: Identity,
+    ) -> Measured:
+        """Call once, and measure nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A generate() with its arguments."""
+
+    generate: Generate
+    args: Sequence[object]
+    kwargs: Mapping[str, object] | None
+
+
+class Bench:
+    """Measures for one test, alone on the devices of its model."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        identity: Identity,
+        is_disabled: bool = False,
+        progress: Progress | None = None,
+    ) -> None:
+        self.identity = identity
+        self.waited_ms = 0.0
+        self.places: tuple[str, ...] = ()
+        self._engine = engine
+        self._is_disabled = is_disabled
+        self._progress = progress
+
+    def measure(self, work: Work, options: Options) -> Measured:
+        """Measure one case; when disabled, call once."""
+        if self._is_disabled:
+            return self._once(work, options)
+        with self._turn(work, options):
+            return self._engine.measure(
+                work.generate,
+                args=work.args,
+                kwargs=work.kwargs,
+                options=options,
+                identity=self.identity,
+                progress=self._progress,
+            )
+
+    def measure_interleaved(
+        self, work: Work, configs: Sequence[object], options: Options
+    ) -> tuple[Measured, ...]:
+        """Measure a case for each configuration; when disabled, call once for each."""
+        if self._is_disabled:
+            return tuple(self._once(work, replace(options, config=config)) for config in configs)
+        with self._turn(work, options):
+            return self._engine.measure_interleaved(
+                work.generate,
+                args=work.args,
+                kwargs=work.kwargs,
+                configs=configs,
+                options=options,
+                identity=self.identity,
+                progress=self._progress,
+            )
+
+    def _once(self, work: Work, options: Options) -> Measured:
+        return self._engine.run_once(
+            work.generate,
+            args=work.args,
+            kwargs=work.kwargs,
+            options=options,
+            identity=self.identity,
+        )
+
+    @contextmanager
+    def _turn(self, work: Work, options: Options) -> Iterator[None]:
+        self.places = places_of(work.generate, options.model)
+        with turn_on(self.places, folder=turns_folder(), progress=self._progress) as waited_ms:
+            self.waited_ms += waited_ms
+            yield

@@ -1,0 +1,139 @@
+"""`vlm_latency`, the object a test calls: one measurement of a generate(), or several in turn.
+
+Owns what a test may ask, and when: merges the settings of the call with the layers below it, and
+keeps the cases until they are delivered. Its frames are hidden in tracebacks, so that an error
+points at the test's own line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from pytest_vlmlatency.bench import Bench, Work
+from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.options import MARKER_KEYS, check_keys, merge_options
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_vlmlatency.options import Options, PhaseOverride
+    from pytest_vlmlatency.records import Case
+
+    Generate = Callable[..., object]
+
+__tracebackhide__ = True
+
+HOW_TO_CALL = "output = vlm_latency(model.generate, **inputs, max_new_tokens=32)"
+
+
+class Settings(TypedDict, total=False):
+    """What a call may set by hand; it overrides the marker, the command line and the ini file."""
+
+    rounds: int | None
+    warmup_rounds: int | None
+    max_time_s: float | None
+    per_token: bool | None
+    threads: int | None
+    setup: Callable[[], object] | None
+    model: object | None
+    phases: PhaseOverride | None
+    config: object | None
+
+
+class VlmLatency:
+    """Measures what it is called with, once in a test."""
+
+    def __init__(self, bench: Bench, *, layers: Sequence[Mapping[str, object]]) -> None:
+        self.is_used = False
+        self.bench = bench
+        self._layers = layers
+        self._cases: tuple[Case, ...] = ()
+        self._n_taken = 0
+
+    def __call__(self, generate: Generate, /, *args: object, **kwargs: object) -> object:
+        """Measure `generate(*args, **kwargs)` and return what it returned last."""
+        return self._measure(Work(generate=generate, args=args, kwargs=kwargs), {})
+
+    def pedantic(
+        self,
+        generate: Generate,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        **settings: Unpack[Settings],
+    ) -> object:
+        """Measure `generate(*args, **kwargs)` with settings of this call's own.
+
+        `setup` runs before each round, unmeasured, and may return fresh (args, kwargs) for it.
+        """
+        return self._measure(Work(generate=generate, args=args, kwargs=kwargs), dict(settings))
+
+    def interleaved(
+        self,
+        generate: Generate,
+        configs: Sequence[object],
+        *,
+        args: Sequence[object] = (),
+        kwargs: Mapping[str, object] | None = None,
+        **settings: Unpack[Settings],
+    ) -> tuple[Case, ...]:
+        """Measure a case for each configuration, a round of each in turn, and return them all.
+
+        In turn, because a machine drifts: of two cases measured one after the other, the second
+        may look slower for what happened meanwhile.
+        """
+        options = self._begin(dict(settings))
+        if not configs:
+            raise UsageProblem("interleaved() was given no configuration; expected at least one")
+        if options.config is not None:
+            raise UsageProblem("interleaved() takes its configurations as `configs`, not `config`")
+        work = Work(generate=generate, args=args, kwargs=kwargs)
+        try:
+            measured = self.bench.measure_interleaved(work, configs, options)
+        except VlmLatencyError as problem:
+            raise problem.with_traceback(None) from problem.__cause__
+        self._cases = tuple(one.case for one in measured)
+        return self._cases
+
+    @property
+    def case(self) -> Case:
+        """The case just measured."""
+        if not self._cases:
+            raise UsageProblem(
+                f"vlm_latency.case is what was measured, and nothing was so far; "
+                f"measure first: {HOW_TO_CALL}"
+            )
+        if len(self._cases) > 1:
+            raise UsageProblem(
+                f"interleaved() measured {len(self._cases)} cases; they are in vlm_latency.cases"
+            )
+        return self._cases[0]
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """All cases of this test; empty before anything was measured."""
+        return self._cases
+
+    def take_unsent(self) -> tuple[Case, ...]:
+        """Return the measured cases that were not taken before."""
+        unsent = tuple(case for case in self._cases[self._n_taken :] if case.is_measured)
+        self._n_taken = len(self._cases)
+        return unsent
+
+    def _measure(self, work: Work, settings: Mapping[str, object]) -> object:
+        options = self._begin(settings)
+        try:
+            measured = self.bench.measure(work, options)
+        except VlmLatencyError as problem:
+            raise problem.with_traceback(None) from problem.__cause__
+        self._cases = (measured.case,)
+        return measured.output
+
+    def _begin(self, settings: Mapping[str, object]) -> Options:
+        if self.is_used:
+            raise UsageProblem(
+                "vlm_latency was used before in this test; it measures once a test: write a test "
+                "for each measurement, or one interleaved() call for several configurations"
+            )
+        self.is_used = True
+        check_keys(settings, MARKER_KEYS, source="vlm_latency.pedantic()")
+        return merge_options(settings, *self._layers)

@@ -1,0 +1,124 @@
+"""pytest's hooks, a few lines each, that call the modules which do the work.
+
+Loaded whenever pytest starts, so nothing heavy is imported here before a test that measures is
+collected. PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency import command_line
+
+if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
+    from pytest_vlmlatency.bench import Engine
+    from pytest_vlmlatency.fixture import VlmLatency
+    from pytest_vlmlatency.models.load import LoadedModel
+
+FIXTURE = "vlm_latency"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the options and ini keys."""
+    command_line.add_options(parser)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_load_initial_conftests(
+    early_config: pytest.Config, parser: pytest.Parser, args: Sequence[str]
+) -> Generator[None]:
+    """Give a worker its device before conftests run, and take --gpu if they left it free."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from pytest_vlmlatency.workers import choose_device  # noqa: PLC0415 - workers only
+
+        choose_device(os.environ, named=early_config.known_args_namespace.vlm_device)
+    yield
+    command_line.add_gpu_option(parser, args)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Check what was said, register the marker, and open the controller's inbox."""
+    command_line.check_ini(config)
+    config.addinivalue_line("markers", command_line.MARKER_LINE)
+    if not hasattr(config, "workerinput"):
+        from pytest_vlmlatency.inbox import Inbox  # noqa: PLC0415 - controllers only
+
+        config.pluginmanager.register(Inbox(config), "vlmlatency-inbox")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Refuse markers and devices that cannot be, before any test runs."""
+    if any(_may_measure(item) for item in items):
+        from pytest_vlmlatency.settings import check_collected  # noqa: PLC0415 - light start-up
+
+        check_collected(config, items)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
+    """Fail a test that asked for the fixture and passed without measuring."""
+    yield
+    fixture = _fixture_of(item)
+    if fixture is not None and not fixture.is_used:
+        from pytest_vlmlatency.fixture import HOW_TO_CALL  # noqa: PLC0415 - loaded by now
+
+        pytest.fail(
+            f"the test asks for vlm_latency but never called it; measure with\n    {HOW_TO_CALL}\n"
+            f"or leave the fixture out",
+            pytrace=False,
+        )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Put the cases of a test on its report."""
+    report = yield
+    fixture = _fixture_of(item)
+    if fixture is not None:
+        from pytest_vlmlatency.delivery import attach  # noqa: PLC0415 - light start-up
+
+        attach(report, fixture)
+    return report
+
+
+@pytest.fixture
+def vlm_latency(
+    request: pytest.FixtureRequest, benchmark: object, _vlm_engine: Engine
+) -> VlmLatency:
+    """Measure a model's generate() by phase: `vlm_latency(model.generate, **inputs)`."""
+    from pytest_vlmlatency.assembly import build_fixture  # noqa: PLC0415 - light start-up
+
+    return build_fixture(request.node, benchmark, _vlm_engine)
+
+
+@pytest.fixture(scope="session")
+def vlm_model(pytestconfig: pytest.Config) -> LoadedModel:
+    """Load the model that --vlm-model names, once; without one the test is skipped."""
+    from pytest_vlmlatency.assembly import load_named_model  # noqa: PLC0415 - light start-up
+
+    return load_named_model(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def _vlm_engine() -> Engine:
+    from pytest_vlmlatency.measure import run  # noqa: PLC0415 - imports torch
+
+    return run
+
+
+def _may_measure(item: pytest.Item) -> bool:
+    names = getattr(item, "fixturenames", ())
+    return FIXTURE in names or "vlm_model" in names or bool(item.get_closest_marker(FIXTURE))
+
+
+def _fixture_of(item: pytest.Item) -> VlmLatency | None:
+    fixture: VlmLatency | None = getattr(item, "funcargs", {}).get(FIXTURE)
+    return fixture

@@ -1,0 +1,88 @@
+"""What marker, command line and ini file say about the tests that were collected.
+
+Owns the layers below the call (see `options` for their order), the device and model that the
+options choose, and the check of all of it before any test runs. Imports torch only where a device
+was asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.command_line import said_in_ini, setting
+from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
+from pytest_vlmlatency.options import COMMAND_LINE, ModelChoice, marker_layer
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+FIXTURE = "vlm_latency"
+
+
+def layers_of(item: pytest.Item) -> Sequence[Mapping[str, object]]:
+    """Return what applies to a test below the call, strongest first: markers, command line, ini."""
+    config = item.config
+    markers = [marker_layer(mark.args, mark.kwargs) for mark in item.iter_markers(FIXTURE)]
+    said = {
+        key: config.getoption(name.lstrip("-").replace("-", "_"), None)
+        for key, name in COMMAND_LINE.items()
+    }
+    in_ini = {key: said_in_ini(config, name) for key, name in COMMAND_LINE.items()}
+    return (*markers, said, in_ini, {"device": chosen_device(config)})
+
+
+def chosen_device(config: pytest.Config) -> str | None:
+    """Return the device that --gpu and --vlm-device mean, None where neither was given."""
+    is_gpu_asked = bool(config.getoption("vlm_gpu", None))
+    named = setting(config, "--vlm-device")
+    if is_gpu_asked and config.getoption("vlm_device", None) is None:
+        named = None  # --gpu was said on the command line, which is stronger than the ini file
+    if not is_gpu_asked and named is None:
+        return None
+    from pytest_vlmlatency.placement import resolve_device  # noqa: PLC0415 - imports torch
+
+    return resolve_device(None if named is None else str(named), is_gpu_asked=is_gpu_asked)
+
+
+def model_choice(config: pytest.Config) -> ModelChoice | None:
+    """Return what --vlm-model and its companions ask for, None without a --vlm-model."""
+    name = setting(config, "--vlm-model")
+    if name is None:
+        return None
+    attn = setting(config, "--vlm-attn")
+    return ModelChoice(
+        name=str(name),
+        device=chosen_device(config) or "cpu",
+        dtype=str(setting(config, "--vlm-dtype") or "auto"),
+        attn=None if attn is None else str(attn),
+        compile=bool(setting(config, "--vlm-compile")),
+        trust_remote_code=bool(setting(config, "--vlm-trust-remote-code")),
+    )
+
+
+def is_disabled(config: pytest.Config) -> bool:
+    """Return whether the user switched measuring off; that pytest-xdist does so is not asked."""
+    return bool(
+        config.getoption("benchmark_disable", None)
+        and not config.getoption("benchmark_enable", None)
+    )
+
+
+def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Raise UsageError for the first collected test that asks for what cannot be."""
+    try:
+        for item in items:
+            _check_markers(item)
+        chosen_device(config)
+    except (UsageProblem, NoAccelerator) as problem:
+        raise pytest.UsageError(str(problem)) from problem
+
+
+def _check_markers(item: pytest.Item) -> None:
+    try:
+        for mark in item.iter_markers(FIXTURE):
+            marker_layer(mark.args, mark.kwargs)
+    except UsageProblem as problem:
+        raise UsageProblem(f"{item.nodeid}: {problem}") from None

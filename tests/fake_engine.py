@@ -1,0 +1,110 @@
+"""An engine that measures nothing: it calls generate once and hands back made-up times.
+
+A project under test takes it over with `from tests.fake_engine import _vlm_engine` in its conftest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.cases import a_case
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_vlmlatency.options import Options
+    from pytest_vlmlatency.records import Case
+
+
+@dataclass(frozen=True)
+class Identity:
+    id: str
+    name: str
+    test: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    worker: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    output: object
+    case: Case
+
+
+class FakeEngine:
+    """Remembers the options and identity that it was given."""
+
+    Identity = Identity
+
+    def __init__(self) -> None:
+        self.options: list[Options] = []
+
+    def measure(
+        self,
+        generate: Callable[..., object],
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object] | None,
+        options: Options,
+        identity: Identity,
+        progress: Callable[[str], None] | None,
+    ) -> Measured:
+        self.options.append(options)
+        output = generate(*args, **(kwargs or {}))
+        return Measured(output, self._case(options, identity))
+
+    def measure_interleaved(
+        self,
+        generate: Callable[..., object],
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object] | None,
+        configs: Sequence[object],
+        options: Options,
+        identity: Identity,
+        progress: Callable[[str], None] | None,
+    ) -> tuple[Measured, ...]:
+        return tuple(
+            self.measure(
+                generate,
+                args=args,
+                kwargs=kwargs,
+                options=replace(options, config=config),
+                identity=identity,
+                progress=progress,
+            )
+            for config in configs
+        )
+
+    def run_once(
+        self,
+        generate: Callable[..., object],
+        *,
+        args: Sequence[object],
+        kwargs: Mapping[str, object] | None,
+        options: Options,
+        identity: Identity,
+    ) -> Measured:
+        output = generate(*args, **(kwargs or {}))
+        case = replace(self._case(options, identity), calls=(), is_measured=False)
+        return Measured(output, case)
+
+    def _case(self, options: Options, identity: Identity) -> Case:
+        config = None if options.config is None else {"knob": str(options.config)}
+        case = a_case(name=identity.name, config=config)
+        suffix = "" if config is None else f"{{knob={options.config}}}"
+        return replace(
+            case,
+            id=identity.id + suffix,
+            test=identity.test,
+            params=identity.params,
+            worker=identity.worker,
+        )
+
+
+@pytest.fixture(scope="session")
+def _vlm_engine() -> FakeEngine:
+    return FakeEngine()
