@@ -1,0 +1,185 @@
+"""Load what `--vlm-model` names: a hub id, a local folder, or `dummy:NAME`.
+
+A hub id and a folder go through transformers' Auto classes, as a user's own code would. Whatever
+cannot be loaded as asked is an error that says what was tried; nothing is replaced silently.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import torch
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+from transformers.utils import is_torchvision_available
+
+from pytest_vlmlatency.errors import ModelNotLoaded, NoAccelerator, UsageProblem
+from pytest_vlmlatency.models.dummy import build_dummy, find_shape
+from pytest_vlmlatency.models.hub import hub_answers
+from pytest_vlmlatency.models.processors import prompt_text, without_video
+from pytest_vlmlatency.models.shapes import PREFIX
+from pytest_vlmlatency.options import DTYPES
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from transformers import PreTrainedConfig, PreTrainedModel
+
+    from pytest_vlmlatency.models.processors import Processor
+
+HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
+LOADING_ERRORS = (OSError, ValueError, ImportError, KeyError, AttributeError, TypeError)
+ADVICE = (
+    "Give a hub id that is reachable or in the cache (HF_HUB_OFFLINE=1 uses the cache alone), a "
+    "folder that save_pretrained wrote with its model and processor, or dummy:NAME for a known "
+    "shape with random weights. Custom code runs only where trust_remote_code is asked for."
+)
+ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedModel:
+    """A model on its device, in eval mode, and the processor that makes its inputs."""
+
+    model: PreTrainedModel
+    name: str
+    description: str
+    processor: Processor
+
+    def prepare(
+        self, image: Image.Image | Sequence[Image.Image] | None, prompt: str
+    ) -> dict[str, torch.Tensor]:
+        """Return the inputs of one prompt with its images, ready for `model.generate(**inputs)`.
+
+        Tensors are on the model's device, pixels in its dtype. A MolmoE-shaped model's inputs are
+        for the tier it has now.
+        """
+        images = [] if image is None else list(image) if isinstance(image, Sequence) else [image]
+        text = prompt_text(self.processor, prompt, n_images=len(images))
+        prepared = self.processor(images=images or None, text=[text], return_tensors="pt")
+        return {key: self._placed(key, value) for key, value in prepared.items()}
+
+    def _placed(self, key: str, value: object) -> torch.Tensor:
+        if not isinstance(value, torch.Tensor):
+            raise UsageProblem(
+                f"the processor of {self.name} returned {key} as {type(value).__name__}, not as a "
+                f"tensor; prepare this model's inputs yourself and pass model="
+            )
+        dtype = self.model.dtype if value.is_floating_point() else value.dtype
+        return value.to(self.model.device, dtype)
+
+
+def load_model(
+    name: str,
+    *,
+    device: str | torch.device = "cpu",
+    dtype: str = "auto",
+    attn: str | None = None,
+    compile: bool = False,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Return a model with its processor. `dtype="auto"` is the checkpoint's own.
+
+    `compile` compiles the forward of each decoder block in place. Whole-model compilation would
+    take the module hooks with it: one on a compiled region fires only if it was there before. So
+    the vision part, the blocks' own calls and the step module stay outside, and their hooks fire.
+    """
+    place = _checked_device(device)
+    _check_word("dtype", dtype, DTYPES)
+    if attn is not None and "/" not in attn:  # a kernel's hub id has a slash
+        _check_word("attn", attn, ATTENTIONS)
+    if name.startswith(PREFIX):
+        shape = find_shape(name)
+        weights = getattr(torch, shape.dtype if dtype == "auto" else dtype)
+        model, processor = build_dummy(name, dtype=weights, device=place, attn=attn or "sdpa")
+        description = f"{shape.description}, random weights"
+    else:
+        model, processor = _load_pretrained(name, dtype, attn, trust=trust_remote_code)
+        model.to(place)  # type: ignore[arg-type]  # its stub hides nn.Module.to
+        description = f"{type(model).__name__} from {name}"
+    if compile:
+        compile_blocks(model)
+    return LoadedModel(model=model.eval(), name=name, description=description, processor=processor)
+
+
+def compile_blocks(model: PreTrainedModel) -> int:
+    """Compile each decoder block's forward in place, and return the number of blocks."""
+    lists = [
+        part for part in model.get_decoder().children() if isinstance(part, torch.nn.ModuleList)
+    ]
+    if not lists:
+        raise ModelNotLoaded(
+            f"the decoder of {type(model).__name__} has no list of blocks to compile one by one; "
+            f"compile it yourself and pass model="
+        )
+    blocks = max(lists, key=lambda part: sum(weight.numel() for weight in part.parameters()))
+    for block in blocks:
+        block.forward = torch.compile(block.forward)
+    return len(blocks)
+
+
+def _load_pretrained(
+    name: str, dtype: str, attn: str | None, *, trust: bool
+) -> tuple[PreTrainedModel, Processor]:
+    folder = Path(name).expanduser()
+    is_folder = folder.is_dir()
+    if not is_folder and not HUB_ID.fullmatch(name):
+        raise ModelNotLoaded(f"there is no folder {name}, and it is no hub id either. {ADVICE}")
+    source = str(folder) if is_folder else name
+    is_cached_only = not is_folder and not hub_answers(name)
+    chosen: dict[str, object] = {
+        "trust_remote_code": trust,
+        "local_files_only": is_cached_only,
+    }
+    attention = {} if attn is None else {"attn_implementation": attn}
+    try:
+        config = AutoConfig.from_pretrained(source, **chosen)
+        model = AutoModelForImageTextToText.from_pretrained(
+            source, dtype=dtype, **attention, **chosen
+        )
+        return model, _load_processor(source, config, chosen)
+    except LOADING_ERRORS as error:
+        tried = (
+            "the hub does not answer, and its cache lacks the model"
+            if is_cached_only
+            else (
+                f"{'the folder' if is_folder else 'the hub'} was read, and then: {_first_line(error)}"
+            )
+        )
+        raise ModelNotLoaded(f"{name} cannot be loaded: {tried}. {ADVICE}") from error
+
+
+def _load_processor(source: str, config: PreTrainedConfig, chosen: dict[str, object]) -> Processor:
+    own = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
+    wants_video = own is not None and "video_processor" in own.get_attributes()
+    if own is not None and wants_video and not is_torchvision_available():
+        return cast("Processor", without_video(own).from_pretrained(source, **chosen))
+    processor = AutoProcessor.from_pretrained(source, **chosen)
+    return cast("Processor", processor)
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".") if text else type(error).__name__
+
+
+def _checked_device(device: str | torch.device) -> torch.device:
+    try:
+        place = torch.device(device)
+    except RuntimeError as error:
+        raise UsageProblem(f"device is {device!r}: {_first_line(error)}") from error
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    if place.type != "cpu" and (accelerator is None or accelerator.type != place.type):
+        raise NoAccelerator(
+            f"device is {str(place)!r}, and torch sees "
+            f"{'no accelerator' if accelerator is None else f'only {accelerator.type}'}"
+        )
+    return place
+
+
+def _check_word(name: str, value: str, accepted: Sequence[str]) -> None:
+    if value not in accepted:
+        raise UsageProblem(f"{name} is {value!r}; expected one of {', '.join(accepted)}")

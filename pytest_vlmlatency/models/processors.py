@@ -1,0 +1,114 @@
+"""What turns a conversation and its images into a model's inputs, also without torchvision.
+
+Several families' processors cannot be made without torchvision, for the sake of videos. Their
+image half is real code all the same: the family's own class without its video processor, and for
+SmolVLM, which also wants a package that spells numbers, Idefics3's, whose prompt layout it shares.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+
+from transformers import Idefics3Processor, LlavaProcessor, ProcessorMixin, Qwen2VLProcessor
+from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+from pytest_vlmlatency.models.tokenizer import (
+    IMAGE,
+    QWEN_IMAGE,
+    QWEN_VISION,
+    build_tokenizer,
+    chat_template,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from PIL import Image
+    from transformers import PreTrainedConfig
+
+
+class Processor(Protocol):
+    """The part of a transformers processor that is used here."""
+
+    def apply_chat_template(
+        self, conversation: Sequence[Mapping[str, object]], *, add_generation_prompt: bool
+    ) -> str:
+        """Return the conversation as text, with a mark for each image."""
+
+    def __call__(
+        self, *, images: Sequence[Image.Image] | None, text: Sequence[str], return_tensors: str
+    ) -> Mapping[str, object]:
+        """Return the model's inputs for this text and the images that it marks."""
+
+
+def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """Return a processor class that neither takes nor loads a video processor."""
+    if processor_class.__name__ == "SmolVLMProcessor":
+        return Idefics3Processor
+    attributes = [name for name in processor_class.get_attributes() if name != "video_processor"]
+    # Under the same name, since save_pretrained writes it down.
+    return type(
+        processor_class.__name__,
+        (processor_class,),
+        {"get_attributes": classmethod(lambda _cls: list(attributes))},
+    )
+
+
+def prompt_text(processor: Processor, prompt: str, *, n_images: int) -> str:
+    """Return a user's turn with its images first.
+
+    A processor without a chat template gets its image token once for each image, then the prompt.
+    """
+    tokenizer = getattr(processor, "tokenizer", None)
+    templates = [getattr(owner, "chat_template", None) for owner in (processor, tokenizer)]
+    if not any(templates):
+        return getattr(processor, "image_token", "") * n_images + prompt
+    parts: list[dict[str, str]] = [{"type": "image"} for _ in range(n_images)]
+    parts.append({"type": "text", "text": prompt})
+    return processor.apply_chat_template(
+        [{"role": "user", "content": parts}], add_generation_prompt=True
+    )
+
+
+def llava_processor(config: PreTrainedConfig, image_processor: Mapping[str, object]) -> Processor:
+    """Return LLaVA's own processor around our tokenizer."""
+    processor = LlavaProcessor(
+        CLIPImageProcessorPil(**image_processor),
+        build_tokenizer(),
+        patch_size=config.vision_config.patch_size,
+        vision_feature_select_strategy=config.vision_feature_select_strategy,
+        num_additional_image_tokens=1,  # CLIP's class token, which "default" leaves out again
+        chat_template=chat_template(IMAGE),
+    )
+    return cast("Processor", processor)
+
+
+def idefics3_processor(
+    config: PreTrainedConfig, image_processor: Mapping[str, object]
+) -> Processor:
+    """Return Idefics3's own processor, which is SmolVLM's, around our tokenizer."""
+    vision = config.vision_config
+    patches = (vision.image_size // vision.patch_size) ** 2
+    processor = Idefics3Processor(
+        Idefics3ImageProcessorPil(**image_processor),
+        build_tokenizer(),
+        image_seq_len=patches // config.scale_factor**2,
+        chat_template=chat_template(IMAGE),
+    )
+    return cast("Processor", processor)
+
+
+def qwen2_vl_processor(
+    config: PreTrainedConfig,
+    image_processor: Mapping[str, object],
+) -> Processor:
+    """Return Qwen2-VL's own processor without its video half, around our tokenizer."""
+    start, end = QWEN_VISION
+    processor = without_video(Qwen2VLProcessor)(
+        Qwen2VLImageProcessorPil(**image_processor),
+        build_tokenizer(),
+        chat_template=chat_template(start + QWEN_IMAGE + end),
+    )
+    return cast("Processor", processor)
