@@ -15,6 +15,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from tests.zoo.further import FURTHER
 from tests.zoo.recipes import REQUIRED
 from tests.zoo.shrink import BOS, PAD, build_tiny_config, count_decoder_blocks
 from tests.zoo.specimen import (
@@ -40,7 +41,7 @@ __all__ = [
 ]
 
 N_NEW_TOKENS = 8
-ZOO = MappingProxyType(REQUIRED)
+ZOO = MappingProxyType(REQUIRED | FURTHER)
 
 # Named for its type: it is declared without one.
 _from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (

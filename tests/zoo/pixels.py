@@ -23,6 +23,20 @@ def square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
     return {"pixel_values": _noise(1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)}
 
 
+def sized_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return one image and its size, for towers that take any size and want to be told."""
+    return square(config, generator) | {"image_sizes": torch.tensor([[IMAGE_SIZE, IMAGE_SIZE]])}
+
+
+def tiled_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return an image twice as wide and high as a tile: its overview, then its four tiles."""
+    shape = (1, 5, 3, IMAGE_SIZE, IMAGE_SIZE)  # (B, 1 + T, C, H, W)
+    return {
+        "pixel_values": _noise(*shape, generator=generator),
+        "image_sizes": torch.tensor([[2 * IMAGE_SIZE, 2 * IMAGE_SIZE]]),
+    }
+
+
 def crops(n_crops: int) -> Pixels:
     """Return a kind that stacks the crops of an image as if they were images: (n, C, H, W)."""
 

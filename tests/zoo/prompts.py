@@ -46,6 +46,15 @@ def typed_placeholders(name: str, *, image: int = 1, text: int = 0) -> Prompt:
     return make
 
 
+def queried_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return `placeholders` with the same words for the module that queries the image."""
+    own = words(config, 0)
+    return placeholders(config, n_placeholders) | {
+        "qformer_input_ids": own["input_ids"],
+        "qformer_attention_mask": own["attention_mask"],
+    }
+
+
 def _around(image: list[int]) -> Inputs:
     first_after = FIRST_WORD + N_WORDS_BEFORE
     before = [BOS, *range(FIRST_WORD, first_after)]

@@ -36,26 +36,27 @@ def shuffled_crop_patches(config: PreTrainedConfig) -> int:
     return int(N_CROPS * N_PATCHES // config.scale_factor**2)
 
 
-def _mrope(section: list[int]) -> dict[str, object]:
-    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section}
+def mrope(section: list[int], **more: float) -> dict[str, object]:
+    """Return rotary parameters whose frequencies are shared among time, height and width."""
+    return {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": section, **more}
 
 
-# Half a head of 16 is 8 frequencies: that many are shared among time, height and width.
-MROPE = _mrope([2, 3, 3])
+# Half a head of 16 is 8 frequencies.
+MROPE = mrope([2, 3, 3])
 
-_LLAVA = Recipe(
+LLAVA = Recipe(
     make_pixels=pixels.square,
     make_prompt=prompts.placeholders,
     count_vision_tokens=every_patch,
 )
-_QWEN2_VL = Recipe(
+QWEN2_VL = Recipe(
     make_pixels=pixels.patch_grid,
     make_prompt=prompts.typed_placeholders("mm_token_type_ids"),
     count_vision_tokens=merged_patches,
     overrides={"vision_config.hidden_size": TEXT_WIDTH, "text_config.rope_parameters": MROPE},
     paths=Paths(vision="model.visual", projector=None),
 )
-_QWEN3_VL = Recipe(
+QWEN3_VL = Recipe(
     make_pixels=pixels.patch_grid,
     make_prompt=prompts.typed_placeholders("mm_token_type_ids"),
     count_vision_tokens=merged_patches,
@@ -107,12 +108,12 @@ _GEMMA3 = Recipe(
         "text_config.query_pre_attn_scalar": TEXT_WIDTH // 4,
     },
 )
-_INTERNVL = Recipe(
+INTERNVL = Recipe(
     make_pixels=pixels.crops(N_CROPS),
     make_prompt=prompts.placeholders,
     count_vision_tokens=lambda config: int(N_CROPS * N_PATCHES * config.downsample_ratio**2),
 )
-_BLIP_2 = Recipe(
+BLIP_2 = Recipe(
     make_pixels=pixels.square,
     make_prompt=prompts.placeholders,
     count_vision_tokens=lambda config: config.num_query_tokens,
@@ -170,16 +171,16 @@ _GIT = Recipe(
 )
 
 REQUIRED: dict[str, Recipe] = {
-    "llava": _LLAVA,
-    "qwen2_vl": _QWEN2_VL,
-    "qwen3_vl": _QWEN3_VL,
+    "llava": LLAVA,
+    "qwen2_vl": QWEN2_VL,
+    "qwen3_vl": QWEN3_VL,
     "smolvlm": _IDEFICS3,
     "idefics3": _IDEFICS3,
     "mllama": _MLLAMA,
     "paligemma": _PALIGEMMA,
     "gemma3": _GEMMA3,
-    "internvl": _INTERNVL,
-    "blip-2": _BLIP_2,
+    "internvl": INTERNVL,
+    "blip-2": BLIP_2,
     "molmo2": _MOLMO2,
     "florence2": _FLORENCE2,
     "git": _GIT,

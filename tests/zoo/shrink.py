@@ -117,8 +117,9 @@ def _shrink(section: dict[str, object], *, is_vision: bool) -> None:
             del section[key]
         elif key in sizes and value is not None:
             section[key] = sizes[key] if n_items is None else [sizes[key]] * n_items
-    # Tied to its input, a random head says the last token again.
-    section["tie_word_embeddings"] = False
+    if "model_type" in section:
+        # Tied to its input, a random head says the last token again.
+        section["tie_word_embeddings"] = False
 
 
 def _number_special_tokens(sections: dict[str, object]) -> None:
