@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from pytest_vlmlatency.errors import NoAccelerator
 from pytest_vlmlatency.measure.clock import Clock, DeviceClock, Event, HostClock
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def model_devices(model: torch.nn.Module) -> tuple[torch.device, ...]:
@@ -61,7 +64,7 @@ class TorchLine:
         """Return a timed event recorded on the device's current stream."""
         event = torch.Event(device=self._device, enable_timing=True)
         event.record(torch.accelerator.current_stream(self._device))
-        return event
+        return event  # type: ignore[return-value]  # torch names the argument
 
 
 def _describe(device: torch.device) -> str:

@@ -104,9 +104,7 @@ def _watch_vision(
     handles.post(module, lambda _module, _args, output: _exit_vision(recorder, output))
 
 
-def _wrap_features(
-    owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack
-) -> None:
+def _wrap_features(owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack) -> None:
     for name in FEATURE_METHODS:
         method = getattr(owner, name, None)
         if method is not None:
@@ -149,7 +147,9 @@ def _watch_phase(
 
 
 def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: _Handles) -> None:
-    def start(_module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+    def start(
+        _module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
+    ) -> None:
         handles.drop(index)
         recorder.mark(Boundary.BLOCKS_START)
         hidden = args[0] if args else kwargs.get("hidden_states")

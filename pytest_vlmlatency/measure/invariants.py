@@ -10,14 +10,21 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
+from pytest_vlmlatency.measure.allocator import FlushEvidence
+from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.timeline import Boundary
-from pytest_vlmlatency.measure.workload import Inputs, Mode, Output
-from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call, Phase, PhaseMap, Place, Workload
+from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call, Phase, PhaseMap, Place
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_vlmlatency.measure.output import Output
+    from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
+    from pytest_vlmlatency.measure.workload import Inputs
 
 SUM_TOLERANCE_MS = 1e-6
 """Rounding of a few float additions; timestamps themselves are whole nanoseconds."""
@@ -41,7 +48,7 @@ class Observation:
     recorder: Recorder
     phase_map: PhaseMap
     n_flushes_inside: int
-    is_flushed_by_counters: bool
+    evidence: FlushEvidence
     may_run_one_more: bool
 
 
@@ -60,15 +67,15 @@ def _check_boundaries(seen: Observation) -> None:
     fired = Counter(mark.boundary for mark in seen.recorder.marks)
     if not fired[Boundary.PROMPT_READY]:
         raise InvalidMeasurement(
-            f"the step module {seen.phase_map.step!r} was never seen to finish the prompt; expected "
-            f"its hook to fire: it was replaced, or compiled together with its caller before it was "
-            f"measured. Measure the model uncompiled, or compile its blocks one by one"
+            f"the step module {seen.phase_map.step!r} was never seen to finish the prompt; "
+            f"expected its hook to fire: it was replaced, or compiled together with its caller "
+            f"before it was measured. Measure it uncompiled, or compile its blocks one by one"
         )
     if not fired[Boundary.BLOCKS_START]:
         raise InvalidMeasurement(
             f"the hook on the first block {seen.phase_map.blocks[0]!r} never fired; expected it to "
-            f"run in the prompt's forward: a forward around it was compiled before it was measured, "
-            f"and a compiled graph skips hooks. Compile the blocks one by one "
+            f"run in the prompt's forward: a forward around it was compiled before it was "
+            f"measured, and a compiled graph skips hooks. Compile the blocks one by one "
             f"(block.forward = torch.compile(block.forward)), or measure the model uncompiled"
         )
     if seen.inputs.has_pixels and not seen.recorder.vision_calls:
@@ -110,16 +117,17 @@ def _check_sum(call: Call) -> None:
 
 
 def _check_flush(seen: Observation) -> None:
-    if seen.n_flushes_inside or seen.is_flushed_by_counters:
+    has_evidence = seen.evidence in (FlushEvidence.FLUSHED, FlushEvidence.RETRIED)
+    if seen.n_flushes_inside or has_evidence:
         how = (
             f"empty_cache() was called {seen.n_flushes_inside} times"
             if seen.n_flushes_inside
-            else "the allocator freed device memory without having run out of it"
+            else seen.evidence.basis
         )
         raise InvalidMeasurement(
-            f"{how} while generate() was measured; expected no cache flush inside: what follows it "
-            f"pays for allocating anew, so the phases are not of one state. Remove the flush from "
-            f"the model or from the called function"
+            f"while generate() was measured, {how}; expected no cache flush inside: what follows "
+            f"it pays for allocating anew, so the phases are not of one state. Remove the flush "
+            f"from the model or the called function; if the device is out of memory, ask for less"
         )
 
 
@@ -134,9 +142,9 @@ def _check_vision(seen: Observation) -> None:
     late = [call.path for call in calls if call.is_late]
     if late:
         raise InvalidMeasurement(
-            f"vision ran {1 + len(late)} times in one call: {', '.join(sorted(set(late)))} ran again "
-            f"in {len(late)} decode steps; expected once, before the prompt's logits. The model "
-            f"recomputes vision in every step (use_cache=False, or a forward that keeps the pixels)"
+            f"vision ran {1 + len(late)} times in one call: {', '.join(sorted(set(late)))} ran "
+            f"again in {len(late)} decode steps; expected once, before the prompt's logits. The "
+            f"model recomputes vision (use_cache=False, or a forward that keeps the pixels)"
         )
     runs = Counter(call.path for call in calls)
     repeated = [path for path, n_calls in runs.items() if n_calls > 1]
@@ -176,25 +184,33 @@ def _check_steps(seen: Observation) -> None:
         )
 
 
-def timing_problem(call: Call) -> str | None:
+def timing_problem(call: Call, evidence: FlushEvidence) -> str | None:
     """Return why a round was disturbed, None if its timing bounds hold.
 
     `other` is judged on CPU time where the host computes: on wall time, busy neighbours break it.
     """
+    if evidence is FlushEvidence.COLD:
+        return evidence.basis
     measure = CPU if CPU in call.total else WALL
     other_ms = call.phase_time(Phase.OTHER, measure)
     bound_ms = max(OTHER_FLOOR_MS, OTHER_RATIO * call.total[measure])
     if other_ms > bound_ms:
         return f"other took {other_ms:.2f} {measure}, more than its bound of {bound_ms:.2f}"
-    for span in call.spans:
-        if DEVICE in span.measures and span.place is Place.PART:
-            host_ms, device_ms = span.measures[WALL], span.measures[DEVICE]
-            bound_ms = DEVICE_TOLERANCE_RATIO * host_ms + 2 * DEVICE_TOLERANCE_MS
-            if abs(host_ms - device_ms) > bound_ms:
-                return (
-                    f"{span.name} took {host_ms:.3f} ms by the host but {device_ms:.3f} ms by the "
-                    f"device, further apart than {bound_ms:.3f} ms"
-                )
+    return _clocks_problem(call) if DEVICE in call.total else None
+
+
+def _clocks_problem(call: Call) -> str | None:
+    """Return where host and device time disagree, over intervals with devices idle at both ends."""
+    for name, host_ms, device_ms in (
+        ("total", call.total[WALL], call.total[DEVICE]),
+        ("decode", call.decode_ms, call.phase_time(Phase.DECODE, DEVICE)),
+    ):
+        bound_ms = DEVICE_TOLERANCE_RATIO * host_ms + 2 * DEVICE_TOLERANCE_MS
+        if abs(host_ms - device_ms) > bound_ms:
+            return (
+                f"{name} took {host_ms:.3f} ms by the host but {device_ms:.3f} ms by the device, "
+                f"further apart than {bound_ms:.3f} ms"
+            )
     return None
 
 
@@ -210,26 +226,32 @@ def check_discards(n_kept: int, discarded: Sequence[Call], *, n_planned: int) ->
         )
 
 
-def check_work(first: Workload, this: Workload, *, round_index: int) -> None:
+def check_work(first: Observation, this: Observation, *, round_index: int) -> None:
     """Raise if a round did other work than the first one: its times are of something else."""
+    before, now = _work(first), _work(this)
     differences = [
-        f"{name}: {before} then {now}"
-        for name, before, now in (
-            ("inputs", dict(first.inputs), dict(this.inputs)),
-            ("batch size", first.batch_size, this.batch_size),
-            ("vision tokens", first.n_vision_tokens, this.n_vision_tokens),
-            ("text tokens", first.n_text_tokens, this.n_text_tokens),
-            ("output tokens", first.n_output_tokens, this.n_output_tokens),
-        )
-        if before != now
+        f"{name}: {before.get(name)} then {now.get(name)}"
+        for name in dict.fromkeys((*before, *now))
+        if before.get(name) != now.get(name)
     ]
     if differences:
         raise InvalidMeasurement(
-            f"round {round_index + 1} did other work than the first one ({'; '.join(differences)}); "
-            f"expected the same work in every round. Pass setup=, a function that returns fresh "
-            f"(args, kwargs) for each round (a cache that a call has grown, changed inputs), or "
-            f"fix the lengths with min_new_tokens and max_new_tokens"
+            f"round {round_index + 1} did other work than the first one: "
+            f"{'; '.join(differences)}. Expected the same work in every round: pass setup=, a "
+            f"function that returns fresh (args, kwargs) for each round (a cache that a call has "
+            f"grown, changed inputs), or fix the lengths with min_new_tokens and max_new_tokens"
         )
+
+
+def _work(seen: Observation) -> dict[str, object]:
+    return {
+        **seen.inputs.shapes,
+        "vision tokens": seen.call.n_vision_tokens,
+        "text tokens": seen.call.n_text_tokens,
+        "output tokens": seen.call.n_output_tokens,
+        "generated tokens in all": seen.call.n_generated_tokens,
+        "decode steps": seen.call.n_decode_steps,
+    }
 
 
 def check_same_output(reference: str, measured: str) -> None:

@@ -9,17 +9,21 @@ error says what was seen, and `phases=` names them by hand.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 import torch
 
 from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
-from pytest_vlmlatency.options import PhaseOverride
 from pytest_vlmlatency.records import PhaseMap
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_vlmlatency.options import PhaseOverride
 
 HOW_TO_NAME = (
     'name them by hand: phases={"vision": ["vision_tower", "projector"], "blocks": "model.layers", '
@@ -164,7 +168,8 @@ def _find_vision(
         if node.method is not None:
             has_started = has_started or kind.has_pixels
         elif kind.is_encoder_decoder and kind.has_text and node.parent is None:
-            text_encoder.append(node.path)
+            if node.path not in later:
+                text_encoder.append(node.path)
             inner = _outermost_on_pixels(node)
             vision += inner
             has_started = has_started or bool(inner)
@@ -213,9 +218,7 @@ def _vision_runs(trace: Trace, step: Node, vision: Sequence[str]) -> str:
     return places.pop() if len(places) == 1 else "both"
 
 
-def read_override(
-    model: torch.nn.Module, override: PhaseOverride
-) -> Mapping[str, tuple[str, ...]]:
+def read_override(model: torch.nn.Module, override: PhaseOverride) -> Mapping[str, tuple[str, ...]]:
     """Return the named paths, a list of blocks as its children; unknown paths are errors."""
     known = dict(model.named_modules())
     named: dict[str, tuple[str, ...]] = {}

@@ -17,23 +17,26 @@ def remember_random_state(devices: Sequence[torch.device]) -> Restore:
     """Return a function that puts Python's, numpy's and torch's random state back as it is now."""
     python_state = random.getstate()
     cpu_state = torch.get_rng_state()
-    device_states = [
-        (device, getattr(torch, device.type).get_rng_state(device))
-        for device in devices
-        if hasattr(getattr(torch, device.type, None), "get_rng_state")
-    ]
+    restore_devices = [_remember_device(device) for device in devices if device.type != "cpu"]
     numpy = sys.modules.get("numpy")
     numpy_state = numpy.random.get_state() if numpy else None
 
     def restore() -> None:
         random.setstate(python_state)
         torch.set_rng_state(cpu_state)
-        for device, state in device_states:
-            getattr(torch, device.type).set_rng_state(state, device)
+        for restore_device in restore_devices:
+            restore_device()
         if numpy and numpy_state:
             numpy.random.set_state(numpy_state)
 
     return restore
+
+
+def _remember_device(device: torch.device) -> Restore:
+    backend = torch.get_device_module(device)
+    which = () if device.type == "mps" else (device,)  # MPS has one device and takes no argument
+    state = backend.get_rng_state(*which)
+    return lambda: backend.set_rng_state(state, *which)
 
 
 @contextmanager

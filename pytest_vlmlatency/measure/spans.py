@@ -6,7 +6,6 @@ does nothing, so it can stay in production code.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -16,6 +15,8 @@ from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import Phase
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pytest_vlmlatency.measure.recorder import Recorder
 
 RESERVED = frozenset(Phase) | {"total", "outside", "ttft", "tpot"}

@@ -7,8 +7,11 @@ stopped falling; at the time limit with at least `MIN_ROUNDS_IN_TIME`; at `MAX_R
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MIN_ROUNDS = 10
 MIN_ROUNDS_IN_TIME = 3

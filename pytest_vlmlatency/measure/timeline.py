@@ -7,15 +7,17 @@ total by construction. What is left to no phase is `other`, which the invariants
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import pairwise
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.clock import NS_PER_MS, Clock, Stamp
 from pytest_vlmlatency.records import DEVICE, WALL, Phase, Place, Span
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 class Boundary(StrEnum):
@@ -66,6 +68,16 @@ def read_timeline(marks: Sequence[Mark], clock: Clock) -> Timeline:
     )
 
 
+_STAGES = {
+    Boundary.CALL_START: Place.OUTSIDE,
+    Boundary.GENERATE_CALLED: None,
+    Boundary.GENERATE_START: Place.PART,
+    Boundary.GENERATE_END: None,
+    Boundary.GENERATE_RETURNED: Place.OUTSIDE,
+}
+"""Where time lies after a boundary; None while our own reading goes on, which is no one's time."""
+
+
 @dataclass(slots=True)
 class _State:
     """What is at work after a mark: whether generate() runs, which phases, which user's spans."""
@@ -75,13 +87,8 @@ class _State:
     user_spans: list[str] = field(default_factory=list)
 
     def pass_mark(self, mark: Mark) -> None:
+        self.stage = _STAGES.get(mark.boundary, self.stage)
         match mark.boundary:
-            case Boundary.CALL_START | Boundary.GENERATE_RETURNED:
-                self.stage = Place.OUTSIDE
-            case Boundary.GENERATE_CALLED | Boundary.GENERATE_END:
-                self.stage = None
-            case Boundary.GENERATE_START:
-                self.stage = Place.PART
             case Boundary.ENTER:
                 self.phases.append(mark.name)
             case Boundary.EXIT:

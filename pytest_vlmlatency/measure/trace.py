@@ -79,9 +79,11 @@ def tracing(model: torch.nn.Module, pixels: Sequence[torch.Tensor]) -> Iterator[
     tracer = _Tracer(pixels)
     with ExitStack() as undo:
         for path, module in model.named_modules():
-            undo.callback(module.register_forward_pre_hook(
-                functools.partial(tracer.enter, path), prepend=True, with_kwargs=True
-            ).remove)
+            undo.callback(
+                module.register_forward_pre_hook(
+                    functools.partial(tracer.enter, path), prepend=True, with_kwargs=True
+                ).remove
+            )
             undo.callback(module.register_forward_hook(tracer.leave).remove)
             tracer.wrap_methods(module, path, undo)
         yield tracer.trace

@@ -1,51 +1,33 @@
-"""What one generate() was given, and what it gave back: shapes, tokens, settings.
+"""What one generate() was given: shapes, token counts, settings. Read before the clock starts.
 
-Pure over arguments and results; read before the clock starts and after it stops. Only shapes and
-counts are kept, and a digest of the output: never pixels or text.
+Only shapes and counts are ever stored, never pixels or text.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import torch
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.records import Scalar
+from pytest_vlmlatency.measure.generation import (
+    GENERATION_KEYS,
+    Mode,
+    count_prompt_forwards,
+    read_eos_ids,
+    read_mode,
+    read_settings,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from pytest_vlmlatency.records import Scalar
 
 PIXEL_WORDS = ("pixel", "image", "video", "patch")
 PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-GENERATION_KEYS = (
-    "max_new_tokens",
-    "min_new_tokens",
-    "max_length",
-    "do_sample",
-    "num_beams",
-    "num_return_sequences",
-    "use_cache",
-    "cache_implementation",
-    "prefill_chunk_size",
-    "prompt_lookup_num_tokens",
-    "temperature",
-    "top_k",
-    "top_p",
-    "repetition_penalty",
-)
-
-
-class Mode(StrEnum):
-    """How generate() decodes, as far as it decides how forwards and tokens agree."""
-
-    GREEDY = "greedy"
-    SAMPLE = "sample"
-    BEAM = "beam"
-    ASSISTED = "assisted"
-    CUSTOM = "custom"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,15 +58,6 @@ class Inputs:
         return bool(self.pixels)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """The tokens that generate() returned, without the prompt; None where it returned no ids."""
-
-    n_longest: int | None
-    n_generated: int | None
-    digest: str
-
-
 def read_inputs(
     generate: Callable[..., object],
     model: torch.nn.Module,
@@ -94,7 +67,7 @@ def read_inputs(
     """Return what a call is about to work on; raise where pixels and placeholders disagree."""
     named = _named_arguments(generate, args, kwargs)
     config = getattr(model, "config", None)
-    settings = _settings(model, named)
+    settings = read_settings(model, named)
     input_ids = _ids(named)
     pixels = _pixels(named)
     placeholder_ids = _placeholder_ids(config)
@@ -102,7 +75,7 @@ def read_inputs(
     prompt = input_ids if input_ids is not None else _embeds(named)
     inputs = Inputs(
         shapes={name: text for name, value in named.items() if (text := _shape(value))},
-        settings={key: value for key, value in settings.items() if key in GENERATION_KEYS},
+        settings={key: settings[key] for key in GENERATION_KEYS if key in settings},
         pixels=tuple(pixels.values()),
         input_ids=input_ids,
         batch_size=_batch_size(prompt, pixels),
@@ -111,28 +84,13 @@ def read_inputs(
         n_placeholders=n_placeholders,
         expects_placeholders=bool(placeholder_ids),
         is_encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
-        mode=_mode(settings, named),
-        n_prompt_forwards=_n_prompt_forwards(settings, prompt),
-        eos_ids=_eos_ids(settings),
+        mode=read_mode(settings, named),
+        n_prompt_forwards=count_prompt_forwards(settings, prompt),
+        eos_ids=read_eos_ids(settings),
         streams=named.get("streamer") is not None,
     )
     _check_placeholders(inputs, pixels)
     return inputs
-
-
-def read_output(output: object, inputs: Inputs) -> Output:
-    """Return how many tokens a result holds, through each row's end token, and its digest."""
-    sequences = getattr(output, "sequences", output)
-    if not isinstance(sequences, torch.Tensor) or sequences.dim() != 2:
-        return Output(n_longest=None, n_generated=None, digest=_digest(repr(output)))
-    rows: list[list[int]] = sequences.tolist()
-    skipped = _n_prompt_columns_in(sequences, inputs)
-    lengths = [_length_to_end(row[skipped:], inputs.eos_ids) for row in rows]
-    return Output(
-        n_longest=max(lengths, default=0),
-        n_generated=sum(lengths),
-        digest=_digest(json.dumps(rows)),
-    )
 
 
 def _named_arguments(
@@ -153,26 +111,6 @@ def _named_arguments(
         else:
             named[name] = value
     return {name: value for name, value in named.items() if value is not None}
-
-
-def _settings(model: torch.nn.Module, named: Mapping[str, object]) -> dict[str, Scalar]:
-    """Return the generation settings in force: the call's, its generation_config's, the model's."""
-    layers = [named, vars_of(named.get("generation_config"))]
-    layers.append(vars_of(getattr(model, "generation_config", None)))
-    keys = {key for layer in layers for key in layer if not key.startswith("_")}
-    merged: dict[str, Scalar] = {}
-    for key in sorted(keys):
-        found = next((layer[key] for layer in layers if layer.get(key) is not None), None)
-        if isinstance(found, str | int | float | bool):
-            merged[key] = found
-        elif key == "eos_token_id" and isinstance(found, Iterable):
-            merged[key] = ",".join(str(int(value)) for value in found)
-    return merged
-
-
-def vars_of(value: object) -> Mapping[str, object]:
-    """Return an object's attributes, empty for None."""
-    return vars(value) if hasattr(value, "__dict__") else {}
 
 
 def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
@@ -230,30 +168,6 @@ def _batch_size(prompt: torch.Tensor | None, pixels: Mapping[str, torch.Tensor])
     return next((value.shape[0] for value in pixels.values()), 1)
 
 
-def _mode(settings: Mapping[str, Scalar], named: Mapping[str, object]) -> Mode:
-    if named.get("custom_generate") is not None:
-        return Mode.CUSTOM
-    if named.get("assistant_model") is not None or settings.get("prompt_lookup_num_tokens"):
-        return Mode.ASSISTED
-    if int(settings.get("num_beams") or 1) > 1:
-        return Mode.BEAM
-    return Mode.SAMPLE if settings.get("do_sample") else Mode.GREEDY
-
-
-def _n_prompt_forwards(settings: Mapping[str, Scalar], prompt: torch.Tensor | None) -> int:
-    chunk = settings.get("prefill_chunk_size")
-    if not chunk or prompt is None:
-        return 1
-    return -(-prompt.shape[1] // int(chunk))
-
-
-def _eos_ids(settings: Mapping[str, Scalar]) -> frozenset[int]:
-    value = settings.get("eos_token_id")
-    if value is None:
-        return frozenset()
-    return frozenset(int(part) for part in str(value).split(","))
-
-
 def _shape(value: object) -> str | None:
     """Return a tensor's dtype and sizes as text, a cache's length, a list's shapes; else None."""
     if isinstance(value, torch.Tensor):
@@ -264,28 +178,6 @@ def _shape(value: object) -> str | None:
     if isinstance(value, list | tuple) and value and isinstance(value[0], torch.Tensor):
         return "; ".join(str(_shape(item)) for item in value)
     return None
-
-
-def _n_prompt_columns_in(sequences: torch.Tensor, inputs: Inputs) -> int:
-    """Return how many leading columns of the result repeat the prompt, or start the decoder."""
-    ids = inputs.input_ids
-    if inputs.is_encoder_decoder:
-        return 1
-    if ids is None or sequences.shape[1] < ids.shape[1]:
-        return 0
-    repeated = ids.to(sequences.device).repeat_interleave(sequences.shape[0] // ids.shape[0], dim=0)
-    is_repeated = repeated.shape[0] == sequences.shape[0] and torch.equal(
-        sequences[:, : ids.shape[1]], repeated
-    )
-    return ids.shape[1] if is_repeated else 0
-
-
-def _length_to_end(row: Sequence[int], eos_ids: frozenset[int]) -> int:
-    return next((index + 1 for index, token in enumerate(row) if token in eos_ids), len(row))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _check_placeholders(inputs: Inputs, pixels: Mapping[str, torch.Tensor]) -> None:

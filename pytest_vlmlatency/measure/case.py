@@ -1,0 +1,151 @@
+"""From a finished subject to the Case that is kept: its workload, labels and notes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.measure.allocator import FlushEvidence
+from pytest_vlmlatency.measure.generation import Mode
+from pytest_vlmlatency.records import Case, DeviceState, Scalar, Workload
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+
+    from pytest_vlmlatency.measure.invariants import Observation
+    from pytest_vlmlatency.measure.preparation import Configuration
+    from pytest_vlmlatency.measure.subject import Subject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """What a case is called. `id` is stable between runs; a configuration is appended to it."""
+
+    id: str
+    name: str
+    test: str | None = None
+    params: Mapping[str, str] = field(default_factory=dict)
+    worker: str | None = None
+
+
+def finished_case(
+    subject: Subject,
+    identity: Identity,
+    stop_reason: str,
+    *,
+    device_before: tuple[DeviceState, ...],
+    device_after: tuple[DeviceState, ...],
+) -> Case:
+    """Return the case of a subject that has stopped; its last checks are made here."""
+    assert subject.first is not None, "a case without a round"
+    subject.check_flushes_between()
+    output_note = subject.check_output()
+    return Case(
+        id=_id(identity, subject.config),
+        name=_name(identity, subject.config),
+        test=identity.test,
+        params=identity.params,
+        worker=identity.worker,
+        device=subject.device,
+        workload=describe_workload(subject.target.model, subject.first),
+        phase_map=subject.phase_map,
+        calls=tuple(subject.calls),
+        discarded=tuple(subject.discarded),
+        config=_values(subject.config),
+        labels=_labels(subject.first),
+        notes=tuple(note for note in (output_note, *_flush_notes(subject)) if note),
+        stop_reason=stop_reason,
+        device_before=device_before,
+        device_after=device_after,
+    )
+
+
+def unmeasured_case(identity: Identity, config: Configuration | None, *, device: str) -> Case:
+    """Return the case of a call that was made but not measured."""
+    return Case(
+        id=_id(identity, config),
+        name=_name(identity, config),
+        test=identity.test,
+        params=identity.params,
+        worker=identity.worker,
+        device=device,
+        workload=None,
+        phase_map=None,
+        calls=(),
+        config=_values(config),
+        is_measured=False,
+    )
+
+
+def describe_workload(model: torch.nn.Module, seen: Observation) -> Workload:
+    """Return what a call did: the model's make-up, the inputs, the settings, the output."""
+    dtypes = [tensor.dtype for tensor in model.parameters() if tensor.is_floating_point()]
+    return Workload(
+        model=type(model).__name__,
+        n_parameters=sum(parameter.numel() for parameter in model.parameters()),
+        dtype=", ".join(dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in dtypes)),
+        attention=_attention(getattr(model, "config", None)),
+        inputs=seen.inputs.shapes,
+        generation=seen.inputs.settings,
+        batch_size=seen.inputs.batch_size,
+        n_vision_tokens=seen.call.n_vision_tokens,
+        n_text_tokens=seen.call.n_text_tokens,
+        n_output_tokens=seen.call.n_output_tokens,
+        output_digest=seen.output.digest,
+    )
+
+
+def _attention(config: object) -> str:
+    """Return the attention implementation, by part where the parts differ."""
+    parts = {"text": "text_config", "vision": "vision_config"}
+    found = {
+        part: getattr(getattr(config, key, None), "_attn_implementation", None)
+        for part, key in parts.items()
+    }
+    named = {part: name for part, name in found.items() if name}
+    if len(set(named.values())) > 1:
+        return ", ".join(f"{part} {name}" for part, name in named.items())
+    return str(next(iter(named.values()), getattr(config, "_attn_implementation", None)))
+
+
+def _labels(seen: Observation) -> tuple[str, ...]:
+    """Return short words for what makes this case unlike a plain greedy call with images."""
+    labels = {
+        str(seen.inputs.mode): seen.inputs.mode is not Mode.GREEDY,
+        "chunked": seen.inputs.n_prompt_forwards > 1,
+        "text-only": not seen.inputs.has_pixels,
+        "per-token": seen.call.decode_step_times_ms is not None,
+    }
+    return tuple(label for label, holds in labels.items() if holds)
+
+
+def _flush_notes(subject: Subject) -> list[str]:
+    notes = []
+    assert subject.first is not None, "a case without a round"
+    if subject.first.evidence is FlushEvidence.UNDETECTABLE:
+        notes.append(f"a cache flush would be undetectable: {FlushEvidence.UNDETECTABLE.basis}")
+    n_flushes = subject.calls[0].n_flushes_before
+    if n_flushes:
+        notes.append(f"empty_cache() was called {n_flushes} times before every round")
+    return notes
+
+
+def _values(config: Configuration | None) -> dict[str, Scalar] | None:
+    return None if config is None else dict(config.values())
+
+
+def _id(identity: Identity, config: Configuration | None) -> str:
+    return identity.id + _suffix(config)
+
+
+def _name(identity: Identity, config: Configuration | None) -> str:
+    return identity.name + _suffix(config)
+
+
+def _suffix(config: Configuration | None) -> str:
+    values = _values(config)
+    if values is None:
+        return ""
+    return "{" + ",".join(f"{key}={value}" for key, value in values.items()) + "}"

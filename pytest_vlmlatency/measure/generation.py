@@ -1,0 +1,89 @@
+"""The generation settings in force, and the rule that follows from them for forwards and tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_vlmlatency.records import Scalar
+
+GENERATION_KEYS = (
+    "max_new_tokens",
+    "min_new_tokens",
+    "max_length",
+    "do_sample",
+    "num_beams",
+    "num_return_sequences",
+    "use_cache",
+    "cache_implementation",
+    "prefill_chunk_size",
+    "prompt_lookup_num_tokens",
+    "temperature",
+    "top_k",
+    "top_p",
+    "repetition_penalty",
+    "eos_token_id",
+    "pad_token_id",
+)
+"""The settings that are stored; others (a hub token, a prompt) are nobody's business."""
+
+
+class Mode(StrEnum):
+    """How generate() decodes, as far as it decides how forwards and tokens agree."""
+
+    GREEDY = "greedy"
+    SAMPLE = "sample"
+    BEAM = "beam"
+    ASSISTED = "assisted"
+    CUSTOM = "custom"
+
+
+def read_settings(model: torch.nn.Module, named: Mapping[str, object]) -> dict[str, Scalar]:
+    """Return the generation settings in force: the call's, its generation_config's, the model's."""
+    layers = [named, _vars_of(named.get("generation_config"))]
+    layers.append(_vars_of(getattr(model, "generation_config", None)))
+    keys = {key for layer in layers for key in layer if not key.startswith("_")}
+    merged: dict[str, Scalar] = {}
+    for key in sorted(keys):
+        found = next((layer[key] for layer in layers if layer.get(key) is not None), None)
+        if isinstance(found, str | int | float | bool):
+            merged[key] = found
+        elif key == "eos_token_id" and isinstance(found, Iterable):
+            merged[key] = ",".join(str(int(value)) for value in found)
+    return merged
+
+
+def _vars_of(value: object) -> Mapping[str, object]:
+    """Return an object's attributes, empty for None."""
+    return vars(value) if hasattr(value, "__dict__") else {}
+
+
+def read_mode(settings: Mapping[str, Scalar], named: Mapping[str, object]) -> Mode:
+    """Return how the call will decode."""
+    if named.get("custom_generate") is not None:
+        return Mode.CUSTOM
+    if named.get("assistant_model") is not None or settings.get("prompt_lookup_num_tokens"):
+        return Mode.ASSISTED
+    if int(settings.get("num_beams") or 1) > 1:
+        return Mode.BEAM
+    return Mode.SAMPLE if settings.get("do_sample") else Mode.GREEDY
+
+
+def count_prompt_forwards(settings: Mapping[str, Scalar], prompt: torch.Tensor | None) -> int:
+    """Return how many forwards the prompt takes: more than one where its prefill is chunked."""
+    chunk = settings.get("prefill_chunk_size")
+    if not chunk or prompt is None:
+        return 1
+    return -(-prompt.shape[1] // int(chunk))
+
+
+def read_eos_ids(settings: Mapping[str, Scalar]) -> frozenset[int]:
+    """Return the tokens that end a row."""
+    value = settings.get("eos_token_id")
+    if value is None:
+        return frozenset()
+    return frozenset(int(part) for part in str(value).split(","))

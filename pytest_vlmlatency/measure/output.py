@@ -1,0 +1,61 @@
+"""What one generate() gave back: how many tokens, and a digest to compare outputs by."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_vlmlatency.measure.workload import Inputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """The tokens that generate() returned, without the prompt; None where it returned no ids."""
+
+    n_longest: int | None
+    n_generated: int | None
+    digest: str
+
+
+def read_output(output: object, inputs: Inputs) -> Output:
+    """Return how many tokens a result holds, through each row's end token, and its digest."""
+    sequences = getattr(output, "sequences", output)
+    if not isinstance(sequences, torch.Tensor) or sequences.dim() != 2:
+        return Output(n_longest=None, n_generated=None, digest=_digest(repr(output)))
+    rows: list[list[int]] = sequences.tolist()
+    skipped = _n_prompt_columns_in(sequences, inputs)
+    lengths = [_length_to_end(row[skipped:], inputs.eos_ids) for row in rows]
+    return Output(
+        n_longest=max(lengths, default=0),
+        n_generated=sum(lengths),
+        digest=_digest(json.dumps(rows)),
+    )
+
+
+def _n_prompt_columns_in(sequences: torch.Tensor, inputs: Inputs) -> int:
+    """Return how many leading columns of the result repeat the prompt, or start the decoder."""
+    ids = inputs.input_ids
+    if inputs.is_encoder_decoder:
+        return 1
+    if ids is None or sequences.shape[1] < ids.shape[1]:
+        return 0
+    repeated = ids.to(sequences.device).repeat_interleave(sequences.shape[0] // ids.shape[0], dim=0)
+    is_repeated = repeated.shape[0] == sequences.shape[0] and torch.equal(
+        sequences[:, : ids.shape[1]], repeated
+    )
+    return ids.shape[1] if is_repeated else 0
+
+
+def _length_to_end(row: Sequence[int], eos_ids: frozenset[int]) -> int:
+    return next((index + 1 for index, token in enumerate(row) if token in eos_ids), len(row))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

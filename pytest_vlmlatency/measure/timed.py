@@ -1,0 +1,201 @@
+"""One timed generate(): everything that touches the model while the clock runs.
+
+What is read before the clock starts and after it stops (arguments, allocator, contention) is in no
+span. The result is a Seen: raw facts, judged by nobody yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.measure.allocator import (
+    FlushEvidence,
+    FlushWatch,
+    allocator_counters,
+    flush_evidence,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
+from pytest_vlmlatency.measure.contention import ContentionMeter
+from pytest_vlmlatency.measure.hooks import attached
+from pytest_vlmlatency.measure.interception import Generate, Target, call_target
+from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
+from pytest_vlmlatency.measure.output import Output, read_output
+from pytest_vlmlatency.measure.spans import recording
+from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline
+from pytest_vlmlatency.measure.workload import Inputs, read_inputs
+from pytest_vlmlatency.records import Call, PhaseMap
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import torch
+
+    from pytest_vlmlatency.measure.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rig:
+    """What all calls of a case share. `devices` hold the model; `watch` counts cache flushes."""
+
+    devices: tuple[torch.device, ...]
+    watch: FlushWatch
+    is_per_token: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Facts:
+    """What was read around one generate()."""
+
+    inputs: Inputs
+    output: object
+    n_flushes_at_start: int
+    n_flushes_inside: int
+    evidence: FlushEvidence
+    contended_ratio: float | None
+    peak_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """One measured call with its context: what the invariants judge, and what is kept of it.
+
+    `n_flushes_at_start` is the watch's count when generate() began.
+    """
+
+    observation: Observation
+    result: object
+    n_flushes_at_start: int
+
+    @property
+    def call(self) -> Call:
+        """The record of the call."""
+        return self.observation.call
+
+
+def measure_call(
+    target: Target,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    phase_map: PhaseMap,
+    *,
+    recorder: Recorder,
+    rig: Rig,
+) -> Seen:
+    """Call the function once with its model's generate() timed phase by phase."""
+    facts: list[_Facts] = []
+
+    def timed(original: Generate, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
+        recorder.mark(Boundary.GENERATE_CALLED, wait=True)
+        facts.append(_run(original, args, kwargs, target.model, phase_map, recorder, rig))
+        recorder.mark(Boundary.GENERATE_RETURNED)
+        return facts[0].output
+
+    with recording(recorder):
+        recorder.mark(Boundary.CALL_START, wait=True)
+        result = call_target(target, args, kwargs, timed)
+        recorder.mark(Boundary.CALL_END, wait=True)
+    return _seen(facts[0], result, recorder, phase_map, rig)
+
+
+def _run(
+    original: Generate,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    model: torch.nn.Module,
+    phase_map: PhaseMap,
+    recorder: Recorder,
+    rig: Rig,
+) -> _Facts:
+    inputs = read_inputs(original, model, args, kwargs)
+    hooks = attached(
+        model,
+        phase_map,
+        recorder,
+        n_prompt_forwards=inputs.n_prompt_forwards,
+        is_per_token=rig.is_per_token,
+    )
+    reset_peak_memory(rig.devices)
+    counters = allocator_counters(rig.devices)
+    n_flushes = rig.watch.n_calls
+    with hooks:
+        contention = ContentionMeter()
+        contention.start()
+        recorder.mark(Boundary.GENERATE_START, wait=True)
+        output = original(*args, **kwargs)
+        recorder.mark(Boundary.GENERATE_END, wait=True)
+        contended_ratio = contention.stop()
+    return _Facts(
+        inputs=inputs,
+        output=output,
+        n_flushes_at_start=n_flushes,
+        n_flushes_inside=rig.watch.n_calls - n_flushes,
+        evidence=flush_evidence(counters, allocator_counters(rig.devices)),
+        contended_ratio=contended_ratio,
+        peak_bytes=peak_memory_bytes(rig.devices),
+    )
+
+
+def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap, rig: Rig) -> Seen:
+    output = read_output(facts.output, facts.inputs)
+    timeline = read_timeline(recorder.marks, recorder.clock)
+    observation = Observation(
+        call=_call(facts, output, timeline, recorder, is_per_token=rig.is_per_token),
+        inputs=facts.inputs,
+        output=output,
+        recorder=recorder,
+        phase_map=phase_map,
+        n_flushes_inside=facts.n_flushes_inside,
+        evidence=facts.evidence,
+        may_run_one_more=any(device.type == "mps" for device in rig.devices),
+    )
+    return Seen(
+        observation=observation,
+        result=result,
+        n_flushes_at_start=facts.n_flushes_at_start,
+    )
+
+
+def _call(
+    facts: _Facts, output: Output, timeline: Timeline, recorder: Recorder, *, is_per_token: bool
+) -> Call:
+    """Return the record of one call; without token ids, tokens are counted by the forwards."""
+    n_steps = recorder.n_forwards - facts.inputs.n_prompt_forwards
+    n_longest = n_steps + 1 if output.n_longest is None else output.n_longest
+    n_vision_tokens, n_text_tokens = count_prompt_tokens(facts.inputs, recorder)
+    n_generated = output.n_generated
+    if n_generated is None:
+        n_generated = n_longest * facts.inputs.batch_size
+    return Call(
+        total=timeline.total,
+        outside=timeline.outside,
+        spans=timeline.spans,
+        n_output_tokens=n_longest,
+        n_decode_steps=n_steps,
+        n_generated_tokens=n_generated,
+        n_vision_tokens=n_vision_tokens,
+        n_text_tokens=n_text_tokens,
+        batch_size=facts.inputs.batch_size,
+        n_vision_calls=n_vision_calls(recorder.vision_calls),
+        peak_memory_bytes=facts.peak_bytes,
+        contended_ratio=facts.contended_ratio,
+        decode_step_times_ms=timeline.decode_step_times_ms if is_per_token else None,
+    )
+
+
+def count_prompt_tokens(inputs: Inputs, recorder: Recorder) -> tuple[int, int]:
+    """Return the vision and the text tokens of the batch as the decoder sees them.
+
+    Placeholders in the prompt stand for one vision token each. A model that joins vision and text
+    itself shows vision as the length that its first block saw beyond the prompt's. One that
+    attends across to vision shows more feature vectors than placeholders, which are text then.
+    """
+    if not inputs.has_pixels:
+        return 0, inputs.n_prompt_tokens
+    if inputs.n_placeholders and inputs.n_placeholders >= recorder.n_feature_rows:
+        return inputs.n_placeholders, inputs.n_prompt_tokens - inputs.n_placeholders
+    n_joined = (recorder.prompt_length or 0) - inputs.n_prompt_columns
+    if n_joined > 0 and not inputs.is_encoder_decoder:
+        return n_joined * inputs.batch_size, inputs.n_prompt_tokens
+    return recorder.n_feature_rows, inputs.n_prompt_tokens
