@@ -56,6 +56,7 @@ def build(name: str, *, seed: int = 0) -> Specimen:
     model = _build_model(name, recipe, generator)
     n_vision_tokens = recipe.count_vision_tokens(model.config)
     prompt = recipe.make_prompt(model.config, n_vision_tokens)
+    n_prompt_tokens = prompt["input_ids"].shape[1] if "input_ids" in prompt else 0
     n_placeholders = n_vision_tokens if recipe.is_placeholder else 0
     return Specimen(
         name=name,
@@ -69,7 +70,7 @@ def build(name: str, *, seed: int = 0) -> Specimen:
         step_path=recipe.paths.step,
         text_encoder_path=recipe.paths.text_encoder,
         n_vision_tokens=n_vision_tokens,
-        n_text_tokens=prompt["input_ids"].shape[1] - n_placeholders,
+        n_text_tokens=n_prompt_tokens - n_placeholders,
         vision_runs=recipe.vision_runs,
     )
 

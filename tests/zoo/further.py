@@ -14,6 +14,7 @@ from tests.zoo.recipes import (
     N_CROPS,
     QWEN2_VL,
     QWEN3_VL,
+    every_patch_and_class,
     mrope,
 )
 from tests.zoo.shrink import IMAGE_SIZE, TEXT_WIDTH, VISION_WIDTH
@@ -79,6 +80,44 @@ _LLAMA4 = Recipe(
         blocks="language_model.model.layers",
     ),
 )
+_VISION_ENCODER_DECODER = Recipe(
+    make_pixels=pixels.square,
+    make_prompt=prompts.nothing,
+    count_vision_tokens=every_patch_and_class,
+    is_placeholder=False,
+    overrides={
+        # As wide as the decoder, like the real ones: a projector would run in every step.
+        "encoder.hidden_size": TEXT_WIDTH,
+        "encoder.intermediate_size": 2 * TEXT_WIDTH,
+    },
+    paths=Paths(vision="encoder", projector=None, blocks="decoder.bert.encoder.layer"),
+    takes_text_alone=False,
+    weight_gain=0.7,
+)
+_KOSMOS_2 = Recipe(
+    make_pixels=pixels.square,
+    make_prompt=prompts.masked_placeholders,
+    count_vision_tokens=lambda config: config.latent_query_num,
+    overrides={"latent_query_num": 4},
+    # Its generate() encodes the image itself, and then calls the text model's generate().
+    paths=Paths(
+        vision="vision_model",
+        projector="image_to_text_projection",
+        blocks="text_model.model.layers",
+        step="text_model",
+    ),
+    takes_text_alone=False,
+)
+_IDEFICS = Recipe(
+    make_pixels=pixels.listed_square,
+    make_prompt=prompts.image_mask,
+    count_vision_tokens=every_patch_and_class,
+    is_placeholder=False,
+    # Its gated cross-attention blocks are a list of their own, called between these.
+    paths=Paths(vision="model.vision_model", projector=None, blocks="model.layers"),
+    vision_runs="inside forward",
+    takes_text_alone=False,
+)
 
 FURTHER: dict[str, Recipe] = {
     "vipllava": replace(LLAVA, overrides={"vision_feature_layer": [-1, -2]}),
@@ -108,5 +147,8 @@ FURTHER: dict[str, Recipe] = {
     "glm4v_moe": replace(QWEN2_VL, overrides=_PARTLY_ROTARY),
     "glm_ocr": replace(QWEN2_VL, overrides=_PARTLY_ROTARY),
     "llama4": _LLAMA4,
+    "vision-encoder-decoder": _VISION_ENCODER_DECODER,
+    "kosmos-2": _KOSMOS_2,
+    "idefics": _IDEFICS,
     "instructblip": replace(BLIP_2, make_prompt=prompts.queried_placeholders),
 }

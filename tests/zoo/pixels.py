@@ -28,6 +28,11 @@ def sized_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs
     return square(config, generator) | {"image_sizes": torch.tensor([[IMAGE_SIZE, IMAGE_SIZE]])}
 
 
+def listed_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return one image in a list of one: (B, 1, C, H, W)."""
+    return {"pixel_values": _noise(1, 1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)}
+
+
 def tiled_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
     """Return an image twice as wide and high as a tile: its overview, then its four tiles."""
     shape = (1, 5, 3, IMAGE_SIZE, IMAGE_SIZE)  # (B, 1 + T, C, H, W)

@@ -9,15 +9,22 @@ from collections.abc import Callable
 import torch
 from transformers import PreTrainedConfig
 
-from tests.zoo.shrink import BOS, FIRST_WORD
+from tests.zoo.shrink import BOS, FIRST_WORD, VOCABULARY
 from tests.zoo.specimen import Inputs
 
 Prompt = Callable[[PreTrainedConfig, int], Inputs]
 
 N_WORDS_BEFORE = 3
 N_WORDS_AFTER = 5
+# Where the configuration names no image token, an id that is no word.
+UNNAMED_IMAGE_TOKEN = VOCABULARY - 1
 # The prompt's own tokens: the beginning of sequence, and the words on both sides of the image.
 N_TEXT_TOKENS = 1 + N_WORDS_BEFORE + N_WORDS_AFTER
+
+
+def nothing(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return no prompt at all: the image is everything that the model is given."""
+    return {}
 
 
 def words(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
@@ -44,6 +51,18 @@ def typed_placeholders(name: str, *, image: int = 1, text: int = 0) -> Prompt:
         return inputs | {name: torch.where(is_image, image, text)}
 
     return make
+
+
+def masked_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return a prompt whose image positions are told by a mask: any id may stand there."""
+    inputs = _around([UNNAMED_IMAGE_TOKEN] * n_placeholders)
+    return inputs | {"image_embeds_position_mask": inputs["input_ids"] == UNNAMED_IMAGE_TOKEN}
+
+
+def image_mask(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return `words` and which of them attend to the only image: all."""
+    inputs = words(config, 0)
+    return inputs | {"image_attention_mask": inputs["attention_mask"].unsqueeze(-1)}
 
 
 def queried_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs:

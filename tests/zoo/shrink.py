@@ -37,6 +37,7 @@ _SHARED_SIZES = {
 _TEXT_SIZES = _SHARED_SIZES | {
     "hidden_size": TEXT_WIDTH,
     "d_model": TEXT_WIDTH,
+    "embed_dim": TEXT_WIDTH,
     "word_embed_proj_dim": TEXT_WIDTH,
     "intermediate_size": 2 * TEXT_WIDTH,
     "moe_intermediate_size": TEXT_WIDTH,
@@ -44,6 +45,7 @@ _TEXT_SIZES = _SHARED_SIZES | {
     "encoder_ffn_dim": 2 * TEXT_WIDTH,
     "decoder_ffn_dim": 2 * TEXT_WIDTH,
     "num_hidden_layers": DEPTH,
+    "layers": DEPTH,
     "encoder_layers": 2,
     "decoder_layers": DEPTH,
     "num_key_value_heads": 2,
@@ -67,7 +69,7 @@ _VISION_SIZES = _SHARED_SIZES | {
     "text_hidden_size": TEXT_WIDTH,
     "projection_dim": TEXT_WIDTH,
 }
-_VISION_SECTIONS = ("vision", "qformer", "adapter", "vit", "vq")
+_VISION_SECTIONS = ("vision", "qformer", "adapter", "vit", "vq", "encoder")
 _DEPTH_NAMES = ("num_hidden_layers", "depth", "decoder_layers")
 _FIXED_IDS = {
     "pad_token_id": PAD,
@@ -102,7 +104,7 @@ def _sections(section: dict[str, object], name: str) -> list[tuple[dict[str, obj
     """Return a configuration's dictionaries with their names, outermost first."""
     found = [(section, name)]
     for key, value in section.items():
-        if isinstance(value, dict) and key.endswith("config"):
+        if isinstance(value, dict) and "model_type" in value:
             found += _sections(value, key)
     return found
 
@@ -117,9 +119,8 @@ def _shrink(section: dict[str, object], *, is_vision: bool) -> None:
             del section[key]
         elif key in sizes and value is not None:
             section[key] = sizes[key] if n_items is None else [sizes[key]] * n_items
-    if "model_type" in section:
-        # Tied to its input, a random head says the last token again.
-        section["tie_word_embeddings"] = False
+    # Tied to its input, a random head says the last token again.
+    section["tie_word_embeddings"] = False
 
 
 def _number_special_tokens(sections: dict[str, object]) -> None:

@@ -24,7 +24,7 @@ from tests.zoo import (
 )
 from tests.zoo.shrink import DEPTH, FIRST_WORD, N_WORDS
 
-CROSS_ATTENDING = ("mllama", "florence2")
+ENCODER_DECODERS = ("florence2", "vision-encoder-decoder")
 REQUIRED_BY_THE_PROJECT = (
     "llava",
     "qwen2_vl",
@@ -194,7 +194,7 @@ def test_other_pixels_change_the_prompts_logits(specimen: Specimen) -> None:
     assert difference.abs().max() > 0.05
 
 
-@pytest.mark.parametrize("name", sorted(set(ZOO) - set(CROSS_ATTENDING)))
+@pytest.mark.parametrize("name", sorted(set(ZOO) - {*ENCODER_DECODERS, "mllama", "idefics"}))
 def test_the_decoder_remembers_text_and_vision_tokens(name: str) -> None:
     specimen = build(name)
 
@@ -212,8 +212,15 @@ def test_mllama_remembers_text_and_vision_in_layers_of_their_own() -> None:
     assert lengths == [specimen.n_text_tokens, specimen.n_vision_tokens] * 2
 
 
-def test_florence2_remembers_its_encoders_output() -> None:
-    specimen = build("florence2")
+def test_idefics_remembers_text_only_and_attends_to_vision_anew() -> None:
+    specimen = build("idefics")
+
+    assert cache_of(specimen).get_seq_length() == specimen.n_text_tokens
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_an_encoder_decoder_remembers_its_encoders_output(name: str) -> None:
+    specimen = build(name)
 
     cache = cache_of(specimen)
 
