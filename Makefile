@@ -27,7 +27,7 @@ check: $(READY)
 	@echo "== types"
 	$(BIN)/mypy
 	@echo "== who may import whom"
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 evidence: $(READY)
 	@for script in benchmarks/evidence/[!_]*.py; do \
