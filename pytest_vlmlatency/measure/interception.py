@@ -28,12 +28,6 @@ class Target:
     kwargs: Mapping[str, object]
     model: torch.nn.Module
 
-    @property
-    def is_generate(self) -> bool:
-        """Whether the function is the model's generate itself."""
-        is_own = getattr(self.function, "__self__", None) is self.model
-        return is_own and getattr(self.function, "__name__", "") == "generate"
-
 
 def find_target(
     generate: object, args: Sequence[object], kwargs: Mapping[str, object], model: object
@@ -88,7 +82,7 @@ def call_target(
             is_running = False
 
     with replaced_method(target.model, "generate", intercepted):
-        function = intercepted if target.is_generate else target.function
+        function = intercepted if target.function == original else target.function
         output = function(*args, **kwargs)
     if not n_calls:
         raise InvalidMeasurement(
