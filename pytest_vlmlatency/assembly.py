@@ -6,21 +6,23 @@ test that measures is set up.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmlatency import settings
-from pytest_vlmlatency.bench import Bench
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
+from pytest_vlmlatency.measure.case import Identity
+from pytest_vlmlatency.measurement import Measurement
+from pytest_vlmlatency.report.progress import StatusLine
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_vlmlatency.bench import Engine
-    from pytest_vlmlatency.measure.run import Identity
+    from pytest_vlmlatency.measurement import Engine
     from pytest_vlmlatency.models.load import LoadedModel
 
 LONGEST_PARAM = 60  # characters of a parameter that a table or a file can still show
@@ -30,13 +32,13 @@ def build_fixture(item: pytest.Item, benchmark: object, engine: Engine) -> VlmLa
     """Return the fixture of one test; `benchmark` is marked as used, since ours stands for it."""
     if hasattr(benchmark, "_mode"):
         benchmark._mode = "vlm_latency"
-    bench = Bench(
+    measurement = Measurement(
         engine=engine,
-        identity=identify(item, engine),
+        identity=identify(item),
         is_disabled=settings.is_disabled(item.config),
-        progress=None,
+        status=status_line(item.config),
     )
-    return VlmLatency(bench, layers=settings.layers_of(item))
+    return VlmLatency(measurement, layers=settings.layers_of(item))
 
 
 def load_named_model(config: pytest.Config) -> LoadedModel:
@@ -62,16 +64,28 @@ def load_named_model(config: pytest.Config) -> LoadedModel:
         pytest.fail(f"--vlm-model: {problem}", pytrace=False)
 
 
-def identify(item: pytest.Item, engine: Engine) -> Identity:
+def status_line(config: pytest.Config) -> StatusLine | None:
+    """Return the line that shows progress, None where nobody watches: no terminal, or -q."""
+    plugins = config.pluginmanager
+    reporter: pytest.TerminalReporter | None = plugins.get_plugin("terminalreporter")
+    capture = plugins.get_plugin("capturemanager")
+    if reporter is None or not reporter.isatty or config.get_verbosity() < 0:
+        return None
+    return StatusLine(
+        reporter,
+        width=config.get_terminal_writer().fullwidth,
+        uncaptured=nullcontext if capture is None else capture.global_and_fixture_disabled,
+    )
+
+
+def identify(item: pytest.Item) -> Identity:
     """Name a test by its path from the repository's root, so that history finds it again."""
     root = repository_root(item.path.parent) or item.config.rootpath
     inside, _, rest = item.nodeid.partition("::")
     path = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else inside
     test = f"{path}::{rest}" if rest else path
     worker = getattr(item.config, "workerinput", {}).get("workerid")
-    return engine.Identity(
-        id=test, name=item.name, test=test, params=plain_params(item), worker=worker
-    )
+    return Identity(id=test, name=item.name, test=test, params=plain_params(item), worker=worker)
 
 
 def plain_params(item: pytest.Item) -> dict[str, str]:

@@ -2,23 +2,26 @@
 
 A test's report carries them as plain data: pytest-xdist ships a report's attributes, so a run with
 workers and one without take the same path, and what was sent survives a later crash of its worker.
-With its first cases a process also sends its environment and commit, so that the controller of a
-run with workers needs no torch.
+The environment travels with them, so that the controller of a run with workers needs no torch.
 """
 
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import pytest
+    import torch
 
     from pytest_vlmlatency.fixture import VlmLatency
 
 ATTRIBUTE = "vlm_latency"
+USAGE_PROBLEM = "vlm_latency_usage_problem"
+"""The key of `workeroutput` under which a worker says why no test can run."""
 
 
 class Parcel(TypedDict):
@@ -26,17 +29,20 @@ class Parcel(TypedDict):
 
     test: str
     cases: Sequence[Mapping[str, object]]
+    environment: Mapping[str, object]
     waited_ms: float
 
 
 def attach(report: pytest.TestReport, fixture: VlmLatency) -> None:
     """Put the cases of a test on a report of it, once; the setup's report announces the test."""
     unsent = fixture.take_unsent()
+    measurement = fixture.measurement
     if unsent or report.when == "setup":
         parcel = Parcel(
-            test=fixture.bench.identity.test or report.nodeid,
-            cases=[_plain(case) for case in unsent],
-            waited_ms=fixture.bench.waited_ms,
+            test=measurement.identity.test or report.nodeid,
+            cases=[plain_builtins(case) for case in unsent],
+            environment=_environment(measurement.devices) if unsent else {},
+            waited_ms=measurement.waited_ms,
         )
         setattr(report, ATTRIBUTE, parcel)
 
@@ -46,9 +52,16 @@ def parcel_on(report: pytest.TestReport) -> Parcel | None:
     return getattr(report, ATTRIBUTE, None)
 
 
-def _plain(record: object) -> dict[str, object]:
+def plain_builtins(record: object) -> dict[str, object]:
     """Return a record as execnet can send it: exact builtin types, no subclasses of str."""
     from pytest_vlmlatency.plain import to_json  # noqa: PLC0415 - only where something was measured
 
     plain: dict[str, object] = json.loads(to_json(record))
     return plain
+
+
+@cache
+def _environment(devices: tuple[torch.device, ...]) -> Mapping[str, object]:
+    from pytest_vlmlatency.measure.environment import read_environment  # noqa: PLC0415 - as above
+
+    return plain_builtins(read_environment(devices))

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
-from pytest_vlmlatency.bench import Bench, Work
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.measurement import Measurement, Work
 from pytest_vlmlatency.options import MARKER_KEYS, check_keys, merge_options
 
 if TYPE_CHECKING:
@@ -43,9 +43,9 @@ class Settings(TypedDict, total=False):
 class VlmLatency:
     """Measures what it is called with, once in a test."""
 
-    def __init__(self, bench: Bench, *, layers: Sequence[Mapping[str, object]]) -> None:
+    def __init__(self, measurement: Measurement, *, layers: Sequence[Mapping[str, object]]) -> None:
         self.is_used = False
-        self.bench = bench
+        self.measurement = measurement
         self._layers = layers
         self._cases: tuple[Case, ...] = ()
         self._n_taken = 0
@@ -88,7 +88,7 @@ class VlmLatency:
             raise UsageProblem("interleaved() takes its configurations as `configs`, not `config`")
         work = Work(generate=generate, args=args, kwargs=kwargs)
         try:
-            measured = self.bench.measure_interleaved(work, configs, options)
+            measured = self.measurement.run_interleaved(work, configs, options)
         except VlmLatencyError as problem:
             raise problem.with_traceback(None) from problem.__cause__
         self._cases = tuple(one.case for one in measured)
@@ -122,7 +122,7 @@ class VlmLatency:
     def _measure(self, work: Work, settings: Mapping[str, object]) -> object:
         options = self._begin(settings)
         try:
-            measured = self.bench.measure(work, options)
+            measured = self.measurement.run(work, options)
         except VlmLatencyError as problem:
             raise problem.with_traceback(None) from problem.__cause__
         self._cases = (measured.case,)

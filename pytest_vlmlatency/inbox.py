@@ -1,19 +1,23 @@
-"""The controller's side: cases as they arrive, and what is made of them at the end.
+"""The controller's side: parcels as they arrive, and when something is made of them.
 
-Without pytest-xdist the single process is its own controller. Owns when things happen (on arrival,
-at the end of the session, in the summary); each thing itself is another module's.
+Without pytest-xdist the single process is its own controller. Owns the moments: on arrival, when a
+worker dies, at the end, in the summary. What happens then is `results`'s, which is loaded once
+there is something to do.
 """
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.delivery import parcel_on
+from pytest_vlmlatency.delivery import USAGE_PROBLEM, parcel_on
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from pathlib import Path
+
+    from pytest_vlmlatency.delivery import Parcel
 
 
 class Inbox:
@@ -21,27 +25,68 @@ class Inbox:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._cases: list[Mapping[str, object]] = []
-        self._expected: dict[str, str] = {}
+        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._parcels: list[Parcel] = []
+        self._announced: dict[str, str] = {}
         self._lost: list[str] = []
+        self._said: list[str] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in what a report carries."""
+        """Take in what a report carries; the setup's announces a test, the call's settles it."""
         parcel = parcel_on(report)
         if parcel is not None:
-            self._expected[report.nodeid] = parcel["test"]
-            self._cases += parcel["cases"]
+            self._announced[report.nodeid] = parcel["test"]
+            if parcel["cases"]:
+                self._receive(parcel)
         if report.when == "call":
-            self._expected.pop(report.nodeid, None)
+            self._announced.pop(report.nodeid, None)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_handlecrashitem(self, crashitem: str) -> None:
         """Remember a test whose worker died before it could deliver."""
-        if crashitem in self._expected:
-            self._lost.append(self._expected.pop(crashitem))
+        if crashitem in self._announced:
+            self._lost.append(self._announced.pop(crashitem))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: object) -> None:
+        """End the run if a worker found that what was asked for cannot be."""
+        problem = getattr(node, "workeroutput", {}).get(USAGE_PROBLEM)
+        if problem is not None:
+            raise pytest.UsageError(problem)
+
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Save the run where that was asked for; a run that could not be saved has failed."""
+        path: Path | None = self._config.getoption("vlm_json", None)
+        if path is None:
+            return
+        if not self._parcels:
+            self._said.append(f"--vlm-json: nothing was measured, so {path} was not written.")
+            return
+        from pytest_vlmlatency import results  # noqa: PLC0415 - only where something was measured
+
+        run = results.run_of(
+            self._parcels,
+            lost=self._lost,
+            started_at=self._started_at,
+            root=self._config.rootpath,
+        )
+        try:
+            self._said.append(results.save(run, path))
+        except OSError as problem:
+            self._said.append(f"--vlm-json: {path} could not be written: {problem}")
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Print the table of all cases."""
-        if not self._cases and not self._lost:
-            return
-        terminalreporter.section("vlm latency")
+        """Print the table of all cases, and what became of the others."""
+        if self._parcels or self._lost or self._said:
+            from pytest_vlmlatency import results  # noqa: PLC0415 - only where there is something
+
+            results.print_summary(
+                terminalreporter, self._parcels, lost=self._lost, remarks=self._said
+            )
+
+    def _receive(self, parcel: Parcel) -> None:
+        self._parcels.append(parcel)
+        from pytest_vlmlatency import results  # noqa: PLC0415 - only where something was measured
+
+        results.hand_to_benchmark(self._config, parcel)

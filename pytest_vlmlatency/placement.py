@@ -1,19 +1,14 @@
-"""Where a measurement happens: what `--gpu` and `--vlm-device` find, and where a model lives.
+"""Which device a measurement is on: what `--gpu` and `--vlm-device` find, and what to call it.
 
-The one module between pytest and the engine that imports torch; it is loaded when a test that
-measures was collected and a device was asked for, or when that test runs.
+Imports torch, so it is loaded when a test that measures was collected and a device was asked for,
+or when that test runs.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
 
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def resolve_device(named: str | None, *, is_gpu_asked: bool) -> str | None:
@@ -24,22 +19,9 @@ def resolve_device(named: str | None, *, is_gpu_asked: bool) -> str | None:
     return _current_accelerator() if is_gpu_asked else None
 
 
-def places_of(generate: Callable[..., object], model: object | None) -> tuple[str, ...]:
-    """Return what a measurement of this callable keeps busy, sorted: a name for each device.
-
-    A callable whose model is not known computes on the CPU as far as one can tell; the engine
-    refuses it with a better message.
-    """
-    owner = getattr(generate, "__self__", None) if model is None else model
-    if not isinstance(owner, torch.nn.Module):
-        return ("cpu",)
-    tensors = (*owner.parameters(), *owner.buffers())
-    return tuple(sorted({_place(tensor.device) for tensor in tensors})) or ("cpu",)
-
-
-def _place(device: torch.device) -> str:
-    """Name a device so that two processes that see it under different numbers agree."""
-    if device.type in ("cpu", "meta"):
+def place_of(device: torch.device) -> str:
+    """Name a device so that processes which see it under different numbers agree."""
+    if device.type == "cpu":
         return "cpu"
     describe = getattr(torch.get_device_module(device.type), "get_device_properties", None)
     uuid = None if describe is None else getattr(describe(device), "uuid", None)

@@ -16,11 +16,12 @@ from pytest_vlmlatency import command_line
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from pytest_vlmlatency.bench import Engine
     from pytest_vlmlatency.fixture import VlmLatency
+    from pytest_vlmlatency.measurement import Engine
     from pytest_vlmlatency.models.load import LoadedModel
 
 FIXTURE = "vlm_latency"
+MODEL_FIXTURE = "vlm_model"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,9 +56,9 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse markers and devices that cannot be, before any test runs."""
     if any(_may_measure(item) for item in items):
-        from pytest_vlmlatency.settings import check_collected  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency import collection  # noqa: PLC0415 - light start-up
 
-        check_collected(config, items)
+        collection.accept(config, items)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -116,7 +117,7 @@ def _vlm_engine() -> Engine:
 
 def _may_measure(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
-    return FIXTURE in names or "vlm_model" in names or bool(item.get_closest_marker(FIXTURE))
+    return FIXTURE in names or MODEL_FIXTURE in names or bool(item.get_closest_marker(FIXTURE))
 
 
 def _fixture_of(item: pytest.Item) -> VlmLatency | None:

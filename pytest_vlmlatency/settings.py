@@ -1,22 +1,20 @@
 """What marker, command line and ini file say about the tests that were collected.
 
-Owns the layers below the call (see `options` for their order), the device and model that the
-options choose, and the check of all of it before any test runs. Imports torch only where a device
-was asked for.
+Owns the layers below the call (see `options` for their order), and the device and model that the
+options choose. Imports torch only where a device was asked for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import pytest
-
 from pytest_vlmlatency.command_line import said_in_ini, setting
-from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
 from pytest_vlmlatency.options import COMMAND_LINE, ModelChoice, marker_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+
+    import pytest
 
 FIXTURE = "vlm_latency"
 
@@ -68,21 +66,3 @@ def is_disabled(config: pytest.Config) -> bool:
         config.getoption("benchmark_disable", None)
         and not config.getoption("benchmark_enable", None)
     )
-
-
-def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
-    """Raise UsageError for the first collected test that asks for what cannot be."""
-    try:
-        for item in items:
-            _check_markers(item)
-        chosen_device(config)
-    except (UsageProblem, NoAccelerator) as problem:
-        raise pytest.UsageError(str(problem)) from problem
-
-
-def _check_markers(item: pytest.Item) -> None:
-    try:
-        for mark in item.iter_markers(FIXTURE):
-            marker_layer(mark.args, mark.kwargs)
-    except UsageProblem as problem:
-        raise UsageProblem(f"{item.nodeid}: {problem}") from None

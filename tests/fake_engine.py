@@ -5,39 +5,24 @@ A project under test takes it over with `from tests.fake_engine import _vlm_engi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.measure.run import Measured
 from tests.cases import a_case
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_vlmlatency.measure.case import Identity
     from pytest_vlmlatency.options import Options
     from pytest_vlmlatency.records import Case
 
 
-@dataclass(frozen=True)
-class Identity:
-    id: str
-    name: str
-    test: str | None = None
-    params: Mapping[str, str] = field(default_factory=dict)
-    worker: str | None = None
-
-
-@dataclass(frozen=True)
-class Measured:
-    output: object
-    case: Case
-
-
 class FakeEngine:
     """Remembers the options and identity that it was given."""
-
-    Identity = Identity
 
     def __init__(self) -> None:
         self.options: list[Options] = []

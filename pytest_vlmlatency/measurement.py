@@ -1,7 +1,7 @@
-"""The bench that a test measures on: the engine, taken in turn, or left alone when disabled.
+"""One test's measurement: the engine, alone on its devices, or left out when disabled.
 
-Owns when a measurement may begin, and that `--benchmark-disable` measures nothing. What a
-measurement is belongs to the engine, what a test may ask to `fixture`.
+Owns when measuring may begin, and that `--benchmark-disable` measures nothing. How to measure is
+the engine's, what a test may ask is `fixture`'s.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_vlmlatency.placement import places_of
+from pytest_vlmlatency.measure.devices import model_devices
+from pytest_vlmlatency.measure.interception import find_target
+from pytest_vlmlatency.placement import place_of
 from pytest_vlmlatency.turns import turn_on, turns_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_vlmlatency.measure.run import Identity, Measured
+    import torch
+
+    from pytest_vlmlatency.measure.case import Identity
+    from pytest_vlmlatency.measure.run import Measured
     from pytest_vlmlatency.options import Options
 
     Generate = Callable[..., object]
@@ -65,6 +70,16 @@ class Engine(Protocol):
         """Call once, and measure nothing."""
 
 
+class Status(Protocol):
+    """Where progress is shown, such as a terminal's last line."""
+
+    def show(self, text: str) -> None:
+        """Show how far the measurement is."""
+
+    def clear(self) -> None:
+        """Take away what was shown."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """A generate() with its arguments."""
@@ -74,7 +89,7 @@ class Work:
     kwargs: Mapping[str, object] | None
 
 
-class Bench:
+class Measurement:
     """Measures for one test, alone on the devices of its model."""
 
     def __init__(
@@ -83,16 +98,17 @@ class Bench:
         engine: Engine,
         identity: Identity,
         is_disabled: bool = False,
-        progress: Progress | None = None,
+        status: Status | None = None,
     ) -> None:
         self.identity = identity
         self.waited_ms = 0.0
-        self.places: tuple[str, ...] = ()
+        self.devices: tuple[torch.device, ...] = ()
         self._engine = engine
         self._is_disabled = is_disabled
-        self._progress = progress
+        self._status = status
+        self._progress = None if status is None else status.show
 
-    def measure(self, work: Work, options: Options) -> Measured:
+    def run(self, work: Work, options: Options) -> Measured:
         """Measure one case; when disabled, call once."""
         if self._is_disabled:
             return self._once(work, options)
@@ -106,7 +122,7 @@ class Bench:
                 progress=self._progress,
             )
 
-    def measure_interleaved(
+    def run_interleaved(
         self, work: Work, configs: Sequence[object], options: Options
     ) -> tuple[Measured, ...]:
         """Measure a case for each configuration; when disabled, call once for each."""
@@ -134,7 +150,13 @@ class Bench:
 
     @contextmanager
     def _turn(self, work: Work, options: Options) -> Iterator[None]:
-        self.places = places_of(work.generate, options.model)
-        with turn_on(self.places, folder=turns_folder(), progress=self._progress) as waited_ms:
+        target = find_target(work.generate, work.args, work.kwargs or {}, options.model)
+        self.devices = model_devices(target.model)
+        places = {place_of(device) for device in self.devices}
+        with turn_on(sorted(places), folder=turns_folder(), progress=self._progress) as waited_ms:
             self.waited_ms += waited_ms
-            yield
+            try:
+                yield
+            finally:
+                if self._status is not None:
+                    self._status.clear()

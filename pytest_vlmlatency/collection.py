@@ -1,0 +1,72 @@
+"""The tests that were collected, accepted or refused before any of them runs.
+
+Owns what is an error this early, and how it travels: a worker of pytest-xdist cannot end the run
+itself, so it sends the reason to the controller, which does.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.delivery import USAGE_PROBLEM
+from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
+from pytest_vlmlatency.options import marker_layer
+from pytest_vlmlatency.settings import FIXTURE, chosen_device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+def accept(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Raise UsageError if a test asks for what cannot be; a worker runs none and says why."""
+    _leave_out_warning(config, items)
+    try:
+        check_collected(config, items)
+    except pytest.UsageError as problem:
+        output = getattr(config, "workeroutput", None)
+        if output is None:
+            raise
+        output[USAGE_PROBLEM] = str(problem)
+        items.clear()
+
+
+def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Raise UsageError for the first collected test that asks for what cannot be."""
+    try:
+        for item in items:
+            _check_markers(item)
+        chosen_device(config)
+        _check_outputs(config)
+    except (UsageProblem, NoAccelerator) as problem:
+        raise pytest.UsageError(str(problem)) from problem
+
+
+def _check_outputs(config: pytest.Config) -> None:
+    """Refuse a histogram that could not be drawn, before the time for it is spent."""
+    if config.getoption("benchmark_histogram", None) and find_spec("pygal") is None:
+        raise UsageProblem(
+            "--benchmark-histogram needs the package pygal, which is not installed; "
+            "install pytest-benchmark[histogram]"
+        )
+
+
+def _leave_out_warning(config: pytest.Config, items: Iterable[pytest.Item]) -> None:
+    """Stop pytest-benchmark from saying that xdist disabled benchmarks, if all of them are ours.
+
+    Ours take turns on their device, so they are measured with workers too.
+    """
+    names = [getattr(item, "fixturenames", ()) for item in items]
+    session = getattr(config, "_benchmarksession", None)
+    if session is not None and all(FIXTURE in asked for asked in names if "benchmark" in asked):
+        session.xdist_benchmark_found = False
+
+
+def _check_markers(item: pytest.Item) -> None:
+    try:
+        for mark in item.iter_markers(FIXTURE):
+            marker_layer(mark.args, mark.kwargs)
+    except UsageProblem as problem:
+        raise UsageProblem(f"{item.nodeid}: {problem}") from None

@@ -1,0 +1,172 @@
+"""The table at the end of a run: a row for each case, and what a reader must know to believe it.
+
+Pure: records in, lines of text out. Whoever prints them knows the terminal.
+"""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.records import WALL, Phase, Place
+from pytest_vlmlatency.report.columns import (
+    CONTENDED_ABOVE,
+    Column,
+    aligned,
+    columns_of,
+    figure_of,
+    marks_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence, Set
+
+    from pytest_vlmlatency.records import Case
+
+GAP = 2  # spaces between columns
+SHORTEST_NAME = 24  # a shorter name tells its case no more apart: columns give way first
+MARKS: Mapping[str, str] = {
+    "contended": f"waited for a core for more than {CONTENDED_ABOVE:.0%} of the time; its wall "
+    f"times are too long, its CPU times hold.",
+    "throttled": "the driver slowed the device down before or after the case.",
+    "text-only": "no image was passed, so vision is 0.",
+    "per-token": "every decode step was timed too, which costs a little itself.",
+    "sample": "tokens were drawn at random, from the same random state in each round.",
+    "beam": "a decode step computes every beam.",
+    "assisted": "a decode step checks several tokens, so there are fewer steps than tokens.",
+    "custom": "generate() was given a decoding loop of its own.",
+    "chunked": "the prompt took several forwards, all of them prefill.",
+}
+_HEADERS = {
+    "TTFT": "time to the first token, until the prompt's logits were ready.",
+    "CPU total": "CPU time of the total, by which runs on a CPU are compared.",
+    "tokens": "vision+text→output, the longest row's.",
+}
+_WHERE = {
+    Place.PART: "(counted by itself)",
+    Place.WITHIN: "(within a phase, and counted there)",
+    Place.OUTSIDE: "(around generate(), not in its total)",
+}
+_SHOWN = frozenset({Phase.VISION, Phase.PREFILL, Phase.DECODE, Phase.OTHER})
+
+
+def title_of(cases: Sequence[Case]) -> str:
+    """Return the section's title: how many cases, and where they were measured."""
+    devices = ", ".join(dict.fromkeys(case.device for case in cases))
+    number = f"{len(cases)} case{'' if len(cases) == 1 else 's'}"
+    return f"vlm latency: {number} on {devices}" if cases else "vlm latency: nothing measured"
+
+
+def summary_lines(cases: Sequence[Case], *, width: int | None) -> list[str]:
+    """Return the table of the cases with its legend; nothing if there are none.
+
+    `width` is the terminal's: columns are left out and names shortened until a row fits. None is
+    for output that nobody wraps, such as a log.
+    """
+    if not cases:
+        return []
+    columns, left_out = fitted(columns_of(cases), width)
+    rows = [_row(columns, index) for index in range(-1, len(cases))]
+    rule = "-" * max(map(len, rows))
+    lines = [rows[0], rule]
+    for row, case in zip(rows[1:], cases, strict=True):
+        lines += [row, *_details(case)]
+    headers = {column.header for column in columns}
+    prose = (*_legend(cases, headers, left_out), *_notes(cases))
+    return [*lines, rule, *wrapped(prose, width)]
+
+
+def wrapped(lines: Iterable[str], width: int | None) -> list[str]:
+    """Return sentences broken at words to fit a width, the rest of each set in."""
+    if width is None:
+        return list(lines)
+    return [part for line in lines for part in wrap(line, width, subsequent_indent="  ")]
+
+
+def fitted(
+    columns: Sequence[Column], width: int | None
+) -> tuple[tuple[Column, ...], tuple[str, ...]]:
+    """Return the columns as they fit into a width, and what was left out for it."""
+    names, *figures = columns
+    left_out: list[str] = []
+    if width is None:
+        return tuple(columns), ()
+    for column in sorted(figures, key=lambda column: -column.drop):
+        if column.drop and _room_for_names(figures, width) < min(names.width, SHORTEST_NAME):
+            figures.remove(column)
+            left_out.append(column.header)
+    if _room_for_names(figures, width) < min(names.width, SHORTEST_NAME):
+        figures = [column.without_spread() for column in figures]
+        left_out.append("the spreads")
+    return (_shortened(names, _room_for_names(figures, width)), *figures), tuple(left_out)
+
+
+def _room_for_names(figures: Sequence[Column], width: int) -> int:
+    return width - sum(GAP + column.width for column in figures)
+
+
+def _shortened(names: Column, width: int) -> Column:
+    width = max(width, len(names.header))
+    cells = tuple(_middle_out(name, width) for name in names.cells)
+    return Column(header=names.header, cells=cells, is_left=True)
+
+
+def _middle_out(name: str, width: int) -> str:
+    """Return a name's start, and as much as fits of its end, where its parameters are."""
+    if len(name) <= width:
+        return name
+    n_head = (width - 1) // 3
+    return f"{name[:n_head]}…{name[n_head + 1 - width :]}"
+
+
+def _row(columns: Sequence[Column], index: int) -> str:
+    """Return a case's row; -1 is the header's."""
+    cells = (
+        text.ljust(column.width) if column.is_left else text.rjust(column.width)
+        for column in columns
+        for text in [column.header if index < 0 else column.cells[index]]
+    )
+    return (" " * GAP).join(cells).rstrip()
+
+
+def _details(case: Case) -> list[str]:
+    """Return the lines below a row: its marks, and each span that has no column."""
+    marks = marks_of(case)
+    places = {span.name: span.place for call in case.calls for span in call.spans}
+    spans = [
+        f"  {name}: {_figure_text(case, name)} {_WHERE[place]}"
+        for name, place in places.items()
+        if name not in _SHOWN
+    ]
+    return [f"  {', '.join(marks)}", *spans] if marks else spans
+
+
+def _figure_text(case: Case, name: str) -> str:
+    return aligned([figure_of([call.phase_time(name, WALL) for call in case.calls])])[0]
+
+
+def _legend(cases: Sequence[Case], headers: Set[str], left_out: Sequence[str]) -> list[str]:
+    lines = [
+        "Wall time in ms: median ±half the interquartile range of the kept rounds; "
+        "+n were discarded."
+    ]
+    lines += [f"{header}: {text}" for header, text in _HEADERS.items() if header in headers]
+    used = dict.fromkeys(mark for case in cases for mark in marks_of(case))
+    lines += [f"{mark}: {MARKS[mark]}" for mark in used if mark in MARKS]
+    if left_out:
+        lines.append(f"Left out, the terminal being narrow: {', '.join(left_out)}.")
+    return lines
+
+
+def _notes(cases: Sequence[Case]) -> list[str]:
+    """Return each note once, with the cases it is about."""
+    about: dict[str, list[str]] = {}
+    for case in cases:
+        for note in case.notes:
+            about.setdefault(note, []).append(case.name)
+    return [f"Note on {_some(names)}: {note}" for note, names in about.items()]
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:2])
+    return shown if len(names) <= 2 else f"{shown} and {len(names) - 2} more"

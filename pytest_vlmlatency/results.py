@@ -1,0 +1,100 @@
+"""What the controller makes of the parcels: pytest-benchmark's entries, a Run, a file, a table.
+
+Loaded only where something was measured. Knows the modules that store and report, and decides
+nothing that they decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.history.benchmark import OUTPUTS, entries_of
+from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.records import Case, Environment, Run
+from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    import pytest
+
+    from pytest_vlmlatency.delivery import Parcel
+
+MS_PER_S = 1000
+LONG_WAIT_MS = 1000  # shorter waits are no answer to "why did this take so long?"
+
+
+def hand_to_benchmark(config: pytest.Config, parcel: Parcel) -> None:
+    """Give the phases to pytest-benchmark, if one of its outputs was asked for.
+
+    Otherwise its table would repeat ours, and without the spread that makes it worth reading.
+    """
+    session = getattr(config, "_benchmarksession", None)
+    is_asked = any(config.getoption(f"benchmark_{name}", None) for name in OUTPUTS)
+    if session is not None and is_asked:
+        for case in cases_of([parcel]):
+            session.benchmarks += entries_of(case)
+
+
+def run_of(parcels: Sequence[Parcel], *, lost: Iterable[str], started_at: str, root: Path) -> Run:
+    """Return the whole run; its environment is the workers' own, with all of their devices."""
+    from pytest_vlmlatency.measure.commit import read_commit  # noqa: PLC0415 - asks git
+
+    environments = [from_plain(Environment, parcel["environment"]) for parcel in parcels]
+    return Run(
+        started_at=started_at,
+        environment=merged(environments),
+        commit=read_commit(root),
+        cases=tuple(cases_of(parcels)),
+        lost=tuple(lost),
+    )
+
+
+def save(run: Run, path: Path) -> str:
+    """Write a run to a file, and return what to tell of it."""
+    write_run(run, path)
+    return f"Wrote {_cases(len(run.cases))} to {path}."
+
+
+def print_summary(
+    reporter: pytest.TerminalReporter,
+    parcels: Sequence[Parcel],
+    *,
+    lost: Sequence[str],
+    remarks: Iterable[str],
+) -> None:
+    """Print the table, as wide as it needs to be unless a terminal would wrap it."""
+    cases = cases_of(parcels)
+    width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else None
+    waited_ms = sum(parcel["waited_ms"] for parcel in parcels)
+    reporter.write_sep("-", title_of(cases), yellow=True)
+    for line in summary_lines(cases, width=width):
+        reporter.write_line(line)
+    for line in wrapped([f"Lost with its worker: {test}" for test in lost], width):
+        reporter.write_line(line, red=True)
+    waits = (
+        [f"Waited {waited_ms / MS_PER_S:.0f} s for other measurements on the same device."]
+        if waited_ms > LONG_WAIT_MS
+        else []
+    )
+    for line in wrapped([*waits, *remarks], width):
+        reporter.write_line(line)
+
+
+def cases_of(parcels: Iterable[Parcel]) -> list[Case]:
+    """Return the cases of all parcels, in the order of their arrival."""
+    return [from_plain(Case, case) for parcel in parcels for case in parcel["cases"]]
+
+
+def merged(environments: Sequence[Environment]) -> Environment:
+    """Return the first environment with the devices of all: workers differ in nothing else."""
+    devices = [device for environment in environments for device in environment.devices]
+    distinct = [device for index, device in enumerate(devices) if device not in devices[:index]]
+    return replace(environments[0], devices=tuple(distinct))
+
+
+def _cases(number: int) -> str:
+    return f"{number} case{'' if number == 1 else 's'}"
