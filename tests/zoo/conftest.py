@@ -1,0 +1,22 @@
+"""What the tests of the zoo share: each specimen, built once for a module, on one thread."""
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from tests.zoo import ZOO, Specimen, build
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Models this small are several times slower when threads wait for one another."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@pytest.fixture(scope="module", params=sorted(ZOO))
+def specimen(request: pytest.FixtureRequest) -> Specimen:
+    return build(request.param)
