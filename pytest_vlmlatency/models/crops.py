@@ -6,12 +6,11 @@ depends on the tier alone. Owns pictures and prompts; the model joins the crops 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from transformers.image_utils import OPENAI_CLIP_MEAN
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from pytest_vlmlatency.errors import UsageProblem
@@ -21,9 +20,9 @@ from pytest_vlmlatency.models.tokenizer import IMAGE, MOLMOE_IMAGE, build_tokeni
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_vlmlatency.models.molmoe import MolmoeConfig
+    from pytest_vlmlatency.models.molmoe_config import MolmoeConfig
 
-PADDING = tuple(round(255 * channel) for channel in OPENAI_CLIP_MEAN)
+PADDING = (123, 117, 104)  # the mean colour that CLIP's image processor subtracts
 
 
 class MolmoeProcessor:
@@ -36,7 +35,7 @@ class MolmoeProcessor:
         self.config = config
         self.tokenizer = build_tokenizer()
         self.tokenizer.chat_template = chat_template(IMAGE)
-        side = config.vision_config.image_size
+        side = config.crop_pixels
         self.image_processor = CLIPImageProcessorPil(
             size={"height": side, "width": side}, do_center_crop=False
         )
@@ -50,7 +49,9 @@ class MolmoeProcessor:
     ) -> str:
         """Return the conversation as text, with a mark for each image."""
         text = self.tokenizer.apply_chat_template(
-            list(conversation), add_generation_prompt=add_generation_prompt, tokenize=tokenize
+            cast("list[dict[str, str]]", list(conversation)),
+            add_generation_prompt=add_generation_prompt,
+            tokenize=tokenize,
         )
         assert isinstance(text, str), "an untokenized template is text"
         return text
@@ -95,13 +96,12 @@ class MolmoeProcessor:
 
     def _patches_along(self, n_crops: int) -> int:
         """Return the patches along n crops, each overlap counted once."""
-        vision = self.config.vision_config
         margins = 2 * self.config.margin_patches
-        return n_crops * (vision.image_size // vision.patch_size - margins) + margins
+        window = self.config.crop_pixels // self.config.patch_pixels - margins
+        return n_crops * window + margins
 
     def _crops(self, image: Image.Image, grid: tuple[int, int]) -> torch.Tensor:
-        vision = self.config.vision_config
-        side, patch = vision.image_size, vision.patch_size
+        side, patch = self.config.crop_pixels, self.config.patch_pixels
         height, width = (self._patches_along(count) * patch for count in grid)
         whole = ImageOps.pad(image.convert("RGB"), (width, height), color=PADDING)
         step = side - 2 * self.config.margin_patches * patch

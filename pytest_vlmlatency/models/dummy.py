@@ -4,6 +4,9 @@ Owns the step from a shape's plain data to transformers' objects. The tokenizer 
 shape, so its ids replace the published ones; the vocabulary's size stays as published.
 """
 
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 from __future__ import annotations
 
 from copy import deepcopy
@@ -30,6 +33,7 @@ from pytest_vlmlatency.models.tokenizer import (
     QWEN_VIDEO,
     QWEN_VISION,
     build_tokenizer,
+    token_id,
 )
 
 if TYPE_CHECKING:
@@ -78,8 +82,9 @@ def build_dummy(
         molmoe = build_molmoe(scale, seed=SEED, dtype=dtype, device=device, attn=attn)
         return molmoe, cast("Processor", MolmoeProcessor(molmoe.config))
     config = build_config(shape)
+    model_class = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)]
     model = build_random(
-        MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(config)],
+        cast("type[PreTrainedModel]", model_class),
         config,
         seed=SEED,
         dtype=dtype,
@@ -91,11 +96,9 @@ def build_dummy(
 
 def build_config(shape: DummyShape) -> PreTrainedConfig:
     """Return a shape's configuration with the token ids of our own tokenizer."""
-    tokenizer = build_tokenizer()
-    ids = tokenizer.convert_tokens_to_ids
     fields = deepcopy(dict(shape.config))
-    text = cast("dict[str, object]", fields["text_config"])
-    text["vocab_size"] = text["vocab_size"] or len(tokenizer)
-    text |= {"pad_token_id": ids(PAD), "eos_token_id": ids(END), "bos_token_id": None}
-    fields |= {key: ids(token) for key, token in IMAGE_TOKENS[shape.family].items()}
+    text = fields["text_config"]
+    text["vocab_size"] = text["vocab_size"] or len(build_tokenizer())
+    text |= {"pad_token_id": token_id(PAD), "eos_token_id": token_id(END), "bos_token_id": None}
+    fields |= {key: token_id(token) for key, token in IMAGE_TOKENS[shape.family].items()}
     return AutoConfig.for_model(shape.family, **fields)

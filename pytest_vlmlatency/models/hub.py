@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import httpx
+from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the client it uses itself
 
 TIMEOUT_S = 10.0
 

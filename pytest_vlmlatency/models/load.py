@@ -4,18 +4,21 @@ A hub id and a folder go through transformers' Auto classes, as a user's own cod
 cannot be loaded as asked is an error that says what was tried; nothing is replaced silently.
 """
 
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
-from transformers.utils import is_torchvision_available
+from transformers.utils.import_utils import is_torchvision_available
 
 from pytest_vlmlatency.errors import ModelNotLoaded, NoAccelerator, UsageProblem
 from pytest_vlmlatency.models.dummy import build_dummy, find_shape
@@ -25,13 +28,23 @@ from pytest_vlmlatency.models.shapes import PREFIX
 from pytest_vlmlatency.options import DTYPES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from PIL import Image
-    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel, ProcessorMixin
 
     from pytest_vlmlatency.models.processors import Processor
 
+    class GenerativeModel(PreTrainedModel):
+        """What every model that can be loaded is; transformers has no type for it."""
+
+        generate: Callable[..., torch.Tensor]
+
+
 HUB_ID = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-LOADING_ERRORS = (OSError, ValueError, ImportError, KeyError, AttributeError, TypeError)
+# What transformers raises for files, settings or packages that are missing or do not fit; the last
+# two for a processor that is made without the parts it expects.
+LOADING_ERRORS = (OSError, ValueError, ImportError, RuntimeError, AttributeError, TypeError)
 ADVICE = (
     "Give a hub id that is reachable or in the cache (HF_HUB_OFFLINE=1 uses the cache alone), a "
     "folder that save_pretrained wrote with its model and processor, or dummy:NAME for a known "
@@ -44,7 +57,7 @@ ATTENTIONS = ("eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_a
 class LoadedModel:
     """A model on its device, in eval mode, and the processor that makes its inputs."""
 
-    model: PreTrainedModel
+    model: GenerativeModel
     name: str
     description: str
     processor: Processor
@@ -94,7 +107,10 @@ def load_model(
     if name.startswith(PREFIX):
         shape = find_shape(name)
         weights = getattr(torch, shape.dtype if dtype == "auto" else dtype)
-        model, processor = build_dummy(name, dtype=weights, device=place, attn=attn or "sdpa")
+        try:
+            model, processor = build_dummy(name, dtype=weights, device=place, attn=attn or "sdpa")
+        except (ImportError, ValueError) as error:  # an attention that is missing or not supported
+            raise ModelNotLoaded(f"{name} cannot be built: {_first_line(error)}") from error
         description = f"{shape.description}, random weights"
     else:
         model, processor = _load_pretrained(name, dtype, attn, trust=trust_remote_code)
@@ -102,7 +118,9 @@ def load_model(
         description = f"{type(model).__name__} from {name}"
     if compile:
         compile_blocks(model)
-    return LoadedModel(model=model.eval(), name=name, description=description, processor=processor)
+    model.eval()
+    generative = cast("GenerativeModel", model)
+    return LoadedModel(model=generative, name=name, description=description, processor=processor)
 
 
 def compile_blocks(model: PreTrainedModel) -> int:
@@ -130,7 +148,7 @@ def _load_pretrained(
         raise ModelNotLoaded(f"there is no folder {name}, and it is no hub id either. {ADVICE}")
     source = str(folder) if is_folder else name
     is_cached_only = not is_folder and not hub_answers(name)
-    chosen: dict[str, object] = {
+    chosen: dict[str, Any] = {
         "trust_remote_code": trust,
         "local_files_only": is_cached_only,
     }
@@ -146,19 +164,30 @@ def _load_pretrained(
             "the hub does not answer, and its cache lacks the model"
             if is_cached_only
             else (
-                f"{'the folder' if is_folder else 'the hub'} was read, and then: {_first_line(error)}"
+                f"{'the folder' if is_folder else 'the hub'} was read, and then: "
+                f"{_first_line(error)}"
             )
         )
-        raise ModelNotLoaded(f"{name} cannot be loaded: {tried}. {ADVICE}") from error
+        raise ModelNotLoaded(
+            f"{name} cannot be loaded: {tried}.{_missing_extra(error)} {ADVICE}"
+        ) from error
 
 
-def _load_processor(source: str, config: PreTrainedConfig, chosen: dict[str, object]) -> Processor:
-    own = PROCESSOR_MAPPING[type(config)] if type(config) in PROCESSOR_MAPPING else None
+def _load_processor(source: str, config: PreTrainedConfig, chosen: dict[str, Any]) -> Processor:
+    own = cast("type[ProcessorMixin] | None", PROCESSOR_MAPPING.get(type(config), None))
     wants_video = own is not None and "video_processor" in own.get_attributes()
     if own is not None and wants_video and not is_torchvision_available():
         return cast("Processor", without_video(own).from_pretrained(source, **chosen))
-    processor = AutoProcessor.from_pretrained(source, **chosen)
-    return cast("Processor", processor)
+    return cast("Processor", AutoProcessor.from_pretrained(source, **chosen))
+
+
+def _missing_extra(error: BaseException) -> str:
+    wants = any(word in str(error).lower() for word in ("torchvision", "video"))
+    if is_torchvision_available() or not wants:
+        return ""
+    return (
+        " Its processor wants torchvision, which is not installed (take the build for your torch)."
+    )
 
 
 def _first_line(error: BaseException) -> str:

@@ -8,21 +8,20 @@ crops whose margins are dropped. Weights are random: the shape is MolmoE's, the 
 makes them, `knobs` changes the tier. Unlike MolmoE, padded borders have no embedding of their own.
 """
 
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import (
     Cache,
-    CLIPVisionConfig,
     GenerationMixin,
-    LlavaConfig,
     LlavaModel,
     LlavaPreTrainedModel,
-    OlmoeConfig,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import (
@@ -31,30 +30,14 @@ from transformers.models.llava.modeling_llava import (
 )
 
 from pytest_vlmlatency.errors import KnobNotApplied, UsageProblem
+from pytest_vlmlatency.models.molmoe_config import FEATURE_LAYERS, MolmoeConfig, molmoe_config
 from pytest_vlmlatency.models.projector import MolmoeProjector, without_overlap
 from pytest_vlmlatency.models.random_weights import build_random
-from pytest_vlmlatency.models.scales import MOLMOE_SCALES, TIERS, MolmoeScale
-from pytest_vlmlatency.models.tokenizer import END, MOLMOE_IMAGE, PAD, build_tokenizer
+from pytest_vlmlatency.models.scales import MOLMOE_SCALES, TIERS
 
 # I images, C crops of each (the overview first), P patches along a crop's side, N pools (2x2
 # patches) along it, W width of the tower, L its feature layers, H width of the text decoder,
 # T image tokens.
-FEATURE_LAYERS = [-2, -9]  # MolmoE's vit_layers
-
-
-@strict
-class MolmoeConfig(LlavaConfig):
-    """LLaVA's configuration with the crops' overlap, the projector's width and the current tier."""
-
-    model_type = "molmoe"
-
-    margin_patches: int = 4
-    projector_width: int = 1024
-    tier: str = "high"
-
-    if TYPE_CHECKING:  # what LLaVA declares as any configuration
-        vision_config: CLIPVisionConfig
-        text_config: OlmoeConfig
 
 
 class MolmoeModel(LlavaModel):
@@ -65,7 +48,7 @@ class MolmoeModel(LlavaModel):
     def __init__(self, config: MolmoeConfig) -> None:
         super().__init__(config)
         vision = config.vision_config
-        self.multi_modal_projector = MolmoeProjector(
+        self.multi_modal_projector = MolmoeProjector(  # type: ignore[assignment]  # LLaVA's is another
             features_width=vision.hidden_size * len(FEATURE_LAYERS),
             width=vision.hidden_size,
             n_heads=vision.num_attention_heads,
@@ -96,7 +79,7 @@ class MolmoeModel(LlavaModel):
         ]
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs.last_hidden_state,
-            pooler_output=joined,  # I x (T, H)
+            pooler_output=joined,  # type: ignore[arg-type]  # I x (T, H), as LLaVA's own
         )
 
     def forward(
@@ -110,10 +93,13 @@ class MolmoeModel(LlavaModel):
         """Run the text decoder over the prompt's tokens with the images' in their places."""
         if pixel_values is not None:
             mm_encoder_outputs = {"image": self.get_image_features(pixel_values, crop_grids)}
-        return super().forward(input_ids=input_ids, mm_encoder_outputs=mm_encoder_outputs, **kwargs)
+        outputs: LlavaModelOutputWithPast = super().forward(
+            input_ids=input_ids, mm_encoder_outputs=mm_encoder_outputs, **kwargs
+        )
+        return outputs
 
 
-class MolmoeForConditionalGeneration(LlavaPreTrainedModel, GenerationMixin):  # type: ignore[misc]  # transformers' own two bases
+class MolmoeForConditionalGeneration(LlavaPreTrainedModel, GenerationMixin):
     """The model with its language modelling head: what `generate` is called on."""
 
     config: MolmoeConfig
@@ -182,40 +168,6 @@ def build_molmoe(
         dtype=dtype,
         device=device,
         attn=attn,
-    )
-
-
-def molmoe_config(scale: MolmoeScale) -> MolmoeConfig:
-    """Return the configuration of one scale, with the token ids of our own tokenizer."""
-    tokenizer = build_tokenizer()
-    image_side = scale.crop_patches * scale.patch_pixels
-    vision = CLIPVisionConfig(
-        hidden_size=scale.vision_width,
-        intermediate_size=scale.vision_mlp_width,
-        projection_dim=scale.vision_width,
-        num_hidden_layers=scale.vision_layers,
-        num_attention_heads=scale.vision_heads,
-        image_size=image_side,
-        patch_size=scale.patch_pixels,
-    )
-    text = OlmoeConfig(
-        vocab_size=scale.vocabulary or len(tokenizer),
-        hidden_size=scale.text_width,
-        intermediate_size=scale.expert_width,
-        num_hidden_layers=scale.n_blocks,
-        num_attention_heads=scale.text_heads,
-        num_experts=scale.n_experts,
-        num_experts_per_tok=8,
-        pad_token_id=tokenizer.convert_tokens_to_ids(PAD),
-        eos_token_id=tokenizer.convert_tokens_to_ids(END),
-    )
-    return MolmoeConfig(
-        vision_config=vision,
-        text_config=text,
-        image_token_index=tokenizer.convert_tokens_to_ids(MOLMOE_IMAGE[1]),
-        vision_feature_layer=FEATURE_LAYERS,
-        margin_patches=scale.margin_patches,
-        projector_width=scale.text_width // 2,
     )
 
 

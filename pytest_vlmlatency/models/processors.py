@@ -5,9 +5,12 @@ image half is real code all the same: the family's own class without its video p
 SmolVLM, which also wants a package that spells numbers, Idefics3's, whose prompt layout it shares.
 """
 
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from transformers import Idefics3Processor, LlavaProcessor, ProcessorMixin, Qwen2VLProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -72,7 +75,7 @@ def prompt_text(processor: Processor, prompt: str, *, n_images: int) -> str:
     )
 
 
-def llava_processor(config: PreTrainedConfig, image_processor: Mapping[str, object]) -> Processor:
+def llava_processor(config: PreTrainedConfig, image_processor: Mapping[str, Any]) -> Processor:
     """Return LLaVA's own processor around our tokenizer."""
     processor = LlavaProcessor(
         CLIPImageProcessorPil(**image_processor),
@@ -85,9 +88,7 @@ def llava_processor(config: PreTrainedConfig, image_processor: Mapping[str, obje
     return cast("Processor", processor)
 
 
-def idefics3_processor(
-    config: PreTrainedConfig, image_processor: Mapping[str, object]
-) -> Processor:
+def idefics3_processor(config: PreTrainedConfig, image_processor: Mapping[str, Any]) -> Processor:
     """Return Idefics3's own processor, which is SmolVLM's, around our tokenizer."""
     vision = config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
@@ -102,7 +103,7 @@ def idefics3_processor(
 
 def qwen2_vl_processor(
     config: PreTrainedConfig,
-    image_processor: Mapping[str, object],
+    image_processor: Mapping[str, Any],
 ) -> Processor:
     """Return Qwen2-VL's own processor without its video half, around our tokenizer."""
     start, end = QWEN_VISION

@@ -3,6 +3,9 @@
 2x2 attention pooling, a SwiGLU network, and joining overlapping crops. Knows no model around it.
 """
 
+# mypy: allow-untyped-calls
+# (torch annotates only a part of its functions.)
+
 from __future__ import annotations
 
 import torch
@@ -39,7 +42,8 @@ class AttentionPooling(nn.Module):
         return joined.view(n_crops, pools, pools, -1)  # (I*C, P, P, L*W) -> (I*C, N, N, W)
 
     def _heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        heads: torch.Tensor = states.unflatten(-1, (self.n_heads, -1))
+        return heads.transpose(1, 2)
 
 
 class MolmoeProjector(nn.Module):

@@ -4,6 +4,9 @@ The weights are made where they will live, in the dtype they will have, so a mod
 needs no more memory than its own. Owns building only; shapes and inputs are elsewhere.
 """
 
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypeVar
@@ -41,14 +44,15 @@ def build_random(
         torch.device(place),
     ):
         torch.manual_seed(seed)
-        model = model_class._from_config(config, dtype=dtype, attn_implementation=attn)
+        model: Model = model_class._from_config(config, dtype=dtype, attn_implementation=attn)
     end = config.get_text_config().eos_token_id
     with torch.no_grad():
         model.get_output_embeddings().weight[end] = 0
     model.generation_config = GenerationConfig(
         eos_token_id=end, pad_token_id=config.get_text_config().pad_token_id
     )
-    return model.eval()
+    model.eval()
+    return model
 
 
 def n_parameters(model: torch.nn.Module) -> int:

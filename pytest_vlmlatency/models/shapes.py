@@ -2,15 +2,13 @@
 
 Latency does not depend on trained weights, so a published architecture at its published size can
 be measured without its checkpoint. Owns names, descriptions and hyperparameters only: importing
-it loads neither torch nor transformers. `load` and `molmoe` build models from it.
-
-Token ids are left out: they come from the tokenizer that `load` gives to these models.
+it loads neither torch nor transformers. Token ids come from the tokenizer that `dummy` adds.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.models.scales import MOLMOE_SCALES
 
@@ -30,8 +28,8 @@ class DummyShape:
     family: str
     description: str
     dtype: str
-    config: Mapping[str, object]
-    image_processor: Mapping[str, object]
+    config: Mapping[str, Any]
+    image_processor: Mapping[str, Any]
 
 
 def _molmoe(scale: str, description: str) -> DummyShape:

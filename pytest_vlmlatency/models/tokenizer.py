@@ -5,6 +5,9 @@ below takes milliseconds and always gives the same vocabulary. Owns the tokenize
 template; which image markup a model family wants is said by `processors`.
 """
 
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 from __future__ import annotations
 
 from functools import cache
@@ -82,6 +85,11 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
+def token_id(token: str) -> int:
+    """Return the id of one of our tokens."""
+    return _ids()[token]
+
+
 def chat_template(image_markup: str) -> str:
     """Return a chat template that writes `image_markup` where a message has an image."""
     return _TEMPLATE.replace("IMAGE_MARKUP", image_markup)
@@ -100,3 +108,8 @@ def _trained() -> str:
     )
     tokenizer.train_from_iterator(CORPUS.splitlines(), trainer)
     return tokenizer.to_str()
+
+
+@cache
+def _ids() -> dict[str, int]:
+    return Tokenizer.from_str(_trained()).get_vocab()
