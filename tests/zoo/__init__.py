@@ -79,6 +79,7 @@ def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> PreTr
     """Return the model, in eval mode, leaving torch's own random state as it was."""
     config = build_tiny_config(name, recipe.overrides)
     with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(generator.initial_seed())
         model = _from_config(config)
     draw_weights(model, generator, gain=recipe.weight_gain)
     forbid_special_tokens(model)

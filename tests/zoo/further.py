@@ -39,6 +39,12 @@ def downsampled_crops(config: PreTrainedConfig) -> int:
 _DOWNSAMPLED = replace(
     LLAVA, make_pixels=pixels.crops(N_CROPS), count_vision_tokens=downsampled_crops
 )
+_TILED = replace(
+    LLAVA,
+    make_pixels=pixels.tiled_square,
+    count_vision_tokens=overview_tiles_and_newlines,
+    overrides={"image_grid_pinpoints": [[2 * IMAGE_SIZE, 2 * IMAGE_SIZE]]},
+)
 _PIXTRAL = replace(LLAVA, make_pixels=pixels.sized_square, count_vision_tokens=root_merged_patches)
 _WINDOWS = {
     "vision_config.fullatt_block_indexes": [1],
@@ -121,18 +127,26 @@ _IDEFICS = Recipe(
 
 FURTHER: dict[str, Recipe] = {
     "vipllava": replace(LLAVA, overrides={"vision_feature_layer": [-1, -2]}),
-    "llava_next": replace(
-        LLAVA,
-        make_pixels=pixels.tiled_square,
-        count_vision_tokens=overview_tiles_and_newlines,
-        overrides={"image_grid_pinpoints": [[2 * IMAGE_SIZE, 2 * IMAGE_SIZE]]},
-    ),
+    "llava_next": _TILED,
+    # 88 vision tokens drown the words: larger weights attend to fewer of them.
+    "llava_onevision": replace(_TILED, weight_gain=2.0),
     "aya_vision": _DOWNSAMPLED,
     "cohere2_vision": replace(
         _DOWNSAMPLED, overrides={"alignment_intermediate_size": 2 * TEXT_WIDTH}
     ),
     "deepseek_vl": replace(
         LLAVA, paths=Paths(vision="model.vision_model", projector="model.aligner")
+    ),
+    "got_ocr2": replace(
+        LLAVA,
+        # Two convolutions halve the image's side twice more.
+        count_vision_tokens=lambda config: N_PATCHES // 16,
+        overrides={
+            "vision_config.global_attn_indexes": [1],
+            "vision_config.window_size": 2,
+            "vision_config.mlp_dim": 2 * VISION_WIDTH,
+            "vision_config.output_channels": VISION_WIDTH,
+        },
     ),
     "qianfan_ocr": INTERNVL,
     "mistral3": _PIXTRAL,
