@@ -215,7 +215,7 @@ DUMMY_SHAPES: Mapping[str, DummyShape] = {
     ),
     "llava-tiny": DummyShape(
         family="llava",
-        description="LLaVA-1.5's wiring at a size for CPUs: 144 image tokens, 1 M",
+        description="LLaVA-1.5's wiring at a size for CPUs: 144 image tokens, 2 M",
         dtype="float32",
         config={
             "image_seq_length": 144,
@@ -243,8 +243,8 @@ DUMMY_SHAPES: Mapping[str, DummyShape] = {
         image_processor=_square(168),
     ),
     "molmoe-1b-7b": _molmoe("full", "MolmoE-1B-7B: CLIP ViT-L/14-336 crops, OLMoE text, 7.2 B"),
-    "molmoe-nano": _molmoe("nano", "MolmoE's wiring at the smallest size: 40 to 96 image tokens"),
-    "molmoe-tiny": _molmoe("tiny", "MolmoE's wiring at a size for CPUs: 96 to 288 image tokens"),
-    "molmoe-small": _molmoe("small", "MolmoE's wiring, larger on CPUs: 160 to 384 image tokens"),
+    "molmoe-nano": _molmoe("nano", "MolmoE's wiring, smallest: 40 to 96 image tokens, 2 M"),
+    "molmoe-tiny": _molmoe("tiny", "MolmoE's wiring for CPUs: 96 to 288 image tokens, 8 M"),
+    "molmoe-small": _molmoe("small", "MolmoE's wiring, larger: 160 to 384 image tokens, 58 M"),
 }
 """What stands behind `dummy:`. A vocabulary of None means: as large as the tokenizer's."""
