@@ -229,7 +229,7 @@ class Case:
     """One thing measured: a test, its parameters and its configuration, with its kept calls.
 
     `labels` are short words for the mode (shown in the table), `notes` are sentences on what a
-    reader should know before believing the numbers.
+    reader should know before believing the numbers. `n_threads` is torch's thread count then.
     """
 
     id: str
@@ -246,6 +246,7 @@ class Case:
     notes: tuple[str, ...] = ()
     stop_reason: str = ""
     is_measured: bool = True
+    n_threads: int | None = None
     device_before: tuple[DeviceState, ...] = ()
     device_after: tuple[DeviceState, ...] = ()
     worker: str | None = None
@@ -268,7 +269,7 @@ class Case:
         return tuple(sorted({reason for state in states for reason in state.throttle_reasons}))
 
     def median_of(self, name: str) -> float | None:
-        """Return the median over calls of a Call property such as `decode_ms`, None if undefined."""
+        """Return the median over calls of a property such as `decode_ms`, None if undefined."""
         values = [getattr(call, name) for call in self.calls]
         defined = [float(value) for value in values if value is not None]
         return median(defined) if defined else None

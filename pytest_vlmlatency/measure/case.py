@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import torch
+
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.records import Case, DeviceState, Scalar, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    import torch
 
     from pytest_vlmlatency.measure.invariants import Observation
     from pytest_vlmlatency.measure.preparation import Configuration
@@ -35,10 +35,13 @@ def finished_case(
     identity: Identity,
     stop_reason: str,
     *,
-    device_before: tuple[DeviceState, ...],
-    device_after: tuple[DeviceState, ...],
+    before: tuple[DeviceState, ...],
+    after: tuple[DeviceState, ...],
 ) -> Case:
-    """Return the case of a subject that has stopped; its last checks are made here."""
+    """Return the case of a subject that has stopped; its last checks are made here.
+
+    `before` and `after` are the devices' states around all rounds.
+    """
     assert subject.first is not None, "a case without a round"
     subject.check_flushes_between()
     output_note = subject.check_output()
@@ -57,8 +60,9 @@ def finished_case(
         labels=_labels(subject.first),
         notes=tuple(note for note in (output_note, *_flush_notes(subject)) if note),
         stop_reason=stop_reason,
-        device_before=device_before,
-        device_after=device_after,
+        n_threads=torch.get_num_threads(),
+        device_before=before,
+        device_after=after,
     )
 
 

@@ -101,7 +101,7 @@ def _watch_vision(
     module: torch.nn.Module, path: str, recorder: Recorder, handles: _Handles
 ) -> None:
     handles.pre(module, lambda *_: _enter_vision(recorder, path))
-    handles.post(module, lambda _module, _args, output: _exit_vision(recorder, output))
+    handles.post(module, lambda _module, _args, output: _exit_vision(recorder, _states(output)))
 
 
 def _wrap_features(owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack) -> None:
@@ -119,7 +119,7 @@ def _timed_features(method: Method, label: str, recorder: Recorder) -> Method:
     def features(*args: object, **kwargs: object) -> object:
         _enter_vision(recorder, label)
         output = method(*args, **kwargs)
-        _exit_vision(recorder, output)
+        _exit_vision(recorder, _features(output))
         return output
 
     return features
@@ -132,10 +132,10 @@ def _enter_vision(recorder: Recorder, path: str) -> None:
         recorder.mark(Boundary.ENTER, Phase.VISION)
 
 
-def _exit_vision(recorder: Recorder, output: object) -> None:
+def _exit_vision(recorder: Recorder, features: object) -> None:
     if recorder.vision_depth == 1:
         recorder.mark(Boundary.EXIT, Phase.VISION, wait=True)
-        recorder.n_feature_rows = count_feature_rows(output)
+        recorder.n_feature_rows = count_feature_rows(features)
     recorder.vision_depth -= 1
 
 
@@ -226,15 +226,22 @@ def _watch_steps(step: torch.nn.Module, recorder: Recorder, handles: _Handles) -
     handles.post(step, ready)
 
 
-def count_feature_rows(output: object) -> int:
-    """Return how many vectors a vision output holds: (..., D) -> product of the leading sizes."""
-    if isinstance(output, torch.Tensor):
-        return output.numel() // output.shape[-1] if output.dim() and output.shape[-1] else 0
-    pooled = getattr(output, "pooler_output", None)
-    if pooled is not None:
-        return count_feature_rows(pooled)
-    if isinstance(output, Mapping):
-        return count_feature_rows(next(iter(output.values()), None))
-    if isinstance(output, Sequence) and not isinstance(output, str):
-        return sum(count_feature_rows(part) for part in output)
+def _features(output: object) -> object:
+    """Return what a feature method gave for the decoder: its pooler_output, or all of it."""
+    return getattr(output, "pooler_output", output)
+
+
+def _states(output: object) -> object:
+    """Return a vision module's states; its pooler_output would be one vector for each image."""
+    return getattr(output, "last_hidden_state", output)
+
+
+def count_feature_rows(features: object) -> int:
+    """Return how many vectors vision gave: (..., D) -> the product of the leading sizes."""
+    if isinstance(features, torch.Tensor):
+        return features.numel() // features.shape[-1] if features.numel() else 0
+    if isinstance(features, Mapping):
+        return count_feature_rows(next(iter(features.values()), None))
+    if isinstance(features, Sequence) and not isinstance(features, str):
+        return sum(count_feature_rows(part) for part in features)
     return 0

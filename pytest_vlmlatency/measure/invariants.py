@@ -20,7 +20,7 @@ from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call, Phase, PhaseMap, Place
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_vlmlatency.measure.output import Output
     from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
@@ -226,9 +226,19 @@ def check_discards(n_kept: int, discarded: Sequence[Call], *, n_planned: int) ->
         )
 
 
+def check_inputs(first: Inputs, this: Inputs) -> None:
+    """Raise if a call was given other shapes than the first one, before it runs."""
+    _raise_other_work(first.shapes, this.shapes, which="a later call")
+
+
 def check_work(first: Observation, this: Observation, *, round_index: int) -> None:
     """Raise if a round did other work than the first one: its times are of something else."""
-    before, now = _work(first), _work(this)
+    _raise_other_work(_work(first), _work(this), which=f"round {round_index + 1}")
+
+
+def _raise_other_work(
+    before: Mapping[str, object], now: Mapping[str, object], *, which: str
+) -> None:
     differences = [
         f"{name}: {before.get(name)} then {now.get(name)}"
         for name in dict.fromkeys((*before, *now))
@@ -236,10 +246,10 @@ def check_work(first: Observation, this: Observation, *, round_index: int) -> No
     ]
     if differences:
         raise InvalidMeasurement(
-            f"round {round_index + 1} did other work than the first one: "
-            f"{'; '.join(differences)}. Expected the same work in every round: pass setup=, a "
-            f"function that returns fresh (args, kwargs) for each round (a cache that a call has "
-            f"grown, changed inputs), or fix the lengths with min_new_tokens and max_new_tokens"
+            f"{which} did other work than the first one: {'; '.join(differences)}. Expected the "
+            f"same work in every round: pass setup=, a function that returns fresh (args, kwargs) "
+            f"for each round (a cache that a call has grown, changed inputs), or fix the lengths "
+            f"with min_new_tokens and max_new_tokens"
         )
 
 

@@ -170,18 +170,22 @@ def _measure_in_turn(
         ]
         for index, subject in enumerate(subjects):
             _warm_up(subject, report, f"{index + 1}/{len(subjects)}")
-        states_before = read_device_states(devices)
+        before = read_device_states(devices)
         reasons = _repeat(subjects, options, report)
-        states_after = read_device_states(devices)
-    return tuple(
-        Measured(
-            subject.result,
-            finished_case(
-                subject, identity, reason, device_before=states_before, device_after=states_after
-            ),
+        after = read_device_states(devices)
+        return tuple(
+            Measured(
+                subject.result,
+                finished_case(
+                    subject,
+                    identity,
+                    reason,
+                    before=before,
+                    after=after,
+                ),
+            )
+            for subject, reason in zip(subjects, reasons, strict=True)
         )
-        for subject, reason in zip(subjects, reasons, strict=True)
-    )
 
 
 def _warm_up(subject: Subject, report: Progress, which: str) -> None:

@@ -19,6 +19,7 @@ from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import (
     Observation,
     check_discards,
+    check_inputs,
     check_same_output,
     check_structure,
     check_work,
@@ -75,6 +76,7 @@ class Subject:
         self._rig = rig
         self._restore_random = restore_random
         self._n_flushes_seen = 0
+        self._first_inputs: Inputs | None = None
 
     @property
     def is_warm(self) -> bool:
@@ -180,6 +182,8 @@ class Subject:
     ) -> object:
         """Run generate unmeasured, and watched if this kind of call was never watched before."""
         inputs = read_inputs(original, self.target.model, args, kwargs)
+        self._first_inputs = self._first_inputs or inputs
+        check_inputs(self._first_inputs, inputs)
         known = _PHASE_MAPS.setdefault(self.target.model, {})
         key = self._phase_key(inputs)
         if key not in known:

@@ -187,15 +187,19 @@ def _call(
 def count_prompt_tokens(inputs: Inputs, recorder: Recorder) -> tuple[int, int]:
     """Return the vision and the text tokens of the batch as the decoder sees them.
 
-    Placeholders in the prompt stand for one vision token each. A model that joins vision and text
-    itself shows vision as the length that its first block saw beyond the prompt's. One that
-    attends across to vision shows more feature vectors than placeholders, which are text then.
+    Placeholders in the prompt stand for one vision token each, or a mask beside the prompt marks
+    where they go. A model that joins vision and text itself shows vision as the length that its
+    first block saw beyond the prompt's. One that attends across to vision shows more feature
+    vectors than placeholders, which are text then.
     """
+    n_prompt, n_features = inputs.n_prompt_tokens, recorder.n_feature_rows
     if not inputs.has_pixels:
-        return 0, inputs.n_prompt_tokens
-    if inputs.n_placeholders and inputs.n_placeholders >= recorder.n_feature_rows:
-        return inputs.n_placeholders, inputs.n_prompt_tokens - inputs.n_placeholders
+        return 0, n_prompt
+    if inputs.n_placeholders and inputs.n_placeholders >= n_features:
+        return inputs.n_placeholders, n_prompt - inputs.n_placeholders
+    if n_features in inputs.n_marked:
+        return n_features, n_prompt - n_features
     n_joined = (recorder.prompt_length or 0) - inputs.n_prompt_columns
     if n_joined > 0 and not inputs.is_encoder_decoder:
-        return n_joined * inputs.batch_size, inputs.n_prompt_tokens
-    return recorder.n_feature_rows, inputs.n_prompt_tokens
+        return n_joined * inputs.batch_size, n_prompt
+    return n_features, n_prompt

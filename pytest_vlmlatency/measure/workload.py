@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.records import Scalar
 
 PIXEL_WORDS = ("pixel", "image", "video", "patch")
+NO_MARKS = ("input_ids", "inputs", "attention_mask", "position_ids")
 PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
@@ -34,7 +35,9 @@ PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "vi
 class Inputs:
     """The arguments of one generate(). `n_prompt_columns` is the width of input_ids, padding in.
 
-    `pixels` are the raw tensors themselves, kept to recognise them, never stored.
+    `n_marked` are the numbers of positions that further inputs of the prompt's shape mark, as the
+    masks do by which some models say where vision goes. `pixels` are the raw tensors themselves,
+    kept to recognise them, never stored.
     """
 
     shapes: Mapping[str, str]
@@ -45,6 +48,7 @@ class Inputs:
     n_prompt_columns: int
     n_prompt_tokens: int
     n_placeholders: int
+    n_marked: frozenset[int]
     expects_placeholders: bool
     is_encoder_decoder: bool
     mode: Mode
@@ -82,6 +86,7 @@ def read_inputs(
         n_prompt_columns=0 if prompt is None else prompt.shape[1],
         n_prompt_tokens=_n_prompt_tokens(prompt, named.get("attention_mask")),
         n_placeholders=n_placeholders,
+        n_marked=_count_marked(named, input_ids),
         expects_placeholders=bool(placeholder_ids),
         is_encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
         mode=read_mode(settings, named),
@@ -151,6 +156,20 @@ def _count_tokens(input_ids: torch.Tensor | None, ids: Iterable[int]) -> int:
     if input_ids is None:
         return 0
     return sum(int((input_ids == value).sum()) for value in ids)
+
+
+def _count_marked(named: Mapping[str, object], input_ids: torch.Tensor | None) -> frozenset[int]:
+    """Return how many positions each mask beside the prompt marks."""
+    if input_ids is None:
+        return frozenset()
+    return frozenset(
+        int(value.count_nonzero())
+        for name, value in named.items()
+        if isinstance(value, torch.Tensor)
+        and value.shape == input_ids.shape
+        and not value.is_floating_point()
+        and name not in NO_MARKS
+    )
 
 
 def _n_prompt_tokens(prompt: torch.Tensor | None, mask: object) -> int:

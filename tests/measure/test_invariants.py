@@ -28,7 +28,7 @@ def test_no_decode_time_with_output_tokens_is_refused(llava: Specimen, clock: Fa
 def test_a_clock_that_runs_backwards_is_refused(llava: Specimen, clock: FakeClock) -> None:
     with (
         delayed(block_modules(llava)[0], lambda: clock.advance_ms(-2)),
-        pytest.raises(InvalidMeasurement, match="the clock ran backwards by 2000000 ns"),
+        pytest.raises(InvalidMeasurement, match=r"the clock ran backwards by 2000000 ns"),
     ):
         measure(llava, clock=clock)
 
@@ -45,9 +45,7 @@ def test_phases_that_do_not_add_up_to_the_total_are_refused(llava: Specimen) -> 
     with (
         delayed(vision_module(llava), lambda: clock.advance_ms(9)),
         delayed(block_modules(llava)[0], lambda: clock.advance_ms(1)),
-        pytest.raises(
-            InvalidMeasurement, match=r"add up to 16.000000 wall_ms but generate\(\) took 17"
-        ),
+        pytest.raises(InvalidMeasurement, match=r"add up to 16.000000 wall_ms but .* took 17"),
     ):
         measure(llava, clock=clock)
 
@@ -87,9 +85,7 @@ def test_a_model_that_recomputes_vision_in_every_step_is_named(llava: Specimen) 
 
     with (
         delayed(block_modules(llava)[0], encode_again),
-        pytest.raises(
-            InvalidMeasurement, match=r"vision ran 8 times in one call: .*image_features"
-        ),
+        pytest.raises(InvalidMeasurement, match=r"vision ran 8 times in one call: .*features"),
     ):
         measure(llava)
 
@@ -97,9 +93,7 @@ def test_a_model_that_recomputes_vision_in_every_step_is_named(llava: Specimen) 
 def test_a_model_without_a_cache_that_recomputes_vision_is_named() -> None:
     git = build("git")
 
-    with pytest.raises(
-        InvalidMeasurement, match=r"git.image_encoder.* ran again in 7 decode steps"
-    ):
+    with pytest.raises(InvalidMeasurement, match=r"git.image_encoder.* ran again in 7 decode"):
         measure_generate(git.generate, kwargs={**git.inputs, "use_cache": False}, rounds=1)
 
 
@@ -111,7 +105,7 @@ def test_vision_that_runs_twice_before_the_prompt_is_refused(llava: Specimen) ->
         return generate(**inputs)
 
     llava.model.generate = twice  # type: ignore[assignment]  # a generate of the model's own
-    with pytest.raises(InvalidMeasurement, match="vision ran 2 times for one prompt"):
+    with pytest.raises(InvalidMeasurement, match=r"vision ran 2 times for one prompt"):
         measure_generate(twice, model=llava.model, kwargs=llava.inputs, rounds=1)
 
 
@@ -124,7 +118,7 @@ def test_vision_without_pixels_is_refused(llava: Specimen) -> None:
 
     with (
         delayed(block_modules(llava)[0], encode),
-        pytest.raises(InvalidMeasurement, match="although no pixels were passed"),
+        pytest.raises(InvalidMeasurement, match=r"although no pixels were passed"),
     ):
         measure_generate(llava.generate, kwargs=llava.text_inputs, rounds=1)
 
@@ -139,7 +133,7 @@ def test_more_tokens_than_forwards_are_refused(llava: Specimen) -> None:
     llava.model.generate = padded  # type: ignore[assignment]  # a generate of the model's own
     with pytest.raises(
         InvalidMeasurement,
-        match="greedy decoding ran 7 step forwards .* 9 output tokens; expected 8",
+        match=r"greedy decoding ran 7 step forwards .* 9 output tokens; expected 8",
     ):
         measure_generate(padded, model=llava.model, kwargs=llava.inputs, rounds=1)
 
@@ -148,7 +142,7 @@ def test_a_compiled_forward_whose_hooks_cannot_fire_is_refused(mllama: Specimen)
     forward = torch.compile(mllama.model.forward, backend="eager")
     mllama.model.forward = functools.wraps(mllama.model.forward)(forward)
     mllama.generate(**mllama.inputs)
-    with pytest.raises(InvalidMeasurement, match="compiled"):
+    with pytest.raises(InvalidMeasurement, match=r"compiled"):
         measure(mllama)
 
 
@@ -166,7 +160,7 @@ def test_a_measured_output_unlike_the_unmeasured_one_is_refused(llava: Specimen)
 
     with (
         delayed(vision_module(llava), turn),
-        pytest.raises(InvalidMeasurement, match="returned other tokens"),
+        pytest.raises(InvalidMeasurement, match=r"returned other tokens"),
     ):
         measure(llava)
 
@@ -215,7 +209,7 @@ def test_an_exception_half_way_leaves_no_trace(llava: Specimen, n_blocks_before:
     before = hooks_and_attributes(llava.model)
     with (
         delayed(block_modules(llava)[2], raise_after(n_blocks_before)),
-        pytest.raises(RuntimeError, match="half-way"),
+        pytest.raises(RuntimeError, match=r"half-way"),
     ):
         measure_generate(llava.generate, kwargs=llava.inputs, rounds=9)
 
