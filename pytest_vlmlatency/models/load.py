@@ -10,6 +10,7 @@ cannot be loaded as asked is an error that says what was tried; nothing is repla
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,18 +125,28 @@ def load_model(
 
 
 def compile_blocks(model: PreTrainedModel) -> int:
-    """Compile each decoder block's forward in place, and return the number of blocks."""
-    lists = [
-        part for part in model.get_decoder().children() if isinstance(part, torch.nn.ModuleList)
-    ]
+    """Compile each decoder block's forward in place, and return the number of blocks.
+
+    All blocks share one function. Counted together, their compilations would soon pass torch's
+    limit, and the rest would run uncompiled with no more than a line in the log. With dynamic
+    shapes a block has one graph for prompts and one for steps, so that no later prompt's length
+    compiles anything inside a measurement.
+    """
+    parts = model.get_decoder().children()
+    lists = [part for part in parts if isinstance(part, torch.nn.ModuleList)]
     if not lists:
         raise ModelNotLoaded(
             f"the decoder of {type(model).__name__} has no list of blocks to compile one by one; "
             f"compile it yourself and pass model="
         )
     blocks = max(lists, key=lambda part: sum(weight.numel() for weight in part.parameters()))
-    for block in blocks:
-        block.forward = torch.compile(block.forward)
+    with warnings.catch_warnings():
+        # Loading its compiler, torch warns of a deprecated part that it uses itself.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        for block in blocks:
+            block.forward = torch.compile(  # type: ignore[call-overload]  # its stub is behind
+                block.forward, dynamic=True, isolate_recompiles=True
+            )
     return len(blocks)
 
 

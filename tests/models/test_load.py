@@ -12,6 +12,8 @@ from pytest_vlmlatency.models.images import photograph
 from pytest_vlmlatency.models.load import LoadedModel, load_model
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from PIL import Image
 
 SMALL = ["dummy:molmoe-nano", "dummy:llava-tiny", "dummy:smolvlm-tiny", "dummy:qwen2-vl-tiny"]
@@ -154,10 +156,35 @@ def test_a_processor_that_returns_no_tensors_is_refused(nano: LoadedModel) -> No
         loaded.prepare(None, "?")
 
 
+class GraphCounter:
+    """A compiler that leaves graphs as they are, and counts them and their runs."""
+
+    def __init__(self) -> None:
+        self.n_graphs = 0
+        self.n_runs = 0
+
+    def __call__(
+        self, graph: torch.fx.GraphModule, _inputs: Sequence[torch.Tensor]
+    ) -> Callable[..., object]:
+        self.n_graphs += 1
+
+        def run(*args: object) -> object:
+            self.n_runs += 1
+            return graph.forward(*args)
+
+        return run
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> GraphCounter:
+    counter = GraphCounter()
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    return counter
+
+
 def test_compiled_blocks_give_the_same_and_still_call_hooks(
-    cat: Image.Image, monkeypatch: pytest.MonkeyPatch
+    cat: Image.Image, graphs: GraphCounter
 ) -> None:
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     plain, compiled = (load_model("dummy:llava-tiny", compile=is_on) for is_on in (False, True))
     inputs = plain.prepare(cat, "What is this?")
     expected = plain.model.generate(**inputs, max_new_tokens=3)
@@ -175,11 +202,24 @@ def test_compiled_blocks_give_the_same_and_still_call_hooks(
 
     assert output.tolist() == expected.tolist()
     assert fired == ["vision", *["step", "block"] * 3]
+    assert graphs.n_runs == 6 * 3 * 2  # blocks, forwards, calls: no block ran uncompiled
+
+
+def test_a_longer_prompt_compiles_nothing_more(cat: Image.Image, graphs: GraphCounter) -> None:
+    compiled = load_model("dummy:qwen2-vl-tiny", compile=True)
+    compiled.model.generate(**compiled.prepare(cat, "What is this?"), max_new_tokens=3)
+    n_graphs = graphs.n_graphs
+
+    longer = compiled.prepare(photograph("text"), "What does the first line of this page say?")
+    compiled.model.generate(**longer, max_new_tokens=12)
+
+    assert (n_graphs, graphs.n_graphs) == (6 * 2, 6 * 2)
+    assert graphs.n_runs == 6 * (3 + 12)
 
 
 def test_every_block_is_compiled_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
-    monkeypatch.setattr(torch, "compile", compiled.append)
+    monkeypatch.setattr(torch, "compile", lambda forward, **_: compiled.append(forward))
 
     loaded = load_model("dummy:molmoe-nano", compile=True)
 
