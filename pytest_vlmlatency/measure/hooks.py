@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
-from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
 from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import Phase, PhaseMap
@@ -40,8 +40,7 @@ def attached(
     `n_prompt_forwards` is the number of forwards that a chunked prefill splits the prompt into.
     """
     with ExitStack() as undo:
-        handles = _Handles()
-        undo.callback(handles.remove)
+        handles = undo.enter_context(Handles())
         for path in phase_map.vision:
             _watch_vision(model.get_submodule(path), path, recorder, handles)
         for path in phase_map.feature_owners:
@@ -58,48 +57,9 @@ def attached(
         if is_per_token:
             _watch_steps(step, recorder, handles)
         yield
-    handles.check_removed()
 
 
-class _Handles:
-    """The hook handles of one call, so that exactly these are removed and none is left."""
-
-    def __init__(self) -> None:
-        self._handles: list[torch.utils.hooks.RemovableHandle] = []
-
-    def pre(self, module: torch.nn.Module, hook: Method, *, with_kwargs: bool = False) -> int:
-        handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=with_kwargs)
-        self._handles.append(handle)
-        return len(self._handles) - 1
-
-    def post(self, module: torch.nn.Module, hook: Method) -> int:
-        self._handles.append(module.register_forward_hook(hook))
-        return len(self._handles) - 1
-
-    def drop(self, index: int) -> None:
-        self._handles[index].remove()
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def check_removed(self) -> None:
-        left = [handle.id for handle in self._handles if _is_registered(handle)]
-        if left:
-            raise InvalidMeasurement(
-                f"{len(left)} of our hooks are still on the model after the call; expected none: "
-                f"something copied or replaced the model's hook tables while it was measured"
-            )
-
-
-def _is_registered(handle: torch.utils.hooks.RemovableHandle) -> bool:
-    hooks = handle.hooks_dict_ref()
-    return hooks is not None and handle.id in hooks
-
-
-def _watch_vision(
-    module: torch.nn.Module, path: str, recorder: Recorder, handles: _Handles
-) -> None:
+def _watch_vision(module: torch.nn.Module, path: str, recorder: Recorder, handles: Handles) -> None:
     handles.pre(module, lambda *_: _enter_vision(recorder, path))
     handles.post(module, lambda _module, _args, output: _exit_vision(recorder, _states(output)))
 
@@ -140,13 +100,13 @@ def _exit_vision(recorder: Recorder, features: object) -> None:
 
 
 def _watch_phase(
-    module: torch.nn.Module, phase: Phase, recorder: Recorder, handles: _Handles
+    module: torch.nn.Module, phase: Phase, recorder: Recorder, handles: Handles
 ) -> None:
     handles.pre(module, lambda *_: recorder.mark(Boundary.ENTER, phase))
     handles.post(module, lambda *_: recorder.mark(Boundary.EXIT, phase, wait=True))
 
 
-def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: _Handles) -> None:
+def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: Handles) -> None:
     def start(
         _module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> None:
@@ -156,11 +116,11 @@ def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: _Han
         if isinstance(hidden, torch.Tensor) and hidden.dim() >= 2:
             recorder.prompt_length = hidden.shape[-2]  # (B, L, D) -> L
 
-    index = handles.pre(block, start, with_kwargs=True)
+    index = handles.pre(block, start)
 
 
 def _watch_prompt(
-    step: torch.nn.Module, recorder: Recorder, handles: _Handles, *, n_forwards: int
+    step: torch.nn.Module, recorder: Recorder, handles: Handles, *, n_forwards: int
 ) -> None:
     n_done = 0
 
@@ -213,7 +173,7 @@ def _count_forward(recorder: Recorder) -> None:
     recorder.n_forwards += 1
 
 
-def _watch_steps(step: torch.nn.Module, recorder: Recorder, handles: _Handles) -> None:
+def _watch_steps(step: torch.nn.Module, recorder: Recorder, handles: Handles) -> None:
     """Mark each decode step's logits; the forward that made the prompt ready is not one."""
     is_decoding = False
 

@@ -130,7 +130,7 @@ def _spans(marks: Sequence[Mark], clock: Clock, *, origin: Stamp) -> tuple[Span,
             for measure, value in clock.measures(mark.stamp, following.stamp).items():
                 tally[measure] = tally.get(measure, 0.0) + value
     return tuple(
-        Span(name=owner[0], place=owner[1], start_ms=starts_ms[owner], measures=times[owner])
+        Span(name=str(owner[0]), place=owner[1], start_ms=starts_ms[owner], measures=times[owner])
         for owner in sorted(starts_ms, key=lambda owner: starts_ms[owner])
     )
 

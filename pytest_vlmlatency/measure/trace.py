@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
 from pytest_vlmlatency.records import Phase
 
@@ -78,13 +79,10 @@ def tracing(model: torch.nn.Module, pixels: Sequence[torch.Tensor]) -> Iterator[
     """Trace the generate() that runs inside; `pixels` are the raw tensors passed to it."""
     tracer = _Tracer(pixels)
     with ExitStack() as undo:
+        handles = undo.enter_context(Handles())
         for path, module in model.named_modules():
-            undo.callback(
-                module.register_forward_pre_hook(
-                    functools.partial(tracer.enter, path), prepend=True, with_kwargs=True
-                ).remove
-            )
-            undo.callback(module.register_forward_hook(tracer.leave).remove)
+            handles.pre(module, functools.partial(tracer.enter, path))
+            handles.post(module, tracer.leave)
             tracer.wrap_methods(module, path, undo)
         yield tracer.trace
 

@@ -1,6 +1,7 @@
 """Each invariant, really broken by a real model, is refused with its numbers."""
 
 import functools
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -200,6 +201,23 @@ def test_measuring_leaves_no_trace_on_the_model(name: str) -> None:
     measure(specimen)
 
     assert hooks_and_attributes(specimen.model) == before
+
+
+def test_a_model_that_copies_its_hook_tables_is_refused_and_left_clean(llava: Specimen) -> None:
+    model = llava.model
+
+    def copy_tables() -> None:
+        model._forward_hooks = OrderedDict(model._forward_hooks)
+
+    llava.generate(**llava.inputs)
+    before = hooks_and_attributes(model)
+    with (
+        delayed(block_modules(llava)[0], copy_tables),
+        pytest.raises(InvalidMeasurement, match=r"of our hooks stayed on the model \(Llava"),
+    ):
+        measure(llava)
+
+    assert hooks_and_attributes(model) == before
 
 
 @pytest.mark.parametrize("n_blocks_before", [1, 13, 40, 75])
