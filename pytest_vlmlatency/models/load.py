@@ -9,6 +9,7 @@ cannot be loaded as asked is an error that says what was tried; nothing is repla
 
 from __future__ import annotations
 
+import inspect
 import re
 import warnings
 from collections.abc import Sequence
@@ -138,6 +139,11 @@ def compile_blocks(model: PreTrainedModel) -> int:
         raise ModelNotLoaded(
             f"the decoder of {type(model).__name__} has no list of blocks to compile one by one; "
             f"compile it yourself and pass model="
+        )
+    if "isolate_recompiles" not in inspect.signature(torch.compile).parameters:
+        raise ModelNotLoaded(
+            f"torch {torch.__version__} cannot count each block's compilations on its own, so most "
+            f"blocks would run uncompiled; torch 2.13 can"
         )
     blocks = max(lists, key=lambda part: sum(weight.numel() for weight in part.parameters()))
     with warnings.catch_warnings():

@@ -219,12 +219,28 @@ def test_a_longer_prompt_compiles_nothing_more(cat: Image.Image, graphs: GraphCo
 
 def test_every_block_is_compiled_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[object] = []
-    monkeypatch.setattr(torch, "compile", lambda forward, **_: compiled.append(forward))
+
+    def compile_nothing(forward: object, *, dynamic: bool, isolate_recompiles: bool) -> object:
+        assert dynamic
+        assert isolate_recompiles
+        compiled.append(forward)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compile_nothing)
 
     loaded = load_model("dummy:molmoe-nano", compile=True)
 
     blocks = loaded.model.model.language_model.layers
     assert [forward.__self__ for forward in compiled] == list(blocks)  # type: ignore[attr-defined]
+
+
+def test_a_torch_that_would_leave_blocks_uncompiled_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda forward, *, dynamic: (forward, dynamic))
+
+    with pytest.raises(ModelNotLoaded, match="most blocks would run uncompiled; torch 2.13 can"):
+        load_model("dummy:llava-tiny", compile=True)
 
 
 def test_a_decoder_without_blocks_is_not_compiled() -> None:
