@@ -239,7 +239,7 @@ def test_a_torch_that_would_leave_blocks_uncompiled_is_refused(
 ) -> None:
     monkeypatch.setattr(torch, "compile", lambda forward, *, dynamic: (forward, dynamic))
 
-    with pytest.raises(ModelNotLoaded, match="most blocks would run uncompiled; torch 2.13 can"):
+    with pytest.raises(ModelNotLoaded, match=r"would run uncompiled; torch 2\.13 can"):
         load_model("dummy:llava-tiny", compile=True)
 
 
