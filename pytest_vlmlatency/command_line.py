@@ -194,13 +194,13 @@ def add_options(parser: pytest.Parser) -> None:
     """Register every --vlm-* option, and the ini keys of those that a project may fix."""
     group = parser.getgroup("vlmlatency", "latency of vision-language models, phase by phase")
     for name, metavar, read, ini_type, text in _SETTINGS:
+        dest = dest_of(name)
         if metavar is None:
-            group.addoption(name, action="store_const", const=True, default=None, help=text)
+            group.addoption(name, dest=dest, action="store_const", const=True, help=text)
         else:
-            group.addoption(name, metavar=metavar, type=read or str, default=None, help=text)
+            group.addoption(name, dest=dest, metavar=metavar, type=read or str, help=text)
         if ini_type is not None:
-            ini_help = f"As {name}, which overrides it."
-            parser.addini(_dest(name), ini_help, type=ini_type, default=None)
+            parser.addini(dest, f"As {name}, which overrides it.", type=ini_type, default=None)
 
 
 def add_gpu_option(parser: pytest.Parser, args: Sequence[str]) -> None:
@@ -213,16 +213,14 @@ def add_gpu_option(parser: pytest.Parser, args: Sequence[str]) -> None:
         return
     group = parser.getgroup("vlmlatency")
     try:
-        group.addoption(
-            GPU, dest="vlm_gpu", action="store_const", const=True, default=None, help=_GPU_HELP
-        )
+        group.addoption(GPU, dest="vlm_gpu", action="store_true", help=_GPU_HELP)
     except (ValueError, argparse.ArgumentError):
         return  # the project's own --gpu keeps its meaning; ours is --vlm-device
 
 
 def setting(config: pytest.Config, name: str) -> object:
     """Return what the command line says of an option such as `--vlm-model`, else the ini file."""
-    value: object = config.getoption(_dest(name), None)
+    value: object = config.getoption(dest_of(name), None)
     return said_in_ini(config, name) if value is None else value
 
 
@@ -231,7 +229,7 @@ def said_in_ini(config: pytest.Config, name: str) -> object:
     read, ini_type = next((row[2], row[3]) for row in _SETTINGS if row[0] == name)
     if ini_type is None:
         return None
-    key = _dest(name)
+    key = dest_of(name)
     try:
         value: object = config.getini(key)
         return value if value is None or read is None else read(str(value))
@@ -245,5 +243,6 @@ def check_ini(config: pytest.Config) -> None:
         said_in_ini(config, name)
 
 
-def _dest(name: str) -> str:
-    return name.lstrip("-").replace("-", "_")
+def dest_of(name: str) -> str:
+    """Return the name under which pytest keeps the value of an option."""
+    return name.removeprefix("--").replace("-", "_")

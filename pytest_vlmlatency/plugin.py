@@ -43,13 +43,11 @@ def pytest_load_initial_conftests(
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Check what was said, register the marker, and open the controller's inbox."""
+    """Check what was said, and register the marker; a controller of workers opens its inbox."""
     command_line.check_ini(config)
     config.addinivalue_line("markers", command_line.MARKER_LINE)
-    if not hasattr(config, "workerinput"):
-        from pytest_vlmlatency.inbox import Inbox  # noqa: PLC0415 - controllers only
-
-        config.pluginmanager.register(Inbox(config), "vlmlatency-inbox")
+    if config.getoption("dist", "no") != "no" or config.getoption("vlm_json"):
+        _open_inbox(config)
 
 
 @pytest.hookimpl(trylast=True)
@@ -58,6 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if any(_may_measure(item) for item in items):
         from pytest_vlmlatency import collection  # noqa: PLC0415 - light start-up
 
+        _open_inbox(config)
         collection.accept(config, items)
 
 
@@ -113,6 +112,15 @@ def _vlm_engine() -> Engine:
     from pytest_vlmlatency.measure import run  # noqa: PLC0415 - imports torch
 
     return run
+
+
+def _open_inbox(config: pytest.Config) -> None:
+    """Register what collects the cases, once, and not in a worker: that one only sends."""
+    name = "vlmlatency-inbox"
+    if not hasattr(config, "workerinput") and not config.pluginmanager.has_plugin(name):
+        from pytest_vlmlatency.inbox import Inbox  # noqa: PLC0415 - light start-up
+
+        config.pluginmanager.register(Inbox(config), name)
 
 
 def _may_measure(item: pytest.Item) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.command_line import said_in_ini, setting
+from pytest_vlmlatency.command_line import dest_of, said_in_ini, setting
 from pytest_vlmlatency.options import COMMAND_LINE, ModelChoice, marker_layer
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def layers_of(item: pytest.Item) -> Sequence[Mapping[str, object]]:
     config = item.config
     markers = [marker_layer(mark.args, mark.kwargs) for mark in item.iter_markers(FIXTURE)]
     said = {
-        key: config.getoption(name.lstrip("-").replace("-", "_"), None)
+        key: config.getoption(dest_of(name), None)
         for key, name in COMMAND_LINE.items()
     }
     in_ini = {key: said_in_ini(config, name) for key, name in COMMAND_LINE.items()}

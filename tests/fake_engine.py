@@ -1,14 +1,9 @@
-"""An engine that measures nothing: it calls generate once and hands back made-up times.
-
-A project under test takes it over with `from tests.fake_engine import _vlm_engine` in its conftest.
-"""
+"""An engine that measures nothing: it calls generate once and hands back made-up times."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import pytest
 
 from pytest_vlmlatency.measure.run import Measured
 from tests.cases import a_case
@@ -88,8 +83,3 @@ class FakeEngine:
             params=identity.params,
             worker=identity.worker,
         )
-
-
-@pytest.fixture(scope="session")
-def _vlm_engine() -> FakeEngine:
-    return FakeEngine()

@@ -1,0 +1,71 @@
+"""Small projects that pytest is run on, with a model that only answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+# Torch cannot be imported twice in a process, and pytester forgets what a run in it imported.
+import tests.fake_engine  # noqa: F401
+
+if TYPE_CHECKING:
+    import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+FAKE_ENGINE = """\
+import pytest
+
+
+@pytest.fixture(scope="session")
+def _vlm_engine():
+    from tests.fake_engine import FakeEngine
+
+    return FakeEngine()
+
+
+"""
+
+MODEL = """\
+import pytest
+import torch
+
+
+class Model(torch.nn.Module):
+    def generate(self, **kwargs):
+        return kwargs.get("answer")
+
+
+model = Model()
+"""
+
+MEASURED = """\
+def test_caption(vlm_latency):
+    vlm_latency(model.generate)
+"""
+
+
+def project(pytester: pytest.Pytester, tests: str = MEASURED, *, conftest: str = "") -> None:
+    """Write test_x.py and a conftest.py that takes over the engine which measures nothing."""
+    pytester.makeconftest(FAKE_ENGINE + dedent(conftest))
+    pytester.makepyfile(test_x=MODEL + "\n\n" + dedent(tests))
+
+
+def in_subprocess(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str
+) -> pytest.RunResult:
+    """Run pytest in a process of its own, which finds this repository's tests package."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+    return pytester.runpytest_subprocess(*args)
+
+
+def table_of(result: pytest.RunResult) -> list[str]:
+    """Return our section of the summary, without the lines that pytest adds around it."""
+    lines = result.stdout.lines
+    start = next(index for index, line in enumerate(lines) if "- vlm latency: " in line)
+    length = next(
+        (index for index, line in enumerate(lines[start:]) if line.startswith("====")), None
+    )
+    return lines[start:][:length]

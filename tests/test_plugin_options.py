@@ -1,0 +1,205 @@
+from __future__ import annotations
+
+import pytest
+
+from pytest_vlmlatency.options import DTYPES
+from tests.projects import project
+
+RECORDING = """\
+    @pytest.mark.vlm_latency(rounds=3, threads=3)
+    def test_layers(vlm_latency, _vlm_engine):
+        vlm_latency.pedantic(model.generate, rounds=2)
+        options = _vlm_engine.options[-1]
+        given = (options.rounds, options.threads, options.warmup_rounds, options.max_time_s)
+        assert given == (2, 3, 4, 5.0)
+        assert options.per_token is False
+    """
+
+
+def test_call_beats_marker_beats_command_line_beats_ini_beats_default(
+    pytester: pytest.Pytester,
+) -> None:
+    project(pytester, RECORDING)
+    pytester.makeini("""
+        [pytest]
+        vlm_rounds = 9
+        vlm_threads = 9
+        vlm_warmup_rounds = 9
+        vlm_max_time = 5
+    """)
+
+    result = pytester.runpytest_inprocess(
+        "--vlm-rounds=8", "--vlm-threads=8", "--vlm-warmup-rounds=4"
+    )
+
+    result.assert_outcomes(passed=1)
+
+
+def test_the_nearest_marker_beats_the_one_on_the_class(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        @pytest.mark.vlm_latency(rounds=3, threads=2)
+        class TestBoth:
+            @pytest.mark.vlm_latency(rounds=5)
+            def test_layers(self, vlm_latency, _vlm_engine):
+                vlm_latency(model.generate)
+                options = _vlm_engine.options[-1]
+                assert (options.rounds, options.threads) == (5, 2)
+        """,
+    )
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+def test_switches_are_read_from_the_ini_file_of_a_toml_project(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        def test_layers(vlm_latency, _vlm_engine):
+            vlm_latency(model.generate)
+            options = _vlm_engine.options[-1]
+            assert (options.per_token, options.rounds) == (True, 7)
+        """,
+    )
+    pytester.makepyprojecttoml("""
+        [tool.pytest]
+        vlm_per_token = true
+        vlm_rounds = 7
+    """)
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("argument", "problem"),
+    [
+        ("--vlm-rounds=0", "--vlm-rounds: expected a whole number of at least 1, not '0'"),
+        ("--vlm-rounds=two", "--vlm-rounds: expected a whole number of at least 1, not 'two'"),
+        (
+            "--vlm-warmup-rounds=-1",
+            "--vlm-warmup-rounds: expected a whole number of at least 0, not '-1'",
+        ),
+        ("--vlm-max-time=0", "--vlm-max-time: expected a number of seconds above 0, not '0'"),
+        ("--vlm-max-time=nan", "--vlm-max-time: expected a number of seconds above 0, not 'nan'"),
+        ("--vlm-threads=x", "--vlm-threads: expected a whole number of at least 0, not 'x'"),
+        (
+            "--vlm-device=cuda:",
+            "--vlm-device: expected a device such as cpu, cuda, cuda:1, xpu or mps, not 'cuda:'",
+        ),
+        (
+            "--vlm-dtype=int8",
+            "--vlm-dtype: expected one of auto, float32, float16, bfloat16, not 'int8'",
+        ),
+        ("--vlm-json=.", "--vlm-json: expected a file to write, but '.' is a folder"),
+        (
+            "--vlm-json=no/such/run.json",
+            "--vlm-json: expected a file in a folder that exists, but there is no folder 'no/such'",
+        ),
+    ],
+)
+def test_an_option_value_that_means_nothing_ends_the_run_by_name(
+    pytester: pytest.Pytester, argument: str, problem: str
+) -> None:
+    project(pytester)
+
+    result = pytester.runpytest_inprocess(argument)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert f"error: argument {problem}" in result.stderr.str()
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("vlm_rounds = 0", "vlm_rounds: expected a whole number of at least 1, not '0'"),
+        ("vlm_max_time = -2", "vlm_max_time: expected a number of seconds above 0, not '-2.0'"),
+        ("vlm_dtype = int8", "vlm_dtype: expected one of auto, float32, float16, bfloat16, not"),
+        ("vlm_threads = many", "invalid literal for int() with base 10: 'many'"),
+    ],
+)
+def test_an_ini_value_that_means_nothing_ends_the_run_by_name(
+    pytester: pytest.Pytester, line: str, problem: str
+) -> None:
+    project(pytester)
+    pytester.makeini(f"[pytest]\n{line}\n")
+
+    result = pytester.runpytest_inprocess()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert problem in result.stderr.str()
+
+
+def test_an_unknown_marker_key_ends_the_run_before_any_test(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        def test_before():
+            pass
+
+        @pytest.mark.vlm_latency(round=3)
+        def test_caption(vlm_latency):
+            vlm_latency(model.generate)
+        """,
+    )
+
+    result = pytester.runpytest_inprocess()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.parseoutcomes() == {}
+    assert result.stderr.lines == [
+        "ERROR: test_x.py::test_caption: @pytest.mark.vlm_latency does not know 'round'; did you "
+        "mean 'rounds'? It takes rounds, warmup_rounds, max_time_s, per_token, threads, setup, "
+        "model, phases, config.",
+        "",
+    ]
+
+
+def test_a_wrong_marker_is_refused_without_the_fixture_too(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        @pytest.mark.vlm_latency(rounds="many")
+        def test_other():
+            pass
+        """,
+    )
+
+    result = pytester.runpytest_inprocess()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.stderr.lines[0] == (
+        "ERROR: test_x.py::test_other: @pytest.mark.vlm_latency: rounds is 'many'; "
+        "expected a whole number of at least 1"
+    )
+
+
+def test_the_marker_is_registered(pytester: pytest.Pytester) -> None:
+    result = pytester.runpytest_inprocess("--markers")
+
+    result.stdout.fnmatch_lines(["@pytest.mark.vlm_latency(rounds, warmup_rounds, max_time_s, *"])
+
+
+def test_the_help_lists_the_options_in_a_group_with_the_dtypes(pytester: pytest.Pytester) -> None:
+    text = pytester.runpytest_inprocess("--help").stdout.str()
+
+    start = text.index("latency of vision-language models, phase by phase:")
+    group = " ".join(text[start:].split())
+    assert all(dtype in group for dtype in DTYPES)
+    assert "--gpu Measure on the accelerator that torch finds" in group
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "vlm_latency.pedantic(model.generate, round=3)",
+        "vlm_latency.pedantic(model.generate, device='cpu')",
+    ],
+)
+def test_an_unknown_key_of_a_call_fails_the_test(pytester: pytest.Pytester, call: str) -> None:
+    project(pytester, f"def test_caption(vlm_latency):\n    {call}\n")
+
+    result = pytester.runpytest_inprocess()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["E *UsageProblem: vlm_latency.pedantic() does not know '*"])

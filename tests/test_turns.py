@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from filelock import FileLock, Timeout
+
+from pytest_vlmlatency import turns
+from pytest_vlmlatency.turns import turn_on, turns_folder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+HOLDER = """\
+import sys
+from filelock import FileLock
+
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def is_free(folder: Path, place: str) -> bool:
+    try:
+        with FileLock(folder / f"{place}.lock", timeout=0):
+            return True
+    except Timeout:
+        return False
+
+
+def test_every_place_is_held_while_measuring_and_free_afterwards(tmp_path: Path) -> None:
+    with turn_on(["cuda-a", "cpu"], folder=tmp_path, progress=None) as waited_ms:
+        held = [is_free(tmp_path, "cpu"), is_free(tmp_path, "cuda-a")]
+
+    assert held == [False, False]
+    assert waited_ms == 0
+    assert is_free(tmp_path, "cpu")
+    assert is_free(tmp_path, "cuda-a")
+
+
+def test_a_measurement_that_fails_frees_its_places(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match="out of memory"),
+        turn_on(["cpu"], folder=tmp_path, progress=None),
+    ):
+        raise ValueError("out of memory")
+
+    assert is_free(tmp_path, "cpu")
+
+
+def test_who_waits_says_so_and_goes_on_when_the_other_process_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLDER, str(tmp_path / "cpu.lock")]
+    said: list[str] = []
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+
+        def let_go(text: str) -> None:
+            said.append(text)
+            threading.Timer(0.05, other.kill).start()
+
+        with turn_on(["cpu"], folder=tmp_path, progress=let_go) as waited_ms:
+            waited = waited_ms
+
+    assert said == ["waiting for another measurement on cpu"]
+    assert waited > 0
+
+
+def test_two_that_want_the_same_places_take_them_in_the_same_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+    monkeypatch.setattr(
+        turns, "_acquire", lambda lock, place, _progress: taken.append(place) or 0.0
+    )
+
+    with turn_on(["cuda-b", "cpu", "cuda-a"], folder=tmp_path, progress=None):
+        pass
+
+    assert taken == ["cpu", "cuda-a", "cuda-b"]
+
+
+def test_the_folder_is_the_users_own_in_the_temporary_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    folder = turns_folder()
+
+    assert folder.parent == tmp_path
+    assert folder.name.startswith("vlmlatency-")
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert turns_folder() == folder
