@@ -23,10 +23,7 @@ def layers_of(item: pytest.Item) -> Sequence[Mapping[str, object]]:
     """Return what applies to a test below the call, strongest first: markers, command line, ini."""
     config = item.config
     markers = [marker_layer(mark.args, mark.kwargs) for mark in item.iter_markers(FIXTURE)]
-    said = {
-        key: config.getoption(dest_of(name), None)
-        for key, name in COMMAND_LINE.items()
-    }
+    said = {key: config.getoption(dest_of(name), None) for key, name in COMMAND_LINE.items()}
     in_ini = {key: said_in_ini(config, name) for key, name in COMMAND_LINE.items()}
     return (*markers, said, in_ini, {"device": chosen_device(config)})
 

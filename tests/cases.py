@@ -16,7 +16,7 @@ def a_call(
     prefill_ms: float = 20.0,
     decode_ms: float = 30.0,
     other_ms: float = 1.0,
-    user_spans: Mapping[str, float] | None = None,
+    extra_spans: Sequence[Span] = (),
     cpu_share: float | None = 0.5,
     n_output_tokens: int = 4,
     n_vision_tokens: int = 16,
@@ -31,12 +31,10 @@ def a_call(
         Phase.OTHER: other_ms,
     }
     spans = [_span(str(phase), ms, cpu_share) for phase, ms in phases.items() if ms]
-    spans += [_span(name, ms, cpu_share) for name, ms in (user_spans or {}).items()]
-    inside_ms = sum(phases.values()) + sum((user_spans or {}).values())
     return Call(
-        total=_measures(inside_ms, cpu_share),
+        total=_measures(sum(phases.values()), cpu_share),
         outside=_measures(0.0, cpu_share),
-        spans=tuple(spans),
+        spans=(*spans, *extra_spans),
         n_output_tokens=n_output_tokens,
         n_decode_steps=n_output_tokens - 1,
         n_generated_tokens=n_output_tokens,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
-# Torch cannot be imported twice in a process, and pytester forgets what a run in it imported.
+# Torch cannot be imported twice in a process, and pytester forgets what a run in it imported; so
+# does it with modules of ours, which a test could not patch then.
 import tests.fake_engine  # noqa: F401
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def in_subprocess(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str
 ) -> pytest.RunResult:
     """Run pytest in a process of its own, which finds this repository's tests package."""
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return pytester.runpytest_subprocess(*args)
 

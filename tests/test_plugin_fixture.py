@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+import pytest_vlmlatency.models.load  # noqa: F401 - it cannot be imported again and again
 from tests.projects import MEASURED, project
 
 

@@ -74,9 +74,12 @@ def test_two_that_want_the_same_places_take_them_in_the_same_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     taken: list[str] = []
-    monkeypatch.setattr(
-        turns, "_acquire", lambda lock, place, _progress: taken.append(place) or 0.0
-    )
+
+    def acquire(_lock: FileLock, place: str, _progress: object) -> float:
+        taken.append(place)
+        return 0.0
+
+    monkeypatch.setattr(turns, "_acquire", acquire)
 
     with turn_on(["cuda-b", "cpu", "cuda-a"], folder=tmp_path, progress=None):
         pass

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.records import Case
 
 GAP = 2  # spaces between columns
+SPREADS = "the spreads"
 SHORTEST_NAME = 24  # a shorter name tells its case no more apart: columns give way first
 MARKS: Mapping[str, str] = {
     "contended": f"waited for a core for more than {CONTENDED_ABOVE:.0%} of the time; its wall "
@@ -97,7 +98,7 @@ def fitted(
             left_out.append(column.header)
     if _room_for_names(figures, width) < min(names.width, SHORTEST_NAME):
         figures = [column.without_spread() for column in figures]
-        left_out.append("the spreads")
+        left_out.append(SPREADS)
     return (_shortened(names, _room_for_names(figures, width)), *figures), tuple(left_out)
 
 
@@ -146,13 +147,15 @@ def _figure_text(case: Case, name: str) -> str:
 
 
 def _legend(cases: Sequence[Case], headers: Set[str], left_out: Sequence[str]) -> list[str]:
-    lines = [
-        "Wall time in ms: median ±half the interquartile range of the kept rounds; "
-        "+n were discarded."
-    ]
+    spread = "" if SPREADS in left_out else " ±half the interquartile range"
+    lines = [f"Wall time in ms: median{spread} over the rounds."]
     lines += [f"{header}: {text}" for header, text in _HEADERS.items() if header in headers]
+    if "rounds" in headers and any(case.discarded for case in cases):
+        lines.append("rounds: kept +discarded; the times of these did not agree among themselves.")
     used = dict.fromkeys(mark for case in cases for mark in marks_of(case))
     lines += [f"{mark}: {MARKS[mark]}" for mark in used if mark in MARKS]
+    if reasons := sorted({reason for case in cases for reason in case.throttle_reasons}):
+        lines.append(f"throttled by: {', '.join(reasons)}.")
     if left_out:
         lines.append(f"Left out, the terminal being narrow: {', '.join(left_out)}.")
     return lines

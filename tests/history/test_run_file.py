@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.records import Environment, Run
+from tests.cases import a_call, a_case
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+A_RUN = Run(
+    started_at="2026-11-20T10:00:00+00:00",
+    environment=Environment(machine={}, versions={"torch": "2.13.0"}, settings={}, devices=()),
+    commit=None,
+    cases=(a_case(config={"tier": "low", "top_k": 4}), a_case([a_call(vision_ms=0)])),
+    lost=("tests/test_x.py::test_lost",),
+)
+
+
+def test_a_written_run_is_read_back_as_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+
+    write_run(A_RUN, path)
+
+    assert from_plain(Run, json.loads(path.read_text(encoding="utf-8"))) == A_RUN
+
+
+def test_a_run_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("an earlier run")
+
+    write_run(A_RUN, path)
+
+    assert path.read_text(encoding="utf-8").startswith('{\n "started_at": "2026-11-20T10:00:00')
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_that_cannot_be_written_leaves_the_earlier_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("an earlier run")
+    unwritable = replace(A_RUN, cases=(a_case(config={"knob": float("nan")}),))
+
+    with pytest.raises(ValueError, match="Out of range float values are not JSON compliant"):
+        write_run(unwritable, path)
+
+    assert path.read_text() == "an earlier run"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failure_while_replacing_leaves_no_draft(tmp_path: Path) -> None:
+    path = tmp_path / "a_folder"
+    path.mkdir()
+
+    with pytest.raises(OSError, match="a_folder"):
+        write_run(A_RUN, path)
+
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_others_may_read_the_file_as_they_may_read_any_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    other = tmp_path / "other"
+    other.touch()
+
+    write_run(A_RUN, path)
+
+    assert path.stat().st_mode == other.stat().st_mode

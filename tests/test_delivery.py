@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import execnet
+import torch
+
+from pytest_vlmlatency.delivery import attach, parcel_on, plain_builtins
+from pytest_vlmlatency.fixture import VlmLatency
+from pytest_vlmlatency.measure.case import Identity
+from pytest_vlmlatency.measurement import Measurement
+from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.records import Case, Environment
+from pytest_vlmlatency.results import merged
+from tests.cases import a_case
+from tests.fake_engine import FakeEngine
+
+
+class Model(torch.nn.Module):
+    def generate(self) -> str:
+        return "a cat"
+
+
+def a_fixture(*, is_disabled: bool = False) -> VlmLatency:
+    measurement = Measurement(
+        engine=FakeEngine(),
+        identity=Identity(id="test_x.py::test_a", name="test_a", test="test_x.py::test_a"),
+        is_disabled=is_disabled,
+    )
+    return VlmLatency(measurement, layers=())
+
+
+def a_report(when: str) -> SimpleNamespace:
+    return SimpleNamespace(nodeid="test_x.py::test_a", when=when)
+
+
+def test_the_setups_report_announces_the_test() -> None:
+    report = a_report("setup")
+
+    attach(report, a_fixture())  # type: ignore[arg-type]  # stands for a report
+
+    parcel = parcel_on(report)  # type: ignore[arg-type]
+    assert parcel == {
+        "test": "test_x.py::test_a",
+        "cases": [],
+        "environment": {},
+        "waited_ms": 0.0,
+    }
+
+
+def test_the_calls_report_carries_the_case_and_the_next_one_nothing() -> None:
+    fixture = a_fixture()
+    fixture(Model().generate)
+    call, teardown = a_report("call"), a_report("teardown")
+
+    attach(call, fixture)  # type: ignore[arg-type]
+    attach(teardown, fixture)  # type: ignore[arg-type]
+
+    parcel = parcel_on(call)  # type: ignore[arg-type]
+    assert parcel is not None
+    assert [from_plain(Case, case) for case in parcel["cases"]] == [fixture.case]
+    assert from_plain(Environment, parcel["environment"]).versions["torch"] == torch.__version__
+    assert parcel_on(teardown) is None  # type: ignore[arg-type]
+
+
+def test_a_case_that_was_not_measured_is_not_sent() -> None:
+    fixture = a_fixture(is_disabled=True)
+    fixture(Model().generate)
+    report = a_report("call")
+
+    attach(report, fixture)  # type: ignore[arg-type]
+
+    assert parcel_on(report) is None  # type: ignore[arg-type]
+
+
+def test_what_travels_is_what_xdist_can_send() -> None:
+    plain = plain_builtins(a_case(config={"tier": "low", "top_k": 4}))
+
+    assert execnet.loads(execnet.dumps(plain)) == plain
+
+
+def test_devices_of_all_workers_are_in_the_environment_once() -> None:
+    def environment(*names: str) -> Environment:
+        devices = tuple({"name": name} for name in names)
+        return Environment(machine={}, versions={}, settings={}, devices=devices)
+
+    both = merged([environment("a"), environment("b"), environment("a")])
+
+    assert both == environment("a", "b")
