@@ -5,10 +5,12 @@ block for each decode step. Every round with a delay has one without in the same
 of a turn is a palindrome, so that a machine which drifts does so for all alike, and no undelayed
 round follows another one. The engine makes the rounds and judges them.
 
-The waits are short because a long one slows the model down in truth: while a thread waits for 60
-ms its caches cool, and what runs next takes up to 1 ms more on a shared host.
+A wait is not idle. While a thread spins, its caches cool, and what runs next takes up to 1 ms more
+on a shared host: a true slowdown, but not the one that was put in. So a twin of the model, with the
+same weights, generates while the time passes, and only the rest is spun away.
 """
 
+import copy
 import functools
 import sys
 import time
@@ -55,11 +57,14 @@ MODELS = (
     "florence2",
     "git",
 )
-N_TURNS = 40
+N_TURNS = 20
 N_TOKENS = 4
 N_STEPS = N_TOKENS - 1
 TOLERANCE_RATIO = 0.01
 TOLERANCE_MS = 0.3
+N_REHEARSALS = 9
+MARGIN = 1.3
+"""How much longer than its median a rehearsal may take before a wait overshoots."""
 
 
 class Part(StrEnum):
@@ -74,7 +79,7 @@ class Part(StrEnum):
 SLOWED = (Part.VISION, Part.PREFILL, Part.DECODE)
 HALF = (Part.VISION, Part.NOTHING, Part.PREFILL, Part.DECODE)
 TURN = (*HALF, *reversed(HALF))
-DELAY_MS: Mapping[str, float] = {Part.VISION: 20.0, Part.PREFILL: 10.0, Part.DECODE: 2.0}
+DELAY_MS: Mapping[str, float] = {Part.VISION: 60.0, Part.PREFILL: 40.0, Part.DECODE: 20.0}
 """Of one run of the part: for decode, of each step."""
 PUT_IN_MS: Mapping[str, float] = {**DELAY_MS, Part.DECODE: DELAY_MS[Part.DECODE] * N_STEPS}
 
@@ -136,13 +141,36 @@ class Figures:
     models: tuple[ModelFigures, ...]
 
 
-class Slowed:
-    """A module's forward with a busy-wait before it, for the runs that belong to one part."""
+class Waiter:
+    """Uses up CPU time of the calling thread, and keeps the caches as the model leaves them."""
 
-    def __init__(self, forward: Callable[..., object], part: Part) -> None:
+    def __init__(self, specimen: Specimen) -> None:
+        shared = {id(weights): weights for weights in specimen.model.parameters()}
+        twin = copy.deepcopy(specimen.model, shared)
+        generate: Callable[..., object] = twin.generate  # type: ignore[assignment]  # a method
+        self._rehearse = functools.partial(generate, **specimen.inputs, max_new_tokens=2)
+        times_ns = [_thread_time_of(self._rehearse) for _ in range(N_REHEARSALS)]
+        self._at_most_ns = round(median(times_ns) * MARGIN)
+
+    def wait(self, ms: float) -> None:
+        """Return once this thread has used so much CPU time."""
+        end_ns = time.thread_time_ns() + round(ms * NS_PER_MS)
+        while end_ns - time.thread_time_ns() > 2 * self._at_most_ns:
+            self._rehearse()
+        if end_ns - time.thread_time_ns() > self._at_most_ns:
+            _spin_until(end_ns - self._at_most_ns)
+            self._rehearse()
+        _spin_until(end_ns)
+
+
+class Slowed:
+    """A module's forward with a wait before it, for the runs that belong to one part."""
+
+    def __init__(self, forward: Callable[..., object], part: Part, waiter: Waiter) -> None:
         functools.update_wrapper(self, forward)
         self.part = part
         self._forward = forward
+        self._waiter = waiter
         self._n_runs = 0
 
     def __call__(self, *args: object, **kwargs: object) -> object:
@@ -150,15 +178,8 @@ class Slowed:
         is_prompt = self._n_runs == 0
         self._n_runs += 1
         if is_prompt == (self.part is not Part.DECODE):
-            busy_wait(DELAY_MS[self.part])
+            self._waiter.wait(DELAY_MS[self.part])
         return self._forward(*args, **kwargs)
-
-
-def busy_wait(ms: float) -> None:
-    """Compute nothing until this thread has used so much CPU time."""
-    end_ns = time.thread_time_ns() + round(ms * NS_PER_MS)
-    while time.thread_time_ns() < end_ns:
-        pass
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +187,7 @@ class Delay:
     """A delay as a configuration: the engine applies it before a call and undoes it after."""
 
     specimen: Specimen
+    waiter: Waiter
     part: Part
 
     def values(self) -> dict[str, Scalar]:
@@ -179,7 +201,7 @@ class Delay:
             yield
             return
         module = _module(self.specimen, self.part)
-        vars(module)["forward"] = Slowed(module.forward, self.part)
+        vars(module)["forward"] = Slowed(module.forward, self.part, self.waiter)
         try:
             yield
         finally:
@@ -217,10 +239,12 @@ def measure_model(name: str) -> ModelFigures:
     """Measure one model with each delay and without, in turn."""
     specimen = build(name, seed=SEED)
     start_s = time.perf_counter()
+    with pinned_threads(1):
+        waiter = Waiter(specimen)
     measured = measure_interleaved(
         specimen.generate,
         kwargs={**specimen.inputs, "max_new_tokens": N_TOKENS},
-        configs=[Delay(specimen, part) for part in TURN],
+        configs=[Delay(specimen, waiter, part) for part in TURN],
         options=Options(rounds=N_TURNS),
         identity=Identity(id=name, name=name),
     )
@@ -314,6 +338,17 @@ def _changes_ms(calls: Sequence[Call], without: Sequence[Call]) -> dict[str, flo
 
 def _told(row: Row, phase: str, ms: float) -> str:
     return f"{row.model}: of {row.put_in_ms:g} ms in {row.part}, {phase} shows {ms:.3f} ms"
+
+
+def _thread_time_of(function: Callable[[], object]) -> int:
+    start_ns = time.thread_time_ns()
+    function()
+    return time.thread_time_ns() - start_ns
+
+
+def _spin_until(end_ns: int) -> None:
+    while time.thread_time_ns() < end_ns:
+        pass
 
 
 def _module(specimen: Specimen, part: Part) -> torch.nn.Module:
