@@ -7,15 +7,19 @@ points at the test's own line.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
-from pytest_vlmlatency.measurement import Measurement, Work
 from pytest_vlmlatency.options import MARKER_KEYS, check_keys, merge_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import torch
+
+    from pytest_vlmlatency.measure.case import Identity
+    from pytest_vlmlatency.measure.run import Measured
     from pytest_vlmlatency.options import Options, PhaseOverride
     from pytest_vlmlatency.records import Case
 
@@ -38,6 +42,31 @@ class Settings(TypedDict, total=False):
     model: object | None
     phases: PhaseOverride | None
     config: object | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A generate() with its arguments."""
+
+    generate: Generate
+    args: Sequence[object]
+    kwargs: Mapping[str, object] | None
+
+
+class Measurement(Protocol):
+    """What measures for one test, and what is known of it afterwards."""
+
+    identity: Identity
+    devices: tuple[torch.device, ...]
+    waited_ms: float
+
+    def run(self, work: Work, options: Options) -> Measured:
+        """Measure one case."""
+
+    def run_interleaved(
+        self, work: Work, configs: Sequence[object], options: Options
+    ) -> tuple[Measured, ...]:
+        """Measure a case for each configuration, a round of each in turn."""
 
 
 class VlmLatency:

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency import command_line
+from pytest_vlmlatency.session import command_line
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
     from pytest_vlmlatency.fixture import VlmLatency
-    from pytest_vlmlatency.measurement import Engine
     from pytest_vlmlatency.models.load import LoadedModel
+    from pytest_vlmlatency.session.measurement import Engine
 
 FIXTURE = "vlm_latency"
-MODEL_FIXTURE = "vlm_model"
+FIXTURES = frozenset({FIXTURE, "vlm_model", "vlm_device"})
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -35,9 +35,10 @@ def pytest_load_initial_conftests(
 ) -> Generator[None]:
     """Give a worker its device before conftests run, and take --gpu if they left it free."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        from pytest_vlmlatency.workers import choose_device  # noqa: PLC0415 - workers only
+        from pytest_vlmlatency.session.workers import choose_device  # noqa: PLC0415 - workers only
 
-        choose_device(os.environ, named=early_config.known_args_namespace.vlm_device)
+        named = early_config.known_args_namespace.vlm_device or early_config.getini("vlm_device")
+        choose_device(os.environ, named=named)
     yield
     command_line.add_gpu_option(parser, args)
 
@@ -54,7 +55,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Refuse markers and devices that cannot be, before any test runs."""
     if any(_may_measure(item) for item in items):
-        from pytest_vlmlatency import collection  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session import collection  # noqa: PLC0415 - light start-up
 
         _open_inbox(config)
         collection.accept(config, items)
@@ -83,7 +84,7 @@ def pytest_runtest_makereport(
     report = yield
     fixture = _fixture_of(item)
     if fixture is not None:
-        from pytest_vlmlatency.delivery import attach  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session.delivery import attach  # noqa: PLC0415 - light start-up
 
         attach(report, fixture)
     return report
@@ -94,7 +95,7 @@ def vlm_latency(
     request: pytest.FixtureRequest, benchmark: object, _vlm_engine: Engine
 ) -> VlmLatency:
     """Measure a model's generate() by phase: `vlm_latency(model.generate, **inputs)`."""
-    from pytest_vlmlatency.assembly import build_fixture  # noqa: PLC0415 - light start-up
+    from pytest_vlmlatency.session.assembly import build_fixture  # noqa: PLC0415 - light start-up
 
     return build_fixture(request.node, benchmark, _vlm_engine)
 
@@ -102,9 +103,17 @@ def vlm_latency(
 @pytest.fixture(scope="session")
 def vlm_model(pytestconfig: pytest.Config) -> LoadedModel:
     """Load the model that --vlm-model names, once; without one the test is skipped."""
-    from pytest_vlmlatency.assembly import load_named_model  # noqa: PLC0415 - light start-up
+    from pytest_vlmlatency.session.assembly import load_named_model  # noqa: PLC0415 - light start-up
 
     return load_named_model(pytestconfig)
+
+
+@pytest.fixture(scope="session")
+def vlm_device(pytestconfig: pytest.Config) -> str:
+    """Return the device that --gpu or --vlm-device means, "cpu" without them."""
+    from pytest_vlmlatency.session.settings import chosen_device  # noqa: PLC0415 - light start-up
+
+    return chosen_device(pytestconfig) or "cpu"
 
 
 @pytest.fixture(scope="session")
@@ -118,14 +127,14 @@ def _open_inbox(config: pytest.Config) -> None:
     """Register what collects the cases, once, and not in a worker: that one only sends."""
     name = "vlmlatency-inbox"
     if not hasattr(config, "workerinput") and not config.pluginmanager.has_plugin(name):
-        from pytest_vlmlatency.inbox import Inbox  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session.inbox import Inbox  # noqa: PLC0415 - light start-up
 
         config.pluginmanager.register(Inbox(config), name)
 
 
 def _may_measure(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
-    return FIXTURE in names or MODEL_FIXTURE in names or bool(item.get_closest_marker(FIXTURE))
+    return not FIXTURES.isdisjoint(names) or item.get_closest_marker(FIXTURE) is not None
 
 
 def _fixture_of(item: pytest.Item) -> VlmLatency | None:

@@ -18,7 +18,7 @@ def pytest_unconfigure(config):
 """
 
 
-def test_pytest_starts_without_heavy_packages_and_with_two_modules_of_ours(
+def test_pytest_starts_without_heavy_packages_and_with_little_of_ours(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytester.makeconftest(REPORT_MODULES)
@@ -29,7 +29,8 @@ def test_pytest_starts_without_heavy_packages_and_with_two_modules_of_ours(
     result.stdout.fnmatch_lines(
         [
             "heavy: []",
-            "ours: ['pytest_vlmlatency.command_line', 'pytest_vlmlatency.plugin']",
+            "ours: ['pytest_vlmlatency.plugin', 'pytest_vlmlatency.session', "
+            "'pytest_vlmlatency.session.command_line']",
         ]
     )
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock, Timeout
 
-from pytest_vlmlatency import turns
-from pytest_vlmlatency.turns import turn_on, turns_folder
+from pytest_vlmlatency.session import turns
+from pytest_vlmlatency.session.turns import turn_on, turns_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

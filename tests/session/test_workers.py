@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency import workers
-from pytest_vlmlatency.workers import choose_device, count_nvidia_devices
+from pytest_vlmlatency.session import workers
+from pytest_vlmlatency.session.workers import choose_device, count_nvidia_devices
 
 if TYPE_CHECKING:
     from pathlib import Path

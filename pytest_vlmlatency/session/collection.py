@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.delivery import USAGE_PROBLEM
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
 from pytest_vlmlatency.options import marker_layer
-from pytest_vlmlatency.settings import FIXTURE, chosen_device
+from pytest_vlmlatency.session.delivery import USAGE_PROBLEM
+from pytest_vlmlatency.session.settings import FIXTURE, chosen_device
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency import settings
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.measure.case import Identity
-from pytest_vlmlatency.measurement import Measurement
 from pytest_vlmlatency.report.progress import StatusLine
+from pytest_vlmlatency.session import settings
+from pytest_vlmlatency.session.measurement import MeasurementInTurn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_vlmlatency.measurement import Engine
     from pytest_vlmlatency.models.load import LoadedModel
+    from pytest_vlmlatency.session.measurement import Engine
 
 LONGEST_PARAM = 60  # characters of a parameter that a table or a file can still show
 
@@ -32,7 +32,7 @@ def build_fixture(item: pytest.Item, benchmark: object, engine: Engine) -> VlmLa
     """Return the fixture of one test; `benchmark` is marked as used, since ours stands for it."""
     if hasattr(benchmark, "_mode"):
         benchmark._mode = "vlm_latency"
-    measurement = Measurement(
+    measurement = MeasurementInTurn(
         engine=engine,
         identity=identify(item),
         is_disabled=settings.is_disabled(item.config),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     import pytest
 
-    from pytest_vlmlatency.delivery import Parcel
+    from pytest_vlmlatency.session.delivery import Parcel
 
 MS_PER_S = 1000
 LONG_WAIT_MS = 1000  # shorter waits are no answer to "why did this take so long?"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.command_line import dest_of, said_in_ini, setting
 from pytest_vlmlatency.options import COMMAND_LINE, ModelChoice, marker_layer
+from pytest_vlmlatency.session.command_line import dest_of, said_in_ini, setting
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ def chosen_device(config: pytest.Config) -> str | None:
         named = None  # --gpu was said on the command line, which is stronger than the ini file
     if not is_gpu_asked and named is None:
         return None
-    from pytest_vlmlatency.placement import resolve_device  # noqa: PLC0415 - imports torch
+    from pytest_vlmlatency.session.placement import resolve_device  # noqa: PLC0415 - imports torch
 
     return resolve_device(None if named is None else str(named), is_gpu_asked=is_gpu_asked)
 

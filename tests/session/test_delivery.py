@@ -5,13 +5,13 @@ from types import SimpleNamespace
 import execnet
 import torch
 
-from pytest_vlmlatency.delivery import attach, parcel_on, plain_builtins
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.measure.case import Identity
-from pytest_vlmlatency.measurement import Measurement
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment
-from pytest_vlmlatency.results import merged
+from pytest_vlmlatency.session.delivery import attach, parcel_on, plain_builtins
+from pytest_vlmlatency.session.measurement import MeasurementInTurn
+from pytest_vlmlatency.session.results import merged
 from tests.cases import a_case
 from tests.fake_engine import FakeEngine
 
@@ -22,7 +22,7 @@ class Model(torch.nn.Module):
 
 
 def a_fixture(*, is_disabled: bool = False) -> VlmLatency:
-    measurement = Measurement(
+    measurement = MeasurementInTurn(
         engine=FakeEngine(),
         identity=Identity(id="test_x.py::test_a", name="test_a", test="test_x.py::test_a"),
         is_disabled=is_disabled,

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.delivery import USAGE_PROBLEM, parcel_on
+from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from pytest_vlmlatency.delivery import Parcel
+    from pytest_vlmlatency.session.delivery import Parcel
 
 
 class Inbox:
@@ -62,7 +62,7 @@ class Inbox:
         if not self._parcels:
             self._said.append(f"--vlm-json: nothing was measured, so {path} was not written.")
             return
-        from pytest_vlmlatency import results  # noqa: PLC0415 - only where something was measured
+        from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
         run = results.run_of(
             self._parcels,
@@ -79,7 +79,7 @@ class Inbox:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of all cases, and what became of the others."""
         if self._parcels or self._lost or self._said:
-            from pytest_vlmlatency import results  # noqa: PLC0415 - only where there is something
+            from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where there is something
 
             results.print_summary(
                 terminalreporter, self._parcels, lost=self._lost, remarks=self._said
@@ -87,6 +87,6 @@ class Inbox:
 
     def _receive(self, parcel: Parcel) -> None:
         self._parcels.append(parcel)
-        from pytest_vlmlatency import results  # noqa: PLC0415 - only where something was measured
+        from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
         results.hand_to_benchmark(self._config, parcel)

@@ -7,19 +7,20 @@ the engine's, what a test may ask is `fixture`'s.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.measure.devices import model_devices
 from pytest_vlmlatency.measure.interception import find_target
-from pytest_vlmlatency.placement import place_of
-from pytest_vlmlatency.turns import turn_on, turns_folder
+from pytest_vlmlatency.session.placement import place_of
+from pytest_vlmlatency.session.turns import turn_on, turns_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import torch
 
+    from pytest_vlmlatency.fixture import Work
     from pytest_vlmlatency.measure.case import Identity
     from pytest_vlmlatency.measure.run import Measured
     from pytest_vlmlatency.options import Options
@@ -80,16 +81,7 @@ class Status(Protocol):
         """Take away what was shown."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """A generate() with its arguments."""
-
-    generate: Generate
-    args: Sequence[object]
-    kwargs: Mapping[str, object] | None
-
-
-class Measurement:
+class MeasurementInTurn:
     """Measures for one test, alone on the devices of its model."""
 
     def __init__(
