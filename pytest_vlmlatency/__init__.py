@@ -1,4 +1,4 @@
-"""Split a vision-language model's generate() into vision, prefill and decode, and refuse bad timings.
+"""Split a vision-language model's generate() into its phases, and refuse what cannot be true.
 
 The names below are loaded on first use: importing the package imports neither torch nor numpy.
 """

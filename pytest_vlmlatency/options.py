@@ -10,11 +10,34 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_vlmlatency.errors import UsageProblem
 
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from pytest_vlmlatency.records import Scalar
+
 PHASE_KEYS = ("vision", "blocks", "step")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
+
+
+class Configuration(Protocol):
+    """Values for a model's run-time knobs, applied for a call and undone after it.
+
+    Any model's knobs can implement it; `models.knobs.MolmoeConfiguration` does.
+    """
+
+    def values(self) -> Mapping[str, Scalar]:
+        """Return the value asked for of each knob."""
+
+    def apply(self, model: object, /) -> AbstractContextManager[object]:
+        """Return a context manager that applies the values; afterwards the model is as before."""
+
+    def read_back(self, model: object, /) -> Mapping[str, Scalar]:
+        """Return what each knob is on this model now, read from the parts that will run."""
+
 
 PhaseOverride = Mapping[str, str | Sequence[str]]
 """Module paths by phase, e.g. {"vision": ["visual"], "blocks": "model.layers", "step": ""}."""
@@ -38,7 +61,7 @@ class Options:
     setup: Callable[[], object] | None = None
     model: object | None = None
     phases: PhaseOverride | None = None
-    config: object | None = None
+    config: Configuration | None = None
     device: str | None = None
 
     def __post_init__(self) -> None:
@@ -56,6 +79,8 @@ class Options:
             raise UsageProblem(f"setup is {self.setup!r}; expected a function without arguments")
         if self.phases is not None:
             _check_phases(self.phases)
+        if self.config is not None:
+            as_configuration(self.config)
 
 
 KEYS = tuple(field.name for field in fields(Options))
@@ -112,6 +137,21 @@ def marker_layer(args: Sequence[object], kwargs: Mapping[str, object]) -> Mappin
     except UsageProblem as problem:
         raise UsageProblem(f"{source}: {problem}") from None
     return kwargs
+
+
+def as_configuration(config: object) -> Configuration:
+    """Return `config` if it can be applied and read back, else raise UsageProblem."""
+    missing = [
+        name
+        for name in ("values", "apply", "read_back")
+        if not callable(getattr(config, name, None))
+    ]
+    if missing:
+        raise UsageProblem(
+            f"config is {config!r}, without {', '.join(missing)}(); expected an object with "
+            f"values(), apply(model) and read_back(model), such as models.knobs.MolmoeConfiguration"
+        )
+    return cast("Configuration", config)
 
 
 def check_keys(given: Mapping[str, object], known: Sequence[str], *, source: str) -> None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmlatency.measure.case import Identity
-    from pytest_vlmlatency.options import Options
+    from pytest_vlmlatency.options import Configuration, Options
     from pytest_vlmlatency.records import Case
 
 
@@ -42,7 +42,7 @@ class FakeEngine:
         *,
         args: Sequence[object],
         kwargs: Mapping[str, object] | None,
-        configs: Sequence[object],
+        configs: Sequence[Configuration],
         options: Options,
         identity: Identity,
         progress: Callable[[str], None] | None,

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_vlmlatency.measure.invariants import Observation
-    from pytest_vlmlatency.measure.preparation import Configuration
     from pytest_vlmlatency.measure.subject import Subject
+    from pytest_vlmlatency.options import Configuration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,48 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import KnobNotApplied, UsageProblem
 
 if TYPE_CHECKING:
-    import torch
-
     from pytest_vlmlatency.measure.interception import Target
-    from pytest_vlmlatency.records import Scalar
+    from pytest_vlmlatency.options import Configuration
 
 Arguments = tuple[Sequence[object], Mapping[str, object]]
-
-
-class Configuration(Protocol):
-    """A setting of a model's run-time knobs, applied for a call and undone after it."""
-
-    def values(self) -> Mapping[str, Scalar]:
-        """Return the knobs and what they shall be."""
-
-    def apply(self, model: torch.nn.Module, /) -> AbstractContextManager[object]:
-        """Return a context manager that sets the knobs, and puts them back."""
-
-    def read_back(self, model: torch.nn.Module, /) -> Mapping[str, Scalar]:
-        """Return what the knobs are now, read from the parts that run."""
-
-
-def as_configuration(config: object) -> Configuration | None:
-    """Return `config` if it can be applied and read back, else raise UsageProblem."""
-    if config is None:
-        return None
-    missing = [
-        name
-        for name in ("values", "apply", "read_back")
-        if not callable(getattr(config, name, None))
-    ]
-    if missing:
-        raise UsageProblem(
-            f"config is {config!r}, without {', '.join(missing)}(); expected an object with "
-            f"values(), apply(model) and read_back(model), such as models.knobs.MolmoeConfiguration"
-        )
-    return config  # type: ignore[return-value]  # checked above
 
 
 @contextmanager

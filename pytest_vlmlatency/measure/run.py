@@ -19,17 +19,18 @@ from pytest_vlmlatency.measure.device_state import read_device_states
 from pytest_vlmlatency.measure.devices import check_devices, clock_for, model_devices
 from pytest_vlmlatency.measure.interception import Target, find_target
 from pytest_vlmlatency.measure.pinning import pinned_threads
-from pytest_vlmlatency.measure.preparation import as_configuration, prepared
+from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.repeatability import remember_random_state
 from pytest_vlmlatency.measure.stopping import stop_reason
 from pytest_vlmlatency.measure.subject import Subject
 from pytest_vlmlatency.measure.timed import Rig
-from pytest_vlmlatency.options import Options, PhaseOverride, merge_options
+from pytest_vlmlatency.options import Options, as_configuration, merge_options
 
 if TYPE_CHECKING:
     import torch
 
     from pytest_vlmlatency.measure.clock import Clock
+    from pytest_vlmlatency.options import Configuration, PhaseOverride
     from pytest_vlmlatency.records import Case
 
 MS_PER_S = 1000
@@ -58,7 +59,7 @@ def measure_generate(
     max_time_s: float | None = None,
     model: object | None = None,
     phases: PhaseOverride | None = None,
-    config: object | None = None,
+    config: Configuration | None = None,
     per_token: bool | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -113,7 +114,7 @@ def measure_interleaved(
     *,
     args: Sequence[object] = (),
     kwargs: Mapping[str, object] | None = None,
-    configs: Sequence[object],
+    configs: Sequence[Configuration],
     options: Options,
     identity: Identity,
     clock: Clock | None = None,
@@ -123,7 +124,8 @@ def measure_interleaved(
     if not configs:
         raise UsageProblem("no configurations were given to measure in turn; expected at least one")
     target = find_target(generate, args, kwargs or {}, options.model)
-    return _measure_in_turn(target, configs, options, identity, clock, progress)
+    checked = [as_configuration(config) for config in configs]
+    return _measure_in_turn(target, checked, options, identity, clock, progress)
 
 
 def run_once(
@@ -138,15 +140,16 @@ def run_once(
     target = find_target(generate, args, kwargs or {}, options.model)
     devices = model_devices(target.model)
     check_devices(devices, options.device)
-    config = as_configuration(options.config)
-    with prepared(target, config, options.setup) as (fresh_args, fresh_kwargs):
+    with prepared(target, options.config, options.setup) as (fresh_args, fresh_kwargs):
         output = target.function(*fresh_args, **fresh_kwargs)
-    return Measured(output, unmeasured_case(identity, config, device=clock_for(devices).device))
+    return Measured(
+        output, unmeasured_case(identity, options.config, device=clock_for(devices).device)
+    )
 
 
 def _measure_in_turn(
     target: Target,
-    configs: Sequence[object],
+    configs: Sequence[Configuration | None],
     options: Options,
     identity: Identity,
     clock: Clock | None,
@@ -161,7 +164,7 @@ def _measure_in_turn(
             Subject(
                 target,
                 options=options,
-                config=as_configuration(config),
+                config=config,
                 clock=clock or clock_for(devices),
                 rig=Rig(devices=devices, watch=watch, is_per_token=options.per_token),
                 restore_random=remember_random_state(devices),

@@ -27,7 +27,7 @@ from pytest_vlmlatency.measure.invariants import (
 )
 from pytest_vlmlatency.measure.output import read_output
 from pytest_vlmlatency.measure.phases import CallKind, find_phases
-from pytest_vlmlatency.measure.preparation import Configuration, prepared
+from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.recorder import Recorder
 from pytest_vlmlatency.measure.repeatability import no_garbage_collection
 from pytest_vlmlatency.measure.stopping import MIN_ROUNDS
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_vlmlatency.measure.clock import Clock
-    from pytest_vlmlatency.options import Options
+    from pytest_vlmlatency.options import Configuration, Options
 
 N_REFERENCES = 2
 """Unmeasured calls whose outputs must agree before a measured one is held against them."""

@@ -1,8 +1,8 @@
 """A configuration of a model's run-time knobs: applied, read back from the model, and undone.
 
-`Configuration` is what a measurement asks of it, and any model's knobs can implement it. What
-`read_back` says comes from the parts that run, not from what was set, so that a knob that did not
-take effect is seen as a difference; nothing here replaces a value that cannot be applied.
+`options.Configuration` is what a measurement asks of it; any model's knobs can implement that.
+What `read_back` says comes from the parts that run, not from what was set, so that a knob that did
+not take effect is seen as a difference; nothing here replaces a value that cannot be applied.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.models.scales import TIERS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from contextlib import AbstractContextManager
+    from collections.abc import Iterator, Sequence
 
     from transformers.models.olmoe.modeling_olmoe import OlmoeTopKRouter
 
@@ -27,23 +26,6 @@ if TYPE_CHECKING:
 TIER_NAMES = tuple(TIERS)
 TOP_K = range(4, 13)
 ACTIVE_BLOCKS = range(8, 17)
-
-
-class Configuration(Protocol):
-    """Values for a model's knobs. One object serves any number of models and calls."""
-
-    @property
-    def name(self) -> str:
-        """A short name, unique among the configurations that are measured together."""
-
-    def values(self) -> Mapping[str, Scalar]:
-        """Return the value asked for of each knob."""
-
-    def apply(self, model: object) -> AbstractContextManager[None]:
-        """Apply the values inside the context; afterwards the model is as it was before."""
-
-    def read_back(self, model: object) -> Mapping[str, Scalar]:
-        """Return what each knob is on this model now, read from the parts that will run."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.fixture import Work
     from pytest_vlmlatency.measure.case import Identity
     from pytest_vlmlatency.measure.run import Measured
-    from pytest_vlmlatency.options import Options
+    from pytest_vlmlatency.options import Configuration, Options
 
     Generate = Callable[..., object]
     Progress = Callable[[str], None]
@@ -52,7 +52,7 @@ class Engine(Protocol):
         *,
         args: Sequence[object],
         kwargs: Mapping[str, object] | None,
-        configs: Sequence[object],
+        configs: Sequence[Configuration],
         options: Options,
         identity: Identity,
         progress: Progress | None,
@@ -115,7 +115,7 @@ class MeasurementInTurn:
             )
 
     def run_interleaved(
-        self, work: Work, configs: Sequence[object], options: Options
+        self, work: Work, configs: Sequence[Configuration], options: Options
     ) -> tuple[Measured, ...]:
         """Measure a case for each configuration; when disabled, call once for each."""
         if self._is_disabled:

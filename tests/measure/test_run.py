@@ -331,7 +331,7 @@ class Knob:
         return {"knob": self._value}
 
     @contextmanager
-    def apply(self, model: torch.nn.Module, /) -> Iterator[None]:
+    def apply(self, model: object, /) -> Iterator[None]:
         if not self._is_stuck:
             vars(model)["knob"] = self._value
         try:
@@ -339,7 +339,7 @@ class Knob:
         finally:
             vars(model).pop("knob", None)
 
-    def read_back(self, model: torch.nn.Module, /) -> Mapping[str, Scalar]:
+    def read_back(self, model: object, /) -> Mapping[str, Scalar]:
         return {"knob": vars(model).get("knob")}
 
 
@@ -359,7 +359,7 @@ def test_a_knob_that_did_not_take_effect_is_refused(llava: Specimen) -> None:
 
 def test_a_configuration_that_cannot_be_applied_is_refused(llava: Specimen) -> None:
     with pytest.raises(UsageProblem, match=r"without values, apply, read_back\(\)"):
-        measure_generate(llava.generate, kwargs=llava.inputs, rounds=1, config=3)
+        measure_generate(llava.generate, kwargs=llava.inputs, rounds=1, config=cast("Knob", 3))
 
 
 def test_configurations_are_measured_in_turn(llava: Specimen) -> None:

@@ -14,7 +14,6 @@ from transformers import PreTrainedModel
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.models.knobs import (
-    Configuration,
     MolmoeConfiguration,
     molmoe_grid,
     small_grid,
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from pytest_vlmlatency.models.load import LoadedModel
+    from pytest_vlmlatency.options import Configuration
 
 ASKED = MolmoeConfiguration()
 
