@@ -1,8 +1,7 @@
 """`vlm_latency`, the object a test calls: one measurement of a generate(), or several in turn.
 
 Owns what a test may ask, and when: merges the settings of the call with the layers below it, and
-keeps the cases until they are delivered. Its frames are hidden in tracebacks, so that an error
-points at the test's own line.
+keeps the cases until they are delivered. Its frames are hidden in tracebacks.
 """
 
 from __future__ import annotations
@@ -10,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
-from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
-from pytest_vlmlatency.options import MARKER_KEYS, check_keys, merge_options
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.options import MARKER_KEYS, Configuration, check_keys, merge_options
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +40,7 @@ class Settings(TypedDict, total=False):
     setup: Callable[[], object] | None
     model: object | None
     phases: PhaseOverride | None
-    config: object | None
+    config: Configuration | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +63,7 @@ class Measurement(Protocol):
         """Measure one case."""
 
     def run_interleaved(
-        self, work: Work, configs: Sequence[object], options: Options
+        self, work: Work, configs: Sequence[Configuration], options: Options
     ) -> tuple[Measured, ...]:
         """Measure a case for each configuration, a round of each in turn."""
 
@@ -99,7 +98,7 @@ class VlmLatency:
     def interleaved(
         self,
         generate: Generate,
-        configs: Sequence[object],
+        configs: Sequence[Configuration],
         *,
         args: Sequence[object] = (),
         kwargs: Mapping[str, object] | None = None,
@@ -116,10 +115,7 @@ class VlmLatency:
         if options.config is not None:
             raise UsageProblem("interleaved() takes its configurations as `configs`, not `config`")
         work = Work(generate=generate, args=args, kwargs=kwargs)
-        try:
-            measured = self.measurement.run_interleaved(work, configs, options)
-        except VlmLatencyError as problem:
-            raise problem.with_traceback(None) from problem.__cause__
+        measured = self.measurement.run_interleaved(work, configs, options)
         self._cases = tuple(one.case for one in measured)
         return self._cases
 
@@ -150,10 +146,7 @@ class VlmLatency:
 
     def _measure(self, work: Work, settings: Mapping[str, object]) -> object:
         options = self._begin(settings)
-        try:
-            measured = self.measurement.run(work, options)
-        except VlmLatencyError as problem:
-            raise problem.with_traceback(None) from problem.__cause__
+        measured = self.measurement.run(work, options)
         self._cases = (measured.case,)
         return measured.output
 

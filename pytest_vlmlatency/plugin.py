@@ -78,9 +78,13 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
-    item: pytest.Item,
+    item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Put the cases of a test on its report."""
+    """Show errors of ours at the test's own line, and put its cases on the report."""
+    if call.excinfo is not None and not item.config.getoption("fulltrace"):
+        from pytest_vlmlatency.session.tracebacks import end_at_the_caller  # noqa: PLC0415 - light
+
+        end_at_the_caller(call.excinfo.value)
     report = yield
     fixture = _fixture_of(item)
     if fixture is not None:

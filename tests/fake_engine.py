@@ -73,9 +73,9 @@ class FakeEngine:
         return Measured(output, case)
 
     def _case(self, options: Options, identity: Identity) -> Case:
-        config = None if options.config is None else {"knob": str(options.config)}
+        config = None if options.config is None else dict(options.config.values())
         case = a_case(name=identity.name, config=config)
-        suffix = "" if config is None else f"{{knob={options.config}}}"
+        suffix = "" if config is None else f"{{knob={config['knob']}}}"
         return replace(
             case,
             id=identity.id + suffix,

@@ -30,8 +30,24 @@ def _vlm_engine():
 """
 
 MODEL = """\
+from contextlib import nullcontext
+
 import pytest
 import torch
+
+
+class Knob:
+    def __init__(self, value):
+        self.value = value
+
+    def values(self):
+        return {"knob": self.value}
+
+    def apply(self, model):
+        return nullcontext()
+
+    def read_back(self, model):
+        return self.values()
 
 
 class Model(torch.nn.Module):

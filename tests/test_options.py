@@ -68,6 +68,15 @@ def test_a_marker_with_a_nameless_argument_is_refused() -> None:
         ({"per_token": 1}, "per_token is 1; expected True or False"),
         ({"threads": 1.5}, "threads is 1.5; expected a whole number of at least 0"),
         ({"setup": 3}, "setup is 3; expected a function without arguments"),
+        ({"max_time_s": float("inf")}, "max_time_s is inf; expected more than 0 seconds"),
+        (
+            {"phases": ["visual"]},
+            "phases is ['visual']; expected a mapping with vision, blocks, step",
+        ),
+        (
+            {"phases": {"vision": 3}},
+            "phases={'vision': 3}; expected module paths as strings",
+        ),
     ],
 )
 def test_an_ill_typed_marker_value_is_refused_by_name(
@@ -77,6 +86,15 @@ def test_an_ill_typed_marker_value_is_refused_by_name(
         marker_layer((), keys)
 
     assert str(caught.value) == f"@pytest.mark.vlm_latency: {problem}"
+
+
+def test_phases_are_named_by_paths_and_only_those_that_there_are() -> None:
+    with pytest.raises(UsageProblem, match="phases= does not know 'visoin'; did you mean 'vision'"):
+        marker_layer((), {"phases": {"visoin": "visual"}})
+
+    layer = marker_layer((), {"phases": {"vision": ("a", "b"), "blocks": "c"}})
+
+    assert layer == {"phases": {"vision": ("a", "b"), "blocks": "c"}}
 
 
 def test_a_marker_takes_every_key_but_the_device() -> None:

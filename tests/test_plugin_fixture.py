@@ -45,7 +45,7 @@ def test_a_case_is_named_by_path_parameters_and_configuration(pytester: pytest.P
         """\
         @pytest.mark.parametrize("size", ["low"])
         def test_caption(vlm_latency, size):
-            vlm_latency.pedantic(model.generate, config="c1")
+            vlm_latency.pedantic(model.generate, config=Knob("c1"))
             case = vlm_latency.case
             assert case.id == "below/test_x.py::test_caption[low]{knob=c1}"
             assert case.test == "below/test_x.py::test_caption[low]"
@@ -81,7 +81,7 @@ def test_interleaved_measures_a_case_for_each_configuration(pytester: pytest.Pyt
         pytester,
         """\
         def test_knobs(vlm_latency):
-            cases = vlm_latency.interleaved(model.generate, ["a", "b"], rounds=4)
+            cases = vlm_latency.interleaved(model.generate, [Knob("a"), Knob("b")], rounds=4)
             assert [case.config for case in cases] == [{"knob": "a"}, {"knob": "b"}]
             assert vlm_latency.cases == cases
         """,
@@ -104,7 +104,7 @@ def test_interleaved_measures_a_case_for_each_configuration(pytester: pytest.Pyt
             "output = vlm_latency(model.generate, **inputs, max_new_tokens=32)",
         ),
         (
-            "vlm_latency.interleaved(model.generate, ['a', 'b']); vlm_latency.case",
+            "vlm_latency.interleaved(model.generate, [Knob('a'), Knob('b')]); vlm_latency.case",
             "interleaved() measured 2 cases; they are in vlm_latency.cases",
         ),
         (
@@ -112,7 +112,7 @@ def test_interleaved_measures_a_case_for_each_configuration(pytester: pytest.Pyt
             "interleaved() was given no configuration; expected at least one",
         ),
         (
-            "vlm_latency.interleaved(model.generate, ['a'], config='b')",
+            "vlm_latency.interleaved(model.generate, [Knob('a')], config=Knob('b'))",
             "interleaved() takes its configurations as `configs`, not `config`",
         ),
         (
@@ -132,6 +132,15 @@ def test_a_wrong_use_fails_the_test_at_its_own_line(
     errors = [line for line in result.stdout.lines if line.startswith("E  ")]
     assert errors == [f"E   pytest_vlmlatency.errors.UsageProblem: {problem}"]
     assert "pytest_vlmlatency/fixture.py" not in result.stdout.str()
+
+
+def test_a_full_trace_shows_how_we_came_to_an_error(pytester: pytest.Pytester) -> None:
+    project(pytester, "def test_caption(vlm_latency):\n    vlm_latency.case\n")
+
+    result = pytester.runpytest_inprocess("--full-trace")
+
+    result.assert_outcomes(failed=1)
+    assert "pytest_vlmlatency/fixture.py" in result.stdout.str()
 
 
 def test_a_test_that_never_measures_fails_and_is_shown_the_call(
@@ -190,6 +199,7 @@ def test_a_median_above_its_bound_fails_the_test_and_stays_in_the_table(
     result = pytester.runpytest_inprocess()
 
     result.assert_outcomes(failed=1)
+    assert "records.py" not in result.stdout.str()
     result.stdout.fnmatch_lines(
         [
             "E *OverBound: test_caption: median decode_ms is 30.00 ms over 2 rounds, "
@@ -225,7 +235,7 @@ def test_disabled_calls_generate_once_for_each_configuration(pytester: pytest.Py
         pytester,
         """\
         def test_caption(vlm_latency):
-            cases = vlm_latency.interleaved(model.generate, ["a", "b"])
+            cases = vlm_latency.interleaved(model.generate, [Knob("a"), Knob("b")])
             assert [(case.is_measured, case.config["knob"]) for case in cases] == [
                 (False, "a"),
                 (False, "b"),

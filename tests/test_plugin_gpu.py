@@ -57,6 +57,27 @@ def test_gpu_gives_the_engine_the_current_accelerator(
     pytester.runpytest_inprocess("--gpu").assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "device"), [((), "cpu"), (("--gpu",), "cuda"), (("--vlm-device=cpu",), "cpu")]
+)
+def test_vlm_device_is_where_a_test_puts_its_own_model(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    device: str,
+) -> None:
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    project(pytester, f"def test_device(vlm_device):\n    assert vlm_device == {device!r}\n")
+
+    pytester.runpytest_inprocess(*arguments).assert_outcomes(passed=1)
+
+
+def test_collecting_only_asks_for_no_device(pytester: pytest.Pytester) -> None:
+    project(pytester)
+
+    assert pytester.runpytest_inprocess("--gpu", "--collect-only").ret == pytest.ExitCode.OK
+
+
 def test_gpu_on_the_command_line_beats_a_device_in_the_ini_file(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -82,6 +82,7 @@ def test_switches_are_read_from_the_ini_file_of_a_toml_project(pytester: pytest.
         ),
         ("--vlm-max-time=0", "--vlm-max-time: expected a number of seconds above 0, not '0'"),
         ("--vlm-max-time=nan", "--vlm-max-time: expected a number of seconds above 0, not 'nan'"),
+        ("--vlm-max-time=x", "--vlm-max-time: expected a number of seconds above 0, not 'x'"),
         ("--vlm-threads=x", "--vlm-threads: expected a whole number of at least 0, not 'x'"),
         (
             "--vlm-device=cuda:",

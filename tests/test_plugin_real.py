@@ -49,6 +49,15 @@ def test_chat(vlm_latency, llava):
     vlm_latency.pedantic(chat, model=llava.model)
 """
 
+NAMED = """\
+from pytest_vlmlatency.models.images import photograph
+
+
+def test_own(vlm_latency, vlm_model):
+    inputs = vlm_model.prepare(photograph("chelsea", longest_side=128), "What is this?")
+    vlm_latency(vlm_model.model.generate, **inputs, max_new_tokens=2, min_new_tokens=2)
+"""
+
 RAISES = """\
 import pytest
 import torch
@@ -105,6 +114,19 @@ def test_phases_of_a_real_model_from_workers_are_saved_by_pytest_benchmark(
     assert rounds["test_caption:prefill"] == 3
     assert rounds["test_chat:decode"] == 3
     assert all(entry["stats"]["min"] > 0 for entry in run["benchmarks"])
+
+
+def test_the_named_model_is_loaded_and_measured(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytester.makepyfile(test_x=NAMED)
+
+    result = in_subprocess(
+        pytester, monkeypatch, "--vlm-model=dummy:smolvlm-tiny", "--vlm-rounds=2"
+    )
+
+    result.assert_outcomes(passed=1)
+    assert re.match(r"test_own +\d.* \d+\+\d+→2 +2$", table_of(result)[3])
 
 
 def test_errors_point_at_the_tests_own_line(pytester: pytest.Pytester) -> None:

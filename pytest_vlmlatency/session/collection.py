@@ -38,8 +38,9 @@ def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None
     try:
         for item in items:
             _check_markers(item)
-        chosen_device(config)
-        _check_outputs(config)
+        if not config.getoption("collectonly", None):
+            chosen_device(config)
+            _check_outputs(config)
     except (UsageProblem, NoAccelerator) as problem:
         raise pytest.UsageError(str(problem)) from problem
 
