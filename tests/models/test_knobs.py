@@ -255,6 +255,8 @@ def test_the_small_grid_holds_both_ends_of_the_grid() -> None:
 
 
 def test_the_configuration_is_one_of_the_protocol() -> None:
-    configuration: Configuration = MolmoeConfiguration(tier="low", top_k=4)
+    asked = MolmoeConfiguration(tier="low", top_k=4)
+    configuration: Configuration = asked
 
-    assert configuration.name == "low-k4-b16"
+    assert configuration.values() == {"tier": "low", "top_k": 4, "num_active_blocks": 16}
+    assert asked.name == "low-k4-b16"
