@@ -1,0 +1,131 @@
+"""What the evidence claims can be false: each claim fails on figures that should fail it."""
+
+import pytest
+
+from benchmarks.evidence import cost, delays, origin_mistake, startup
+from benchmarks.evidence._statistics import Interval
+from pytest_vlmlatency.records import CPU, WALL
+from tests.zoo import build, vision_module
+
+
+def a_row(**changes_ms: float) -> delays.Row:
+    """Return a delay of 60 ms in vision, and what each phase showed."""
+    return delays.Row(model="m", part="vision", put_in_ms=60, changes_ms=changes_ms)
+
+
+@pytest.mark.parametrize(
+    ("row", "held"),
+    [
+        (a_row(vision=60.89, prefill=0.0), (True, True)),
+        (a_row(vision=60.91, prefill=0.0), (False, True)),
+        (a_row(vision=59.09, prefill=0.0), (False, True)),
+        (a_row(vision=60.0, prefill=-0.91), (True, False)),
+        (a_row(vision=0.0, prefill=60.0), (False, False)),
+    ],
+)
+def test_a_delay_must_come_back_within_its_tolerance_and_nowhere_else(
+    row: delays.Row, held: tuple[bool, bool]
+) -> None:
+    model = delays.ModelFigures(
+        model="m", undelayed_ms={}, control_ms={}, rows=(row,), n_rounds=1, n_discarded=0
+    )
+
+    claims = delays.judge(delays.Figures(n_turns=1, models=(model,)))
+
+    assert tuple(claim.holds for claim in claims) == held
+
+
+def test_a_delay_is_read_back_from_the_module_and_taken_off_again() -> None:
+    specimen = build("llava")
+    delay = delays.Delay(specimen, delays.Waiter(specimen), delays.Part.VISION)
+
+    with delay.apply(specimen.model):
+        assert delay.read_back(specimen.model) == {"slow": "vision"}
+
+    assert delay.read_back(specimen.model) == {"slow": "off"}
+    assert "forward" not in vars(vision_module(specimen))
+
+
+def exactly(value: float) -> Interval:
+    """Return an interval without width."""
+    return Interval(middle=value, low=value, high=value)
+
+
+@pytest.mark.parametrize(
+    ("wrapped", "control", "is_free"),
+    [
+        (exactly(1.004), exactly(1.0), True),
+        (exactly(1.006), exactly(1.0), False),
+        (exactly(0.994), exactly(1.0), False),
+        (exactly(1.006), Interval(middle=1.0, low=0.99, high=1.01), True),
+    ],
+)
+def test_wrapped_calls_are_free_within_the_bound_or_within_the_control(
+    wrapped: Interval, control: Interval, *, is_free: bool
+) -> None:
+    assert cost.is_free(wrapped, control) is is_free
+
+
+def test_drift_within_a_block_cancels_in_its_ratios() -> None:
+    now_ms = 10.0
+
+    def drifting() -> dict[str, float]:
+        nonlocal now_ms
+        now_ms += 1
+        return {CPU: now_ms, WALL: now_ms}
+
+    blocks = cost.run_blocks(dict.fromkeys(cost.Kind, drifting), 8)
+
+    ratio = cost.ratio_of(blocks, cost.Kind.WRAPPED, CPU)
+    assert ratio.ratio == exactly(1.0)
+    assert ratio.difference_ms == 0
+
+
+def a_trial_row(subtracted: tuple[float, ...], one_flow: tuple[float, ...]) -> origin_mistake.Row:
+    """Return decode times at two tokens, by both ways."""
+    return origin_mistake.Row(
+        n_tokens=2,
+        measure=CPU,
+        subtracted=origin_mistake.Way(decode_ms=subtracted),
+        one_flow=origin_mistake.Way(decode_ms=one_flow),
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "held"),
+    [
+        (a_trial_row((-3.0, 5.0, 9.0), (4.0, 5.0, 6.0)), (True, True)),
+        (a_trial_row((-3.0, 5.0, 9.0), (0.0, 5.0, 6.0)), (False, True)),
+        (a_trial_row((4.0, 5.0, 6.0), (3.0, 5.0, 9.0)), (True, False)),
+    ],
+)
+def test_one_flow_must_give_possible_times_that_spread_less(
+    row: origin_mistake.Row, held: tuple[bool, bool]
+) -> None:
+    figures = origin_mistake.Figures(model="m", photograph="p", n_runs=1, rows=(row,))
+
+    claims = origin_mistake.judge(figures)
+
+    assert tuple(claim.holds for claim in claims) == held
+
+
+def test_a_value_of_nothing_or_less_is_impossible() -> None:
+    assert origin_mistake.Way(decode_ms=(-1.0, 0.0, 1.0, 2.0)).impossible_ratio == 0.5
+
+
+@pytest.mark.parametrize(
+    ("added_ms", "imported", "held"),
+    [(5.0, (), (True, True)), (5.1, (), (False, True)), (1.0, ("torch",), (True, False))],
+)
+def test_the_start_up_must_stay_short_and_light(
+    added_ms: float, imported: tuple[str, ...], held: tuple[bool, bool]
+) -> None:
+    figures = startup.Figures(
+        cpu_ms={},
+        added=(startup.Added(plugin="pytest-vlmlatency", cpu_ms=exactly(added_ms)),),
+        imported=imported,
+    )
+
+    claims = startup.judge(figures)
+
+    assert tuple(claim.holds for claim in claims) == held
