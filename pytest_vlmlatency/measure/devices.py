@@ -24,16 +24,21 @@ def model_devices(model: torch.nn.Module) -> tuple[torch.device, ...]:
 
 
 def check_devices(devices: Sequence[torch.device], wanted: str | None) -> None:
-    """Raise NoAccelerator if the model is not on the device that the measurement was asked for."""
+    """Raise NoAccelerator if the model is not on the device that the measurement was asked for.
+
+    A kind without an index ("cuda") is met by any number of devices of that kind. Tensors on the
+    CPU beside an accelerator's (offloaded weights, small buffers) are allowed.
+    """
     if wanted is None:
         return
     expected = torch.device(wanted)
+    accelerators = [device for device in devices if device.type != "cpu"]
     misplaced = [
         device
-        for device in devices
-        if device.type != expected.type or (expected.index or 0) != (device.index or 0)
+        for device in accelerators
+        if device.type != expected.type or (":" in wanted and device.index != expected.index)
     ]
-    if misplaced:
+    if misplaced or bool(accelerators) != (expected.type != "cpu"):
         raise NoAccelerator(
             f"the measurement was asked for on {wanted}, but the model is on "
             f"{', '.join(map(str, devices))}; expected all of it on {wanted}: move it there with "

@@ -14,6 +14,8 @@ import torch
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
 from pytest_vlmlatency.measure.hooks import replaced_method
 
+__tracebackhide__ = True  # an error inside generate() points at the user's own code
+
 Generate = Callable[..., object]
 Handler = Callable[[Generate, Sequence[object], Mapping[str, object]], object]
 """Runs generate with the arguments that reached it, and returns its result."""

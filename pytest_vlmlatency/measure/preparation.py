@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.measure.interception import Target
     from pytest_vlmlatency.options import Configuration
 
+__tracebackhide__ = True  # an error inside generate() points at the user's own code
+
 Arguments = tuple[Sequence[object], Mapping[str, object]]
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.options import Configuration, PhaseOverride
     from pytest_vlmlatency.records import Case
 
+__tracebackhide__ = True  # an error inside generate() points at the user's own code
+
 MS_PER_S = 1000
 
 Generate = Callable[..., object]

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.measure.clock import Clock
     from pytest_vlmlatency.options import Configuration, Options
 
+__tracebackhide__ = True  # an error inside generate() points at the user's own code
+
 N_REFERENCES = 2
 """Unmeasured calls whose outputs must agree before a measured one is held against them."""
 

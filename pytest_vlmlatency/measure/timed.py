@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.measure.recorder import Recorder
 
+__tracebackhide__ = True  # an error inside generate() points at the user's own code
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rig:

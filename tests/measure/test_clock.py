@@ -138,11 +138,34 @@ def test_a_model_elsewhere_than_asked_is_refused(llava: Specimen) -> None:
         measure_generate(llava.generate, kwargs=llava.inputs, rounds=1, device="cuda:1")
 
 
-def test_a_device_without_an_index_is_the_first_one() -> None:
-    check_devices([torch.device("cuda", 0)], "cuda")
+@pytest.mark.parametrize(
+    ("wanted", "devices"),
+    [
+        ("cuda", ["cuda:0"]),
+        ("cuda", ["cuda:1"]),
+        ("cuda", ["cpu", "cuda:0", "cuda:1"]),
+        ("cuda:1", ["cpu", "cuda:1"]),
+        ("cpu", ["cpu"]),
+        (None, ["xpu:0"]),
+    ],
+)
+def test_a_model_where_it_was_asked_for_is_measured(wanted: str | None, devices: list[str]) -> None:
+    check_devices([torch.device(device) for device in devices], wanted)
 
-    with pytest.raises(NoAccelerator, match=r"model is on cuda:1"):
-        check_devices([torch.device("cuda", 1)], "cuda")
+
+@pytest.mark.parametrize(
+    ("wanted", "devices"),
+    [
+        ("cuda", ["cpu"]),
+        ("cuda:0", ["cuda:1"]),
+        ("cuda:0", ["cuda:0", "cuda:1"]),
+        ("xpu", ["cuda:0"]),
+        ("cpu", ["cpu", "cuda:0"]),
+    ],
+)
+def test_a_model_somewhere_else_is_refused(wanted: str, devices: list[str]) -> None:
+    with pytest.raises(NoAccelerator, match=f"asked for on {wanted}, but the model is on"):
+        check_devices([torch.device(device) for device in devices], wanted)
 
 
 class FakeAccelerator:
