@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_vlmlatency.measure.case import Identity
-    from pytest_vlmlatency.measure.run import Measured
+    from pytest_vlmlatency.measure.rounds import Measured
     from pytest_vlmlatency.options import Options, PhaseOverride
     from pytest_vlmlatency.records import Case
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.measure.run import Measured
+from pytest_vlmlatency.measure.rounds import Measured
 from tests.cases import a_case
 
 if TYPE_CHECKING:

@@ -1,9 +1,8 @@
 """What must hold before a call is believed.
 
 Pure. A structural invariant that is broken means that the numbers are of another thing than their
-names say: `check_structure` and `check_work` raise, and nothing is stored. A timing bound that is
-broken means that this one round was disturbed: `timing_problem` says why, and the round is
-discarded, kept in the file, and measured again.
+names say, so these raise, and nothing is stored. A round that was merely disturbed is another
+matter: see `disturbance`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.timeline import Boundary
-from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call, Phase, PhaseMap, Place
+from pytest_vlmlatency.records import DEVICE, Call, Phase, PhaseMap, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,14 +27,6 @@ if TYPE_CHECKING:
 
 SUM_TOLERANCE_MS = 1e-6
 """Rounding of a few float additions; timestamps themselves are whole nanoseconds."""
-OTHER_FLOOR_MS = 5.0
-OTHER_RATIO = 0.02
-"""Bound of `other`: medians of 1.5 to 1.8 ms were seen for preamble and input preparation."""
-DEVICE_TOLERANCE_RATIO = 0.01
-DEVICE_TOLERANCE_MS = 0.02
-"""Host and device time of a span may differ by 1 % and 20 us for each of its two boundaries."""
-DISCARD_RATIO = 0.10
-"""More discarded rounds than this fail the case; a single one never does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,48 +172,6 @@ def _check_steps(seen: Observation) -> None:
             f"{seen.inputs.mode} decoding ran {n_steps} step forwards after the prompt's for "
             f"{n_tokens} output tokens; expected {rule}: the step module "
             f"{seen.phase_map.step!r} may be the wrong one; name it with phases={{'step': ...}}"
-        )
-
-
-def timing_problem(call: Call, evidence: FlushEvidence) -> str | None:
-    """Return why a round was disturbed, None if its timing bounds hold.
-
-    `other` is judged on CPU time where the host computes: on wall time, busy neighbours break it.
-    """
-    if evidence is FlushEvidence.COLD:
-        return evidence.basis
-    measure = CPU if CPU in call.total else WALL
-    other_ms = call.phase_time(Phase.OTHER, measure)
-    bound_ms = max(OTHER_FLOOR_MS, OTHER_RATIO * call.total[measure])
-    if other_ms > bound_ms:
-        return f"other took {other_ms:.2f} {measure}, more than its bound of {bound_ms:.2f}"
-    return _clocks_problem(call) if DEVICE in call.total else None
-
-
-def _clocks_problem(call: Call) -> str | None:
-    """Return where host and device time disagree, over intervals with devices idle at both ends."""
-    for name, host_ms, device_ms in (
-        ("total", call.total[WALL], call.total[DEVICE]),
-        ("decode", call.decode_ms, call.phase_time(Phase.DECODE, DEVICE)),
-    ):
-        bound_ms = DEVICE_TOLERANCE_RATIO * host_ms + 2 * DEVICE_TOLERANCE_MS
-        if abs(host_ms - device_ms) > bound_ms:
-            return (
-                f"{name} took {host_ms:.3f} ms by the host but {device_ms:.3f} ms by the device, "
-                f"further apart than {bound_ms:.3f} ms"
-            )
-    return None
-
-
-def check_discards(n_kept: int, discarded: Sequence[Call], *, n_planned: int) -> None:
-    """Raise if more than 10 % of the rounds, and more than one, were discarded."""
-    n_rounds = max(n_planned, n_kept + len(discarded))
-    if len(discarded) > max(1.0, DISCARD_RATIO * n_rounds):
-        reasons = Counter(str(call.discarded_because) for call in discarded)
-        raise InvalidMeasurement(
-            f"{len(discarded)} rounds were discarded and {n_kept} kept; expected at most "
-            f"{DISCARD_RATIO:.0%} to be disturbed. The reasons: "
-            + "; ".join(reason for reason, _ in reasons.most_common(3))
         )
 
 

@@ -13,17 +13,16 @@ from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.disturbance import check_discards, timing_problem
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import (
     Observation,
-    check_discards,
     check_inputs,
     check_same_output,
     check_structure,
     check_work,
-    timing_problem,
 )
 from pytest_vlmlatency.measure.output import read_output
 from pytest_vlmlatency.measure.phases import CallKind, find_phases

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.fixture import Work
     from pytest_vlmlatency.measure.case import Identity
-    from pytest_vlmlatency.measure.run import Measured
+    from pytest_vlmlatency.measure.rounds import Measured
     from pytest_vlmlatency.options import Configuration, Options
 
     Generate = Callable[..., object]

@@ -8,7 +8,7 @@ from pytest_vlmlatency.errors import NoAccelerator
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.clock import DeviceClock, Event, HostClock, Stamp
 from pytest_vlmlatency.measure.devices import TorchLine, check_devices, clock_for, model_devices
-from pytest_vlmlatency.measure.invariants import timing_problem
+from pytest_vlmlatency.measure.disturbance import timing_problem
 from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call
 from tests.builders import delayed
 from tests.zoo import Specimen, block_modules, vision_module
