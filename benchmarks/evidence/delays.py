@@ -5,8 +5,8 @@ block for each decode step. Every round with a delay has one without in the same
 of a turn is a palindrome, so that a machine which drifts does so for all alike, and no undelayed
 round follows another one. The engine makes the rounds and judges them.
 
-A wait is not idle. While a thread spins, its caches cool, and what runs next takes up to 1 ms more
-on a shared host: a true slowdown, but not the one that was put in. So a twin of the model, with the
+A wait is not idle. While a thread merely spins, its caches cool, and what runs next takes longer
+afterwards: a true slowdown, but not the one that was put in. So a twin of the model, with the
 same weights, generates while the time passes, and only the rest is spun away.
 """
 
