@@ -44,7 +44,7 @@ def finished_case(
     """
     assert subject.first is not None, "a case without a round"
     subject.check_flushes_between()
-    output_note = subject.check_output()
+    subject.check_discards()
     return Case(
         id=_id(identity, subject.config),
         name=_name(identity, subject.config),
@@ -58,9 +58,9 @@ def finished_case(
         discarded=tuple(subject.discarded),
         config=_values(subject.config),
         labels=_labels(subject.first),
-        notes=tuple(note for note in (output_note, *_flush_notes(subject)) if note),
+        notes=(*_output_notes(subject), *_flush_notes(subject), *_thread_notes(subject.first)),
         stop_reason=stop_reason,
-        n_threads=torch.get_num_threads(),
+        n_threads=subject.first.n_threads,
         device_before=before,
         device_after=after,
     )
@@ -119,10 +119,30 @@ def _labels(seen: Observation) -> tuple[str, ...]:
     labels = {
         str(seen.inputs.mode): seen.inputs.mode is not Mode.GREEDY,
         "chunked": seen.inputs.n_prompt_forwards > 1,
-        "text-only": not seen.inputs.has_pixels,
+        "text-only": not seen.recorder.vision_calls,
         "per-token": seen.call.decode_step_times_ms is not None,
     }
     return tuple(label for label, holds in labels.items() if holds)
+
+
+def _output_notes(subject: Subject) -> list[str]:
+    if subject.is_repeatable:
+        return []
+    return [
+        "unmeasured calls returned different outputs, so it could not be checked that measuring "
+        "leaves the output as it is"
+    ]
+
+
+def _thread_notes(seen: Observation) -> list[str]:
+    """Say so where generate() ran on a thread that was not set up for measuring."""
+    n_threads = torch.get_num_threads()
+    if seen.n_threads == n_threads:
+        return []
+    return [
+        f"generate() ran on a thread of its own, with {seen.n_threads} torch threads instead of "
+        f"{n_threads} and pinned to no core"
+    ]
 
 
 def _flush_notes(subject: Subject) -> list[str]:

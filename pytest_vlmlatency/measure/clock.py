@@ -23,8 +23,8 @@ NS_PER_MS = 1_000_000
 class Event(Protocol):
     """A moment on a device's own clock, as torch.Event is."""
 
-    def record(self) -> None:
-        """Put the event behind the work that is queued on the current stream."""
+    def synchronize(self) -> None:
+        """Wait until the event was reached."""
 
     def elapsed_time(self, end: Event, /) -> float:
         """Return the milliseconds of device time until `end`, both having been reached."""
@@ -70,8 +70,8 @@ class DeviceLine(Protocol):
     def synchronize(self) -> None:
         """Wait until all queued work is done."""
 
-    def mark(self) -> Event:
-        """Return an event recorded on the device's current stream."""
+    def mark(self) -> Event | None:
+        """Return an event recorded on the device's current stream, None where none can be had."""
 
 
 class DeviceClock:
@@ -86,18 +86,28 @@ class DeviceClock:
         self._lines = tuple(lines)
 
     def stamp(self, *, wait: bool) -> Stamp:
-        """Mark this moment on each device; with `wait`, return once all of them are idle."""
-        events = tuple(line.mark() for line in self._lines)
+        """Mark this moment on each device; with `wait`, once all of them are idle.
+
+        Waiting comes first: of two devices, one may have been idle long before the other.
+        """
         if wait:
             for line in self._lines:
                 line.synchronize()
+        marks = [line.mark() for line in self._lines]
+        events = tuple(event for event in marks if event is not None)
         return Stamp(time.perf_counter_ns(), None, events)
 
     def measures(self, start: Stamp, end: Stamp) -> Mapping[str, float]:
-        """Return wall time, and the longest device time between the two stamps, in ms."""
-        pairs = zip(start.events, end.events, strict=True)
-        device_ms = max(first.elapsed_time(last) for first, last in pairs)
-        return {WALL: (end.wall_ns - start.wall_ns) / NS_PER_MS, DEVICE: device_ms}
+        """Return wall time, and where there are events the longest device time, in ms."""
+        measures = {WALL: (end.wall_ns - start.wall_ns) / NS_PER_MS}
+        if start.events:
+            measures[DEVICE] = max(map(_elapsed_ms, start.events, end.events))
+        return measures
+
+
+def _elapsed_ms(start: Event, end: Event) -> float:
+    end.synchronize()
+    return start.elapsed_time(end)
 
 
 def host_measures(start: Stamp, end: Stamp) -> dict[str, float]:

@@ -65,8 +65,13 @@ class TorchLine:
         """Wait for this device; torch.cuda.synchronize() alone would wait for the current one."""
         torch.accelerator.synchronize(self._device)
 
-    def mark(self) -> Event:
-        """Return a timed event recorded on the device's current stream."""
+    def mark(self) -> Event | None:
+        """Return a timed event recorded on the device's current stream; None on MPS.
+
+        There, reading the time between two events was reported to hang after a synchronisation.
+        """
+        if self._device.type == "mps":
+            return None
         event = torch.Event(device=self._device, enable_timing=True)
         event.record(torch.accelerator.current_stream(self._device))
         return event  # type: ignore[return-value]  # torch names the argument

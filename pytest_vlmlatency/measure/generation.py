@@ -22,6 +22,7 @@ GENERATION_KEYS = (
     "cache_implementation",
     "prefill_chunk_size",
     "prompt_lookup_num_tokens",
+    "guidance_scale",
     "temperature",
     "top_k",
     "top_p",
@@ -39,6 +40,7 @@ class Mode(StrEnum):
     SAMPLE = "sample"
     BEAM = "beam"
     ASSISTED = "assisted"
+    GUIDED = "guided"
     CUSTOM = "custom"
 
 
@@ -68,6 +70,8 @@ def read_mode(settings: Mapping[str, Scalar], named: Mapping[str, object]) -> Mo
         return Mode.CUSTOM
     if named.get("assistant_model") is not None or settings.get("prompt_lookup_num_tokens"):
         return Mode.ASSISTED
+    if float(settings.get("guidance_scale") or 1) > 1:
+        return Mode.GUIDED
     if int(settings.get("num_beams") or 1) > 1:
         return Mode.BEAM
     return Mode.SAMPLE if settings.get("do_sample") else Mode.GREEDY

@@ -22,6 +22,7 @@ from pytest_vlmlatency.records import Phase, PhaseMap
 
 FEATURE_METHODS = ("get_image_features", "get_video_features")
 STEP_PREPARATION = "prepare_inputs_for_generation"
+ASSISTANT = "assistant"
 
 Method = Callable[..., object]
 
@@ -34,6 +35,7 @@ def attached(
     *,
     n_prompt_forwards: int = 1,
     is_per_token: bool = False,
+    assistant: torch.nn.Module | None = None,
 ) -> Iterator[None]:
     """Record the boundaries of one generate() of `model`; everything is undone on the way out.
 
@@ -49,19 +51,19 @@ def attached(
             _watch_phase(model.get_submodule(path), Phase.TEXT_ENCODER, recorder, handles)
         _watch_first_block(model.get_submodule(phase_map.blocks[0]), recorder, handles)
         step = model.get_submodule(phase_map.step)
-        _watch_prompt(step, recorder, handles, n_forwards=n_prompt_forwards)
-        if phase_map.has_step_preparation:
-            undo.enter_context(_counted_preparation(step, recorder))
-        else:
-            handles.pre(step, lambda *_: _count_forward(recorder))
-        if is_per_token:
-            _watch_steps(step, recorder, handles)
+        prompt_end = model.get_submodule(phase_map.prompt_end)
+        _watch_prompt(step, prompt_end, recorder, handles, n_forwards=n_prompt_forwards)
+        if assistant is not None:
+            _watch_assistant(assistant, recorder, handles)
+        _count_forwards(step, phase_map, recorder, handles, undo, is_per_token=is_per_token)
         yield
 
 
 def _watch_vision(module: torch.nn.Module, path: str, recorder: Recorder, handles: Handles) -> None:
     handles.pre(module, lambda *_: _enter_vision(recorder, path))
-    handles.post(module, lambda _module, _args, output: _exit_vision(recorder, _states(output)))
+    handles.post(
+        module, lambda _module, _args, output: _exit_vision(recorder, path, _states(output))
+    )
 
 
 def _wrap_features(owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack) -> None:
@@ -79,7 +81,7 @@ def _timed_features(method: Method, label: str, recorder: Recorder) -> Method:
     def features(*args: object, **kwargs: object) -> object:
         _enter_vision(recorder, label)
         output = method(*args, **kwargs)
-        _exit_vision(recorder, _features(output))
+        _exit_vision(recorder, label, _features(output))
         return output
 
     return features
@@ -92,10 +94,10 @@ def _enter_vision(recorder: Recorder, path: str) -> None:
         recorder.mark(Boundary.ENTER, Phase.VISION)
 
 
-def _exit_vision(recorder: Recorder, features: object) -> None:
+def _exit_vision(recorder: Recorder, path: str, features: object) -> None:
     if recorder.vision_depth == 1:
         recorder.mark(Boundary.EXIT, Phase.VISION, wait=True)
-        recorder.n_feature_rows = count_feature_rows(features)
+        recorder.feature_rows[path] = count_feature_rows(features)
     recorder.vision_depth -= 1
 
 
@@ -115,12 +117,18 @@ def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: Hand
         hidden = args[0] if args else kwargs.get("hidden_states")
         if isinstance(hidden, torch.Tensor) and hidden.dim() >= 2:
             recorder.prompt_length = hidden.shape[-2]  # (B, L, D) -> L
+            recorder.prompt_rows = hidden.shape[0] if hidden.dim() > 2 else 1
 
     index = handles.pre(block, start)
 
 
 def _watch_prompt(
-    step: torch.nn.Module, recorder: Recorder, handles: Handles, *, n_forwards: int
+    step: torch.nn.Module,
+    prompt_end: torch.nn.Module,
+    recorder: Recorder,
+    handles: Handles,
+    *,
+    n_forwards: int,
 ) -> None:
     n_done = 0
 
@@ -135,23 +143,58 @@ def _watch_prompt(
             handles.drop(last)
             recorder.mark(Boundary.PROMPT_READY, Phase.PREFILL, wait=True)
             recorder.has_prompt = True
+            recorder.n_prompt_forwards = recorder.n_forwards
 
     first = handles.pre(step, start)
-    last = handles.post(step, ready)
+    last = handles.post(prompt_end, ready)
 
 
-@contextmanager
-def _counted_preparation(step: torch.nn.Module, recorder: Recorder) -> Iterator[None]:
-    """Count forwards where generate() prepares them: no hook that a compiled decode would see."""
+def _watch_assistant(assistant: torch.nn.Module, recorder: Recorder, handles: Handles) -> None:
+    """Give an assistant's drafts before the prompt's logits a span of their own, as no `other`."""
+
+    def enter(*_: object) -> None:
+        if not recorder.has_prompt:
+            recorder.mark(Boundary.ENTER, ASSISTANT)
+
+    def leave(*_: object) -> None:
+        if not recorder.has_prompt:
+            recorder.mark(Boundary.EXIT, ASSISTANT, wait=True)
+
+    handles.pre(assistant, enter)
+    handles.post(assistant, leave)
+
+
+def _count_forwards(
+    step: torch.nn.Module,
+    phase_map: PhaseMap,
+    recorder: Recorder,
+    handles: Handles,
+    undo: ExitStack,
+    *,
+    is_per_token: bool,
+) -> None:
+    """Count the step module's forwards; with `is_per_token`, mark where each decode step begins.
+
+    Where generate() prepares its forwards by a method of the model, that is the place: a hook on
+    the module itself would be seen by a compiled decode.
+    """
+
+    def begin(*_: object) -> None:
+        recorder.n_forwards += 1
+        if is_per_token and recorder.has_prompt:
+            recorder.mark(Boundary.STEP_START)
+
+    if not phase_map.has_step_preparation:
+        handles.pre(step, begin)
+        return
     method: Method = getattr(step, STEP_PREPARATION)
 
     @functools.wraps(method)
     def prepare(*args: object, **kwargs: object) -> object:
-        recorder.n_forwards += 1
+        begin()
         return method(*args, **kwargs)
 
-    with replaced_method(step, STEP_PREPARATION, prepare):
-        yield
+    undo.enter_context(replaced_method(step, STEP_PREPARATION, prepare))
 
 
 @contextmanager
@@ -167,23 +210,6 @@ def replaced_method(owner: torch.nn.Module, name: str, replacement: Method) -> I
             vars(owner)[name] = before
         else:
             vars(owner).pop(name, None)
-
-
-def _count_forward(recorder: Recorder) -> None:
-    recorder.n_forwards += 1
-
-
-def _watch_steps(step: torch.nn.Module, recorder: Recorder, handles: Handles) -> None:
-    """Mark each decode step's logits; the forward that made the prompt ready is not one."""
-    is_decoding = False
-
-    def ready(*_: object) -> None:
-        nonlocal is_decoding
-        if is_decoding:
-            recorder.mark(Boundary.STEP_READY)
-        is_decoding = recorder.has_prompt
-
-    handles.post(step, ready)
 
 
 def _features(output: object) -> object:

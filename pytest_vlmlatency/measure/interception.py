@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -23,12 +23,17 @@ Handler = Callable[[Generate, Sequence[object], Mapping[str, object]], object]
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is called in a round, and the model whose generate() it ends in."""
+    """What is called in a round, and the model whose generate() it ends in.
+
+    `bound_args` and `bound_kwargs` are a partial's, and join whatever else is given.
+    """
 
     function: Generate
     args: tuple[object, ...]
     kwargs: Mapping[str, object]
     model: torch.nn.Module
+    bound_args: tuple[object, ...] = ()
+    bound_kwargs: Mapping[str, object] = field(default_factory=dict)
 
 
 def find_target(
@@ -40,9 +45,11 @@ def find_target(
             f"expected something to call, such as model.generate, but got {generate!r}"
         )
     function: Generate = generate
+    bound_args: tuple[object, ...] = ()
+    bound_kwargs: Mapping[str, object] = {}
     while isinstance(function, functools.partial):
-        args = (*function.args, *args)
-        kwargs = {**function.keywords, **kwargs}
+        bound_args = (*function.args, *bound_args)
+        bound_kwargs = {**function.keywords, **bound_kwargs}
         function = function.func
     found = model if model is not None else getattr(function, "__self__", None)
     if not isinstance(found, torch.nn.Module):
@@ -55,7 +62,7 @@ def find_target(
             f"the model {type(found).__name__} has no generate(); expected a model that generates: "
             f"pass the module that owns generate() as model="
         )
-    return Target(function, tuple(args), kwargs, found)
+    return Target(function, tuple(args), kwargs, found, bound_args, bound_kwargs)
 
 
 def call_target(
@@ -63,12 +70,12 @@ def call_target(
 ) -> object:
     """Call the function with the model's generate() led through `handler`; it must run once."""
     original: Generate = target.model.generate  # type: ignore[assignment]  # a method, not a module
-    n_calls = 0
+    n_calls = n_finished = 0
     is_running = False
 
     @functools.wraps(original)
     def intercepted(*inner_args: object, **inner_kwargs: object) -> object:
-        nonlocal n_calls, is_running
+        nonlocal n_calls, n_finished, is_running
         if is_running:
             return original(*inner_args, **inner_kwargs)
         n_calls += 1
@@ -79,7 +86,9 @@ def call_target(
             )
         is_running = True
         try:
-            return handler(original, inner_args, inner_kwargs)
+            output = handler(original, inner_args, inner_kwargs)
+            n_finished += 1
+            return output
         finally:
             is_running = False
 
@@ -91,6 +100,12 @@ def call_target(
             f"{_name(target.function)} returned without calling {type(target.model).__name__}"
             f".generate(); expected one call: either model= is another model, or the function "
             f"keeps its own reference to generate: let it call model.generate"
+        )
+    if n_finished < n_calls:
+        raise InvalidMeasurement(
+            f"{_name(target.function)} returned, but generate() had not: it raised and the error "
+            f"was swallowed, or it was still running on another thread; expected it to be "
+            f"finished: let errors through, and join the thread"
         )
     return output
 

@@ -40,12 +40,15 @@ class Observation:
     phase_map: PhaseMap
     n_flushes_inside: int
     evidence: FlushEvidence
+    n_compiled: int
+    n_threads: int
     may_run_one_more: bool
 
 
 def check_structure(seen: Observation) -> None:
     """Raise InvalidMeasurement for the first structural invariant that a call breaks."""
     _check_boundaries(seen)
+    _check_prompt(seen)
     _check_decode(seen.call)
     _check_sum(seen.call)
     _check_flush(seen)
@@ -81,6 +84,17 @@ def _check_boundaries(seen: Observation) -> None:
         raise InvalidMeasurement(
             f"the first block {seen.phase_map.blocks[0]!r} ran only after the prompt's logits were "
             f"ready; expected it inside the prompt's forward: the step module is another one"
+        )
+
+
+def _check_prompt(seen: Observation) -> None:
+    """As many forwards made the prompt ready as its chunks."""
+    n_forwards, expected = seen.recorder.n_prompt_forwards, seen.inputs.n_prompt_forwards
+    if n_forwards != expected:
+        raise InvalidMeasurement(
+            f"{n_forwards} forwards ran until the prompt's logits were ready; expected {expected}: "
+            f"the step module {seen.phase_map.step!r} is called for something else too, or the "
+            f"prompt was split otherwise; name the step with phases={{'step': ...}}"
         )
 
 
@@ -124,26 +138,28 @@ def _check_flush(seen: Observation) -> None:
 
 def _check_vision(seen: Observation) -> None:
     calls = seen.recorder.vision_calls
-    if not seen.inputs.has_pixels:
-        if calls:
-            raise InvalidMeasurement(
-                f"vision ran ({calls[0].path}) although no pixels were passed; expected none"
-            )
-        return
-    late = [call.path for call in calls if call.is_late]
+    if calls and not seen.inputs.has_pixels and not seen.phase_map.is_vision_named:
+        raise InvalidMeasurement(
+            f"vision ran ({calls[0].path}) although no pixels were passed; expected none"
+        )
+    late = Counter(call.path for call in calls if call.is_late)
     if late:
         raise InvalidMeasurement(
-            f"vision ran {1 + len(late)} times in one call: {', '.join(sorted(set(late)))} ran "
-            f"again in {len(late)} decode steps; expected once, before the prompt's logits. The "
-            f"model recomputes vision (use_cache=False, or a forward that keeps the pixels)"
+            f"vision ran again after the prompt's logits: {_counts(late)}; expected it once, "
+            f"before them. The model recomputes vision (use_cache=False, or a forward that keeps "
+            f"the pixels)"
         )
     runs = Counter(call.path for call in calls)
-    repeated = [path for path, n_calls in runs.items() if n_calls > 1]
-    if repeated:
+    if runs and dict(runs) != dict(seen.phase_map.vision_calls):
         raise InvalidMeasurement(
-            f"vision ran {seen.call.n_vision_calls} times for one prompt "
-            f"({', '.join(repeated)}); expected once per call: the same pixels were encoded again"
+            f"vision ran otherwise than when the model was watched: {_counts(runs)} now, "
+            f"{_counts(seen.phase_map.vision_calls)} then; expected the same calls for the same "
+            f"prompt: the model keeps state from call to call, or its parts were replaced"
         )
+
+
+def _counts(runs: Mapping[str, int]) -> str:
+    return ", ".join(f"{path} {n_calls} times" for path, n_calls in runs.items()) or "not at all"
 
 
 def n_vision_calls(calls: Sequence[VisionCall]) -> int:
@@ -164,6 +180,9 @@ def _check_steps(seen: Observation) -> None:
         case Mode.BEAM:
             is_right = n_steps >= expected
             rule = f"at least {expected}, since the best beam may end before the search does"
+        case Mode.GUIDED:
+            is_right = n_steps >= expected
+            rule = f"at least {expected}, since guidance runs the model once more for a token"
         case Mode.ASSISTED:
             is_right = n_steps <= expected
             rule = f"at most {expected}, since a forward verifies one token or more"

@@ -29,6 +29,10 @@ def read_output(output: object, inputs: Inputs) -> Output:
     sequences = getattr(output, "sequences", output)
     if not isinstance(sequences, torch.Tensor) or sequences.dim() != 2:
         return Output(n_longest=None, n_generated=None, digest=_digest(repr(output)))
+    if not inputs.is_prompt_known:
+        return Output(
+            n_longest=None, n_generated=None, digest=_digest(json.dumps(sequences.tolist()))
+        )
     rows: list[list[int]] = sequences.tolist()
     skipped = _n_prompt_columns_in(sequences, inputs)
     lengths = [_length_to_end(row[skipped:], inputs.eos_ids) for row in rows]
@@ -43,7 +47,7 @@ def _n_prompt_columns_in(sequences: torch.Tensor, inputs: Inputs) -> int:
     """Return how many leading columns of the result repeat the prompt, or start the decoder."""
     ids = inputs.input_ids
     if inputs.is_encoder_decoder:
-        return 1
+        return inputs.n_start_columns
     if ids is None or sequences.shape[1] < ids.shape[1]:
         return 0
     repeated = ids.to(sequences.device).repeat_interleave(sequences.shape[0] // ids.shape[0], dim=0)

@@ -10,25 +10,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
+from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
+from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls
+from pytest_vlmlatency.measure.override import HOW_TO_NAME, read_override
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
+from pytest_vlmlatency.options import PHASE_KEYS
 from pytest_vlmlatency.records import PhaseMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.options import PhaseOverride
-
-HOW_TO_NAME = (
-    'name them by hand: phases={"vision": ["vision_tower", "projector"], "blocks": "model.layers", '
-    '"step": ""} with paths of model.named_modules() ("" is the model itself)'
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +35,7 @@ class CallKind:
     has_pixels: bool
     has_text: bool
     is_encoder_decoder: bool
+    n_prompt_forwards: int = 1
 
 
 def find_phases(
@@ -47,12 +45,18 @@ def find_phases(
     *,
     override: PhaseOverride | None = None,
 ) -> PhaseMap:
-    """Return where the phases of a model are, or raise PhasesNotFound with what was seen."""
+    """Return where the phases of a model are, or raise PhasesNotFound with what was seen.
+
+    Raises InvalidMeasurement where vision is seen to run more than once for one prompt.
+    """
     named = read_override(model, override or {})
     step = named["step"][0] if "step" in named else _find_step(trace)
     steps = [node for node in trace.nodes() if node.path == step and node.method is None]
-    if not steps:
-        raise PhasesNotFound(f"the step module {step!r} was never called; {HOW_TO_NAME}")
+    if len(steps) <= kind.n_prompt_forwards and len(named) < len(PHASE_KEYS):
+        raise PhasesNotFound(
+            f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
+            f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
+        )
     blocks = named["blocks"] if "blocks" in named else _find_blocks(model, steps)
     first_block = _first_call(steps[0], blocks[0])
     vision, text_encoder, is_seen = _find_vision(trace, steps, first_block, kind)
@@ -63,6 +67,7 @@ def find_phases(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
             f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
         )
+    check_vision_once(trace, steps[kind.n_prompt_forwards :], first_block, blocks)
     return PhaseMap(
         step=step,
         blocks=blocks,
@@ -71,8 +76,25 @@ def find_phases(
         text_encoder=text_encoder,
         vision_runs=_vision_runs(trace, steps[0], vision) if kind.has_pixels else "never",
         has_step_preparation=trace.n_prepared.get(step) == len(steps),
-        experts={phase: name for phase, name in trace.experts.items() if name},
+        prompt_end=_prompt_end(trace, steps),
+        vision_calls=count_vision_calls(
+            trace, first_block, vision, has_methods="vision" not in named
+        ),
+        is_vision_named="vision" in named,
+        experts={str(phase): name for phase, name in trace.experts.items() if name},
     )
+
+
+def _prompt_end(trace: Trace, steps: Sequence[Node]) -> str:
+    """Return the module that ends the prompt: the step, or a head that is called after it."""
+    if steps[0].has_logits or len(steps) < 2:
+        return steps[0].path
+    between = [
+        node
+        for node in trace.roots
+        if steps[0].index < node.index < steps[1].index and node.method is None
+    ]
+    return between[-1].path if between else steps[0].path
 
 
 def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:
@@ -216,26 +238,3 @@ def _vision_runs(trace: Trace, step: Node, vision: Sequence[str]) -> str:
         and (node.path in vision if node.method is None else True)
     }
     return places.pop() if len(places) == 1 else "both"
-
-
-def read_override(model: torch.nn.Module, override: PhaseOverride) -> Mapping[str, tuple[str, ...]]:
-    """Return the named paths, a list of blocks as its children; unknown paths are errors."""
-    known = dict(model.named_modules())
-    named: dict[str, tuple[str, ...]] = {}
-    for key, value in override.items():
-        paths = (value,) if isinstance(value, str) else tuple(value)
-        for path in paths:
-            _check_path(path, known, key)
-        if key == "blocks" and len(paths) == 1:
-            paths = tuple(f"{paths[0]}.{name}" for name, _ in known[paths[0]].named_children())
-        if not paths or (key == "step" and len(paths) != 1):
-            raise UsageProblem(f"phases={{{key!r}: {value!r}}} names {len(paths)} modules")
-        named[key] = paths
-    return named
-
-
-def _check_path(path: str, known: Mapping[str, torch.nn.Module], key: str) -> None:
-    if path not in known:
-        near = get_close_matches(path, known, n=3, cutoff=0.4)
-        hint = f"; near matches: {', '.join(map(repr, near))}" if near else ""
-        raise UsageProblem(f"phases= names {path!r} for {key}, which the model does not have{hint}")

@@ -38,7 +38,7 @@ def prepared(
 def _arguments(target: Target, setup: Callable[[], object] | None) -> Arguments:
     fresh = setup() if setup else None
     if fresh is None:
-        return target.args, target.kwargs
+        return _joined(target, target.args, target.kwargs)
     if target.args or target.kwargs:
         raise UsageProblem("setup returned arguments, but args or kwargs were given as well")
     if not (isinstance(fresh, tuple) and len(fresh) == 2 and isinstance(fresh[1], Mapping)):
@@ -46,4 +46,8 @@ def _arguments(target: Target, setup: Callable[[], object] | None) -> Arguments:
             f"setup returned {type(fresh).__name__}; expected (args, kwargs), or None to use those "
             f"that were given"
         )
-    return tuple(fresh[0]), fresh[1]
+    return _joined(target, tuple(fresh[0]), fresh[1])
+
+
+def _joined(target: Target, args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
+    return (*target.bound_args, *args), {**target.bound_kwargs, **kwargs}

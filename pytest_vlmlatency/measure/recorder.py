@@ -7,6 +7,7 @@ path, so it only appends and counts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.measure.timeline import Boundary, Mark
@@ -25,17 +26,25 @@ class VisionCall:
 
 @dataclass(slots=True)
 class Recorder:
-    """The marks and counts of one call. `prompt_length` is what the first block saw."""
+    """The marks and counts of one call.
+
+    `prompt_length` and `prompt_rows` are what the first block saw, `feature_rows` the vectors that
+    each entry into vision gave, `n_prompt_forwards` how many forwards made the prompt ready.
+    """
 
     clock: Clock
     marks: list[Mark] = field(default_factory=list)
     vision_calls: list[VisionCall] = field(default_factory=list)
     n_forwards: int = 0
-    n_feature_rows: int = 0
+    n_prompt_forwards: int = 0
+    feature_rows: dict[str, int] = field(default_factory=dict)
     prompt_length: int | None = None
+    prompt_rows: int = 1
     has_prompt: bool = False
     vision_depth: int = 0
+    _turn: Lock = field(default_factory=Lock)
 
     def mark(self, boundary: Boundary, name: str = "", *, wait: bool = False) -> None:
         """Note a boundary now; with `wait`, once the devices are idle."""
-        self.marks.append(Mark(boundary, name, self.clock.stamp(wait=wait)))
+        with self._turn:
+            self.marks.append(Mark(boundary, name, self.clock.stamp(wait=wait), get_ident()))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import torch
+
 from pytest_vlmlatency.measure.allocator import (
     FlushEvidence,
     FlushWatch,
@@ -17,6 +19,7 @@ from pytest_vlmlatency.measure.allocator import (
     peak_memory_bytes,
     reset_peak_memory,
 )
+from pytest_vlmlatency.measure.compilation import n_compiled_frames
 from pytest_vlmlatency.measure.contention import ContentionMeter
 from pytest_vlmlatency.measure.hooks import attached
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
@@ -24,13 +27,12 @@ from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
 from pytest_vlmlatency.measure.output import Output, read_output
 from pytest_vlmlatency.measure.spans import recording
 from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline
+from pytest_vlmlatency.measure.tokens import count_prompt_tokens
 from pytest_vlmlatency.measure.workload import Inputs, read_inputs
 from pytest_vlmlatency.records import Call, PhaseMap
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-    import torch
 
     from pytest_vlmlatency.measure.recorder import Recorder
 
@@ -55,6 +57,8 @@ class _Facts:
     n_flushes_at_start: int
     n_flushes_inside: int
     evidence: FlushEvidence
+    n_compiled: int
+    n_threads: int
     contended_ratio: float | None
     peak_bytes: int | None
 
@@ -98,6 +102,7 @@ def measure_call(
         recorder.mark(Boundary.CALL_START, wait=True)
         result = call_target(target, args, kwargs, timed)
         recorder.mark(Boundary.CALL_END, wait=True)
+    assert facts, "call_target refuses a generate() that did not finish"
     return _seen(facts[0], result, recorder, phase_map, rig)
 
 
@@ -110,17 +115,20 @@ def _run(
     recorder: Recorder,
     rig: Rig,
 ) -> _Facts:
-    inputs = read_inputs(original, model, args, kwargs)
+    step = model.get_submodule(phase_map.step)
+    generator = step if hasattr(step, "generation_config") else model
+    inputs = read_inputs(original, model, args, kwargs, generator=generator)
     hooks = attached(
         model,
         phase_map,
         recorder,
         n_prompt_forwards=inputs.n_prompt_forwards,
         is_per_token=rig.is_per_token,
+        assistant=inputs.assistant,
     )
     reset_peak_memory(rig.devices)
     counters = allocator_counters(rig.devices)
-    n_flushes = rig.watch.n_calls
+    n_flushes, n_frames = rig.watch.n_calls, n_compiled_frames()
     with hooks:
         contention = ContentionMeter()
         contention.start()
@@ -128,12 +136,15 @@ def _run(
         output = original(*args, **kwargs)
         recorder.mark(Boundary.GENERATE_END, wait=True)
         contended_ratio = contention.stop()
+        n_threads = torch.get_num_threads()
     return _Facts(
         inputs=inputs,
         output=output,
         n_flushes_at_start=n_flushes,
         n_flushes_inside=rig.watch.n_calls - n_flushes,
         evidence=flush_evidence(counters, allocator_counters(rig.devices)),
+        n_compiled=n_compiled_frames() - n_frames,
+        n_threads=n_threads,
         contended_ratio=contended_ratio,
         peak_bytes=peak_memory_bytes(rig.devices),
     )
@@ -143,13 +154,15 @@ def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap
     output = read_output(facts.output, facts.inputs)
     timeline = read_timeline(recorder.marks, recorder.clock)
     observation = Observation(
-        call=_call(facts, output, timeline, recorder, is_per_token=rig.is_per_token),
+        call=_call(facts, output, timeline, recorder, phase_map, is_per_token=rig.is_per_token),
         inputs=facts.inputs,
         output=output,
         recorder=recorder,
         phase_map=phase_map,
         n_flushes_inside=facts.n_flushes_inside,
         evidence=facts.evidence,
+        n_compiled=facts.n_compiled,
+        n_threads=facts.n_threads,
         may_run_one_more=any(device.type == "mps" for device in rig.devices),
     )
     return Seen(
@@ -160,12 +173,18 @@ def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap
 
 
 def _call(
-    facts: _Facts, output: Output, timeline: Timeline, recorder: Recorder, *, is_per_token: bool
+    facts: _Facts,
+    output: Output,
+    timeline: Timeline,
+    recorder: Recorder,
+    phase_map: PhaseMap,
+    *,
+    is_per_token: bool,
 ) -> Call:
     """Return the record of one call; without token ids, tokens are counted by the forwards."""
     n_steps = recorder.n_forwards - facts.inputs.n_prompt_forwards
     n_longest = n_steps + 1 if output.n_longest is None else output.n_longest
-    n_vision_tokens, n_text_tokens = count_prompt_tokens(facts.inputs, recorder)
+    n_vision_tokens, n_text_tokens = count_prompt_tokens(facts.inputs, recorder, phase_map)
     n_generated = output.n_generated
     if n_generated is None:
         n_generated = n_longest * facts.inputs.batch_size
@@ -184,24 +203,3 @@ def _call(
         contended_ratio=facts.contended_ratio,
         decode_step_times_ms=timeline.decode_step_times_ms if is_per_token else None,
     )
-
-
-def count_prompt_tokens(inputs: Inputs, recorder: Recorder) -> tuple[int, int]:
-    """Return the vision and the text tokens of the batch as the decoder sees them.
-
-    Placeholders in the prompt stand for one vision token each, or a mask beside the prompt marks
-    where they go. A model that joins vision and text itself shows vision as the length that its
-    first block saw beyond the prompt's. One that attends across to vision shows more feature
-    vectors than placeholders, which are text then.
-    """
-    n_prompt, n_features = inputs.n_prompt_tokens, recorder.n_feature_rows
-    if not inputs.has_pixels:
-        return 0, n_prompt
-    if inputs.n_placeholders and inputs.n_placeholders >= n_features:
-        return inputs.n_placeholders, n_prompt - inputs.n_placeholders
-    if n_features in inputs.n_marked:
-        return n_features, n_prompt - n_features
-    n_joined = (recorder.prompt_length or 0) - inputs.n_prompt_columns
-    if n_joined > 0 and not inputs.is_encoder_decoder:
-        return n_joined * inputs.batch_size, n_prompt
-    return n_features, n_prompt

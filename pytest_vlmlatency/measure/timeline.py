@@ -30,7 +30,7 @@ class Boundary(StrEnum):
     EXIT = "left"
     BLOCKS_START = "the first block started"
     PROMPT_READY = "the prompt's logits were ready"
-    STEP_READY = "a step's logits were ready"
+    STEP_START = "a decode step was begun"
     GENERATE_END = "generate ended"
     GENERATE_RETURNED = "generate returned"
     CALL_END = "the call ended"
@@ -39,11 +39,12 @@ class Boundary(StrEnum):
 
 
 class Mark(NamedTuple):
-    """One boundary of one call; `name` is the phase or the user's span."""
+    """One boundary of one call; `name` is the phase or the user's span, `thread` who passed it."""
 
     boundary: Boundary
     name: str
     stamp: Stamp
+    thread: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,7 @@ class Timeline:
 
 def read_timeline(marks: Sequence[Mark], clock: Clock) -> Timeline:
     """Return the total, the time outside generate() and every span of one call, in ms."""
+    marks = _joined_vision(marks)
     start = _only(marks, Boundary.GENERATE_START).stamp
     end = _only(marks, Boundary.GENERATE_END).stamp
     return Timeline(
@@ -84,11 +86,14 @@ class _State:
 
     stage: Place | None = None
     phases: list[str] = field(default_factory=lambda: [str(Phase.OTHER)])
-    user_spans: list[str] = field(default_factory=list)
+    user_spans: list[tuple[str, int]] = field(default_factory=list)
+    thread: int = 0
 
     def pass_mark(self, mark: Mark) -> None:
         self.stage = _STAGES.get(mark.boundary, self.stage)
         match mark.boundary:
+            case Boundary.GENERATE_START:
+                self.thread = mark.thread
             case Boundary.ENTER:
                 self.phases.append(mark.name)
             case Boundary.EXIT:
@@ -97,15 +102,22 @@ class _State:
                 _pop(self.phases, mark)
                 self.phases[0] = str(Phase.DECODE)
             case Boundary.SPAN_ENTER:
-                self.user_spans.append(mark.name)
+                self.user_spans.append((mark.name, mark.thread))
             case Boundary.SPAN_EXIT:
-                _pop(self.user_spans, mark)
+                self.user_spans.remove((mark.name, mark.thread))
             case _:
                 pass
 
     def owners(self) -> Iterator[tuple[str, Place]]:
-        """Yield who owns the time from here on: one part of the total, and the user's detail."""
-        user_span = self.user_spans[-1] if self.user_spans else None
+        """Yield who owns the time from here on: one part of the total, and the user's detail.
+
+        While generate() runs, a user's span on another thread is beside it and owns nothing.
+        """
+        is_generating = self.stage is Place.PART
+        own = [
+            name for name, thread in self.user_spans if not is_generating or thread == self.thread
+        ]
+        user_span = own[-1] if own else None
         if self.stage is Place.PART and user_span and self.phases[-1] == Phase.OTHER:
             yield user_span, Place.PART
         elif self.stage is Place.PART:
@@ -133,6 +145,25 @@ def _spans(marks: Sequence[Mark], clock: Clock, *, origin: Stamp) -> tuple[Span,
         Span(name=str(owner[0]), place=owner[1], start_ms=starts_ms[owner], measures=times[owner])
         for owner in sorted(starts_ms, key=lambda owner: starts_ms[owner])
     )
+
+
+def _joined_vision(marks: Sequence[Mark]) -> list[Mark]:
+    """Leave out a pause of vision in which no boundary fired: its glue between two modules.
+
+    Vision runs from its first work until its features are ready, whatever lies between.
+    """
+    vision = str(Phase.VISION)
+    left_out = {
+        index
+        for index, (mark, following) in enumerate(pairwise(marks))
+        if (mark.boundary, mark.name) == (Boundary.EXIT, vision)
+        and (following.boundary, following.name) == (Boundary.ENTER, vision)
+    }
+    return [
+        mark
+        for index, mark in enumerate(marks)
+        if index not in left_out and index - 1 not in left_out
+    ]
 
 
 def _check_order(mark: Mark, following: Mark) -> None:
@@ -166,13 +197,13 @@ def _outside(marks: Sequence[Mark], clock: Clock) -> dict[str, float]:
 
 
 def _step_times(marks: Sequence[Mark], clock: Clock) -> tuple[float, ...]:
-    """Return the time from each step's logits to the next one's, by the device where it can."""
-    ready = [
-        mark.stamp
-        for mark in marks
-        if mark.boundary in (Boundary.PROMPT_READY, Boundary.STEP_READY)
-    ]
-    spans = [clock.measures(before, after) for before, after in pairwise(ready)]
+    """Return the time from each decode step's start to the next one's, or to the end.
+
+    By the device where it can tell; nothing where no steps were marked.
+    """
+    starts = [mark.stamp for mark in marks if mark.boundary is Boundary.STEP_START]
+    ends = [*starts[1:], _only(marks, Boundary.GENERATE_END).stamp]
+    spans = [clock.measures(start, end) for start, end in zip(starts, ends, strict=False)]
     return tuple(span.get(DEVICE, span[WALL]) for span in spans)
 
 

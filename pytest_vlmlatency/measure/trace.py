@@ -17,9 +17,6 @@ from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
 from pytest_vlmlatency.records import Phase
 
-TRACED_STEPS = 3
-"""Forwards of the step module that are traced: the prompt's, and two that show what decode does."""
-
 
 @dataclass(slots=True, eq=False)
 class Node:
@@ -29,14 +26,19 @@ class Node:
     parent: Node | None
     index: int
     method: str | None = None
-    has_raw_pixels: bool = False
+    pixels: tuple[object, ...] = ()
     has_logits: bool = False
     children: list[Node] = field(default_factory=list)
 
     @property
-    def is_in_features(self) -> bool:
-        """Whether a feature method is at work around this call."""
-        return any(node.method is not None for node in ancestors(self))
+    def has_raw_pixels(self) -> bool:
+        """Whether raw pixels came in; `pixels` tells equal ones from others."""
+        return bool(self.pixels)
+
+    @property
+    def label(self) -> str:
+        """The name of what was called: a module's path, and a method's name behind it."""
+        return self.path if self.method is None else f"{self.path}.{self.method}".lstrip(".")
 
 
 @dataclass(slots=True)
@@ -75,14 +77,25 @@ def descend(node: Node) -> Iterator[Node]:
 
 
 @contextmanager
-def tracing(model: torch.nn.Module, pixels: Sequence[torch.Tensor]) -> Iterator[Trace]:
-    """Trace the generate() that runs inside; `pixels` are the raw tensors passed to it."""
-    tracer = _Tracer(pixels)
+def tracing(
+    model: torch.nn.Module,
+    pixels: Sequence[torch.Tensor],
+    *,
+    n_steps: int,
+    hidden: frozenset[str] = frozenset(),
+) -> Iterator[Trace]:
+    """Trace the generate() that runs inside, for `n_steps` forwards of its loop.
+
+    `pixels` are the raw tensors passed to it. Modules in `hidden` are left alone: they lie inside
+    compiled code, which hooks would have compiled anew.
+    """
+    tracer = _Tracer(pixels, n_steps)
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
         for path, module in model.named_modules():
-            handles.pre(module, functools.partial(tracer.enter, path))
-            handles.post(module, tracer.leave)
+            if path not in hidden:
+                handles.pre(module, functools.partial(tracer.enter, path))
+                handles.post(module, tracer.leave)
             tracer.wrap_methods(module, path, undo)
         yield tracer.trace
 
@@ -90,9 +103,10 @@ def tracing(model: torch.nn.Module, pixels: Sequence[torch.Tensor]) -> Iterator[
 class _Tracer:
     """Builds the tree while the model runs."""
 
-    def __init__(self, pixels: Sequence[torch.Tensor]) -> None:
+    def __init__(self, pixels: Sequence[torch.Tensor], n_steps: int) -> None:
         self.trace = Trace()
-        self._pointers = {tensor.data_ptr() for tensor in pixels}
+        self._n_traced = n_steps
+        self._storages = {tensor.untyped_storage().data_ptr() for tensor in pixels}
         self._shapes = {tuple(tensor.shape) for tensor in pixels}
         self._open: list[Node] = []
         self._n_steps: dict[str, int] = {}
@@ -149,23 +163,28 @@ class _Tracer:
 
     def _push(self, path: str, method: str | None, inputs: Sequence[object]) -> None:
         parent = self._open[-1] if self._open else None
-        node = Node(path, parent, self.trace.n_nodes, method, self._has_raw_pixels(inputs))
+        node = Node(path, parent, self.trace.n_nodes, method, self._raw_pixels(inputs))
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)
         self._open.append(node)
 
-    def _has_raw_pixels(self, inputs: Sequence[object]) -> bool:
-        """Whether a raw pixel tensor came in: itself, or its like after a cast or a copy."""
-        tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
-        return any(
-            tensor.data_ptr() in self._pointers
-            or (tensor.is_floating_point() and tuple(tensor.shape) in self._shapes)
+    def _raw_pixels(self, inputs: Sequence[object]) -> tuple[object, ...]:
+        """Return a mark of each raw pixel tensor that came in: equal marks, equal pixels.
+
+        Raw is what shares memory with the pixels passed to generate() (a view of one image), or is
+        like them after a cast or a copy.
+        """
+        tensors = [value for value in inputs if isinstance(value, torch.Tensor) and value.numel()]
+        return tuple(
+            (tuple(tensor.shape), float(tensor.detach().double().sum()))
             for tensor in tensors
+            if tensor.untyped_storage().data_ptr() in self._storages
+            or (tensor.is_floating_point() and tuple(tensor.shape) in self._shapes)
         )
 
     def _count_step(self, path: str) -> None:
         self._n_steps[path] = self._n_steps.get(path, 0) + 1
-        self.trace.is_done = self.trace.is_done or self._n_steps[path] >= TRACED_STEPS
+        self.trace.is_done = self.trace.is_done or self._n_steps[path] >= self._n_traced
 
 
 def experts_implementation(model: torch.nn.Module) -> str:

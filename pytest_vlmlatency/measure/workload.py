@@ -6,6 +6,7 @@ Only shapes and counts are ever stored, never pixels or text.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,33 +21,43 @@ from pytest_vlmlatency.measure.generation import (
     read_mode,
     read_settings,
 )
+from pytest_vlmlatency.measure.pixels import find_pixels, tensors_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_vlmlatency.records import Scalar
 
-PIXEL_WORDS = ("pixel", "image", "video", "patch")
+PROMPT_NAMES = ("input_ids", "inputs")
+NO_PROMPT = ("mask", "position", "type", "label", "cache", "grid", "size", "decoder", "index")
+"""Words in the names of integer arguments that are no prompt."""
+ENCODED = ("embeds", "encoder_outputs", "features")
+"""Words in the names of arguments that may hold an image in another form than pixels."""
 NO_MARKS = ("input_ids", "inputs", "attention_mask", "position_ids")
 PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inputs:
-    """The arguments of one generate(). `n_prompt_columns` is the width of input_ids, padding in.
+    """The arguments of one generate().
 
+    `n_prompt_columns` is the width of input_ids, padding in, and `n_start_columns` that of what an
+    encoder-decoder's output begins with.
     `n_marked` are the numbers of positions that further inputs of the prompt's shape mark, as the
-    masks do by which some models say where vision goes. `pixels` are the raw tensors themselves,
-    kept to recognise them, never stored.
+    masks do by which some models say where vision goes. `pixels` are the raw tensors themselves
+    (images in another form have none), kept to recognise them, never stored.
     """
 
     shapes: Mapping[str, str]
     settings: Mapping[str, Scalar]
+    has_pixels: bool
     pixels: tuple[torch.Tensor, ...]
     input_ids: torch.Tensor | None
     batch_size: int
     n_prompt_columns: int
     n_prompt_tokens: int
+    n_start_columns: int
+    n_cached: int
     n_placeholders: int
     n_marked: frozenset[int]
     expects_placeholders: bool
@@ -54,12 +65,12 @@ class Inputs:
     mode: Mode
     n_prompt_forwards: int
     eos_ids: frozenset[int]
-    streams: bool
+    assistant: torch.nn.Module | None
 
     @property
-    def has_pixels(self) -> bool:
-        """Whether raw pixels were passed."""
-        return bool(self.pixels)
+    def is_prompt_known(self) -> bool:
+        """Whether it can be told where the output ends to be the prompt."""
+        return self.n_prompt_columns > 0 or self.is_encoder_decoder
 
 
 def read_inputs(
@@ -67,40 +78,59 @@ def read_inputs(
     model: torch.nn.Module,
     args: Sequence[object],
     kwargs: Mapping[str, object],
+    *,
+    generator: torch.nn.Module | None = None,
 ) -> Inputs:
-    """Return what a call is about to work on; raise where pixels and placeholders disagree."""
-    named = _named_arguments(generate, args, kwargs)
+    """Return what a call is about to work on; raise where pixels and placeholders disagree.
+
+    `generator` is the part of the model whose generation settings are in force, where that is
+    known to be another than the model itself.
+    """
+    named = name_arguments(generate, args, kwargs)
     config = getattr(model, "config", None)
-    settings = read_settings(model, named)
+    settings = read_settings(generator or model, named)
     input_ids = _ids(named)
-    pixels = _pixels(named)
+    images = find_pixels(named)
+    pixels = tensors_of(images)
+    is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
+    mode = read_mode(settings, named)
+    decoder_ids = named.get("decoder_input_ids")
+    assistant = named.get("assistant_model")
     placeholder_ids = _placeholder_ids(config)
     n_placeholders = _count_tokens(input_ids, placeholder_ids)
     prompt = input_ids if input_ids is not None else _embeds(named)
     inputs = Inputs(
         shapes={name: text for name, value in named.items() if (text := _shape(value))},
         settings={key: settings[key] for key in GENERATION_KEYS if key in settings},
-        pixels=tuple(pixels.values()),
+        has_pixels=bool(images),
+        pixels=pixels,
         input_ids=input_ids,
         batch_size=_batch_size(prompt, pixels),
         n_prompt_columns=0 if prompt is None else prompt.shape[1],
         n_prompt_tokens=_n_prompt_tokens(prompt, named.get("attention_mask")),
+        n_start_columns=decoder_ids.shape[1] if isinstance(decoder_ids, torch.Tensor) else 1,
+        n_cached=_n_cached(named),
         n_placeholders=n_placeholders,
         n_marked=_count_marked(named, input_ids),
         expects_placeholders=bool(placeholder_ids),
-        is_encoder_decoder=bool(getattr(config, "is_encoder_decoder", False)),
-        mode=read_mode(settings, named),
-        n_prompt_forwards=count_prompt_forwards(settings, prompt),
+        is_encoder_decoder=is_encoder_decoder,
+        mode=mode,
+        n_prompt_forwards=(
+            1
+            if mode is Mode.ASSISTED or is_encoder_decoder
+            else count_prompt_forwards(settings, prompt)
+        ),
         eos_ids=read_eos_ids(settings),
-        streams=named.get("streamer") is not None,
+        assistant=assistant if isinstance(assistant, torch.nn.Module) else None,
     )
-    _check_placeholders(inputs, pixels)
+    _check_placeholders(inputs, named, images)
     return inputs
 
 
-def _named_arguments(
+def name_arguments(
     generate: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
 ) -> dict[str, object]:
+    """Return the arguments of a call by name; a mapping passed as one argument is opened."""
     try:
         signature = inspect.signature(generate)
         bound = signature.bind_partial(*args, **kwargs)
@@ -113,14 +143,18 @@ def _named_arguments(
             named.update(value)
         elif kind is inspect.Parameter.VAR_POSITIONAL:
             named.update({f"argument_{index}": item for index, item in enumerate(value)})
+        elif isinstance(value, Mapping):
+            named.update(value)
         else:
             named[name] = value
     return {name: value for name, value in named.items() if value is not None}
 
 
 def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
-    for key in ("input_ids", "inputs"):
-        value = named.get(key)
+    """Return the prompt: the argument of its usual name, else the first that looks like one."""
+    likely = [name for name in named if not any(word in name for word in NO_PROMPT)]
+    for name in (*(key for key in PROMPT_NAMES if key in named), *likely):
+        value = named[name]
         if isinstance(value, torch.Tensor) and value.dim() == 2 and not value.is_floating_point():
             return value
     return None
@@ -129,22 +163,6 @@ def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
 def _embeds(named: Mapping[str, object]) -> torch.Tensor | None:
     value = named.get("inputs_embeds")
     return value if isinstance(value, torch.Tensor) else None
-
-
-def _pixels(named: Mapping[str, object]) -> dict[str, torch.Tensor]:
-    """Return the raw pixel tensors: floating point, and named or shaped as pixels are."""
-    return {
-        name: value
-        for name, value in named.items()
-        if isinstance(value, torch.Tensor)
-        and value.is_floating_point()
-        and (
-            any(word in name for word in PIXEL_WORDS)
-            or (name in ("inputs", "argument_0") and value.dim() >= 3)
-        )
-        and "embeds" not in name
-        and "mask" not in name
-    }
 
 
 def _placeholder_ids(config: object) -> frozenset[int]:
@@ -181,10 +199,10 @@ def _n_prompt_tokens(prompt: torch.Tensor | None, mask: object) -> int:
     return prompt.shape[0] * prompt.shape[1]
 
 
-def _batch_size(prompt: torch.Tensor | None, pixels: Mapping[str, torch.Tensor]) -> int:
+def _batch_size(prompt: torch.Tensor | None, pixels: Sequence[torch.Tensor]) -> int:
     if prompt is not None:
         return prompt.shape[0]
-    return next((value.shape[0] for value in pixels.values()), 1)
+    return pixels[0].shape[0] if pixels else 1
 
 
 def _shape(value: object) -> str | None:
@@ -199,12 +217,16 @@ def _shape(value: object) -> str | None:
     return None
 
 
-def _check_placeholders(inputs: Inputs, pixels: Mapping[str, torch.Tensor]) -> None:
-    if not inputs.expects_placeholders or inputs.input_ids is None:
+def _check_placeholders(
+    inputs: Inputs, named: Mapping[str, object], pixel_names: Iterable[str]
+) -> None:
+    """Raise where pixels and placeholders disagree, unless the image is known in another form."""
+    is_elsewhere = any(word in name for name in named for word in ENCODED) or inputs.n_cached
+    if not inputs.expects_placeholders or inputs.input_ids is None or is_elsewhere:
         return
     if inputs.has_pixels and not inputs.n_placeholders:
         raise UsageProblem(
-            f"pixels were passed ({', '.join(sorted(pixels))}) but input_ids holds no image "
+            f"pixels were passed ({', '.join(sorted(pixel_names))}) but input_ids holds no image "
             f"placeholder token; expected one for each vision token: build both with the model's "
             f"processor from a prompt that names the image"
         )
@@ -214,3 +236,9 @@ def _check_placeholders(inputs: Inputs, pixels: Mapping[str, torch.Tensor]) -> N
             f"passed; expected pixel_values beside them: the model would embed the placeholders "
             f"as text. Pass the processor's whole result, or a prompt without an image"
         )
+
+
+def _n_cached(named: Mapping[str, object]) -> int:
+    """Return how many tokens a cache that was passed in already holds."""
+    length = getattr(named.get("past_key_values"), "get_seq_length", None)
+    return int(length()) if callable(length) else 0

@@ -42,6 +42,8 @@ class PhaseMap:
     `feature_owners` are the modules that define get_image_features or get_video_features;
     `vision` are modules of a vision part that no such call covers. `experts` is the experts
     implementation of a mixture of experts by phase: generate() may switch it for decode.
+    `vision_calls` counts how often each entry into vision ran for the prompt, `prompt_end` is the
+    module that ends it. `is_vision_named`: by the user, not found.
     """
 
     step: str
@@ -51,6 +53,9 @@ class PhaseMap:
     text_encoder: tuple[str, ...]
     vision_runs: str
     has_step_preparation: bool
+    prompt_end: str
+    vision_calls: Mapping[str, int]
+    is_vision_named: bool = False
     experts: Mapping[str, str] = field(default_factory=dict)
 
 

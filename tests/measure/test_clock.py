@@ -1,5 +1,8 @@
 """Clocks: what waits for whom, and which devices' time is told."""
 
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.clock import DeviceClock, Event, HostClock, Stamp
 from pytest_vlmlatency.measure.devices import TorchLine, check_devices, clock_for, model_devices
 from pytest_vlmlatency.measure.disturbance import timing_problem
+from pytest_vlmlatency.measure.invariants import Observation
 from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call
 from tests.builders import delayed
 from tests.zoo import Specimen, block_modules, vision_module
@@ -18,7 +22,7 @@ class FakeEvent:
     def __init__(self, at_ms: float) -> None:
         self.at_ms = at_ms
 
-    def record(self) -> None: ...
+    def synchronize(self) -> None: ...
 
     def elapsed_time(self, end: Event, /) -> float:
         assert isinstance(end, FakeEvent)
@@ -50,13 +54,13 @@ def test_a_host_clock_tells_wall_and_cpu_time() -> None:
     assert measures[WALL] > 0
 
 
-def test_each_device_is_marked_before_any_is_waited_for() -> None:
+def test_each_device_is_waited_for_before_any_is_marked() -> None:
     log: list[str] = []
     clock = DeviceClock([FakeLine(log, "a"), FakeLine(log, "b")], device="two")
 
     clock.stamp(wait=True)
 
-    assert log == ["mark a", "mark b", "wait for a", "wait for b"]
+    assert log == ["wait for a", "wait for b", "mark a", "mark b"]
 
 
 def test_an_unimportant_boundary_waits_for_no_device() -> None:
@@ -86,8 +90,10 @@ def test_four_boundaries_of_a_call_are_waited_for(llava: Specimen) -> None:
     assert log.count("wait for device") == 4 + 3
 
 
-def call_with(wall_ms: float, device_ms: float) -> Call:
-    return Call(
+def seen_with(
+    wall_ms: float, device_ms: float, *, evidence: FlushEvidence = FlushEvidence.CLEAN
+) -> Observation:
+    call = Call(
         total={WALL: wall_ms, DEVICE: device_ms},
         outside={WALL: 0.0},
         spans=(),
@@ -99,14 +105,16 @@ def call_with(wall_ms: float, device_ms: float) -> Call:
         batch_size=1,
         n_vision_calls=0,
     )
+    seen = SimpleNamespace(call=call, evidence=evidence, n_compiled=0)
+    return cast("Observation", seen)
 
 
 def test_host_and_device_time_that_agree_are_believed() -> None:
-    assert timing_problem(call_with(100.0, 100.9), FlushEvidence.CLEAN) is None
+    assert timing_problem(seen_with(100.0, 100.9)) is None
 
 
 def test_host_and_device_time_that_disagree_discard_the_round() -> None:
-    problem = timing_problem(call_with(100.0, 101.1), FlushEvidence.CLEAN)
+    problem = timing_problem(seen_with(100.0, 101.1))
 
     assert problem == (
         "total took 100.000 ms by the host but 101.100 ms by the device, "
@@ -115,7 +123,7 @@ def test_host_and_device_time_that_disagree_discard_the_round() -> None:
 
 
 def test_an_allocator_that_still_grows_discards_the_round() -> None:
-    problem = timing_problem(call_with(100.0, 100.0), FlushEvidence.COLD)
+    problem = timing_problem(seen_with(100.0, 100.0, evidence=FlushEvidence.COLD))
 
     assert problem == FlushEvidence.COLD.basis
 

@@ -21,14 +21,18 @@ def measure_with_delays(specimen: Specimen) -> Case:
     clock = FakeClock()
     n_runs = 0
 
+    def vision_delay() -> None:
+        nonlocal n_runs
+        n_runs = 0
+        clock.advance_ms(VISION_MS)
+
     def block_delay() -> None:
         nonlocal n_runs
-        clock.advance_ms(PROMPT_MS if n_runs % N_NEW_TOKENS == 0 else STEP_MS)
+        clock.advance_ms(STEP_MS if n_runs else PROMPT_MS)
         n_runs += 1
 
     with ExitStack() as delays:
-        tower = vision_module(specimen)
-        delays.enter_context(delayed(tower, lambda: clock.advance_ms(VISION_MS)))
+        delays.enter_context(delayed(vision_module(specimen), vision_delay))
         delays.enter_context(delayed(block_modules(specimen)[-1], block_delay))
         return measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=2, clock=clock)
 

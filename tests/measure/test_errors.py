@@ -81,7 +81,7 @@ def test_a_grown_cache_is_refused_with_advice(llava: Specimen) -> None:
 
 
 def test_rounds_with_other_lengths_are_refused(llava: Specimen) -> None:
-    lengths = iter([4, 4, 4, 4, 5])
+    lengths = iter([4, 4, 4, 4, 4, 5])
 
     def chat(**inputs: torch.Tensor) -> object:
         return llava.model.generate(**inputs, max_new_tokens=next(lengths))  # type: ignore[operator]  # a method

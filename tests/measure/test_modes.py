@@ -29,7 +29,7 @@ def test_a_text_only_call_has_no_vision_and_says_so(llava: Specimen) -> None:
 
 
 def test_per_token_times_are_a_labelled_extra(llava: Specimen, clock: FakeClock) -> None:
-    step_ms = iter([50, *range(1, 8)] * 9)
+    step_ms = iter([50, 1, 2, *[50, *range(1, 8)] * 9])  # three tokens are watched, then eight
     with delayed(block_modules(llava)[0], lambda: clock.advance_ms(next(step_ms))):
         case = measure_generate(
             llava.generate, kwargs=llava.inputs, rounds=1, per_token=True, clock=clock

@@ -1,0 +1,81 @@
+"""Whether vision ran once for one prompt, read from a trace. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+
+def check_vision_once(
+    trace: Trace, later_steps: Sequence[Node], first_block: Node, blocks: Sequence[str]
+) -> None:
+    """Raise if pixels are encoded again, in a decode step or for the prompt itself."""
+    again = sorted(
+        {node.label for node in _outermost(_late_vision(trace, later_steps, set(blocks)))}
+    )
+    if again:
+        raise InvalidMeasurement(
+            f"{', '.join(again)} worked on the pixels again in decode steps; expected vision to "
+            f"run once, before the prompt's logits. The model recomputes vision "
+            f"(use_cache=False, or a forward that keeps the pixels)"
+        )
+    seen = Counter(
+        (node.label, node.pixels)
+        for node in trace.nodes()
+        if node.has_raw_pixels and node.index < first_block.index
+    )
+    twice = [label for (label, _pixels), n_calls in seen.items() if n_calls > 1]
+    if twice:
+        raise InvalidMeasurement(
+            f"{twice[0]} worked on the same pixels more than once for one prompt; expected "
+            f"vision to run once per call: the image is encoded twice"
+        )
+
+
+def count_vision_calls(
+    trace: Trace, first_block: Node, vision: Sequence[str], *, has_methods: bool
+) -> Mapping[str, int]:
+    """Return how often each outermost entry into vision ran before the first block.
+
+    Entries are the modules in `vision` and, with `has_methods`, the feature methods.
+    """
+
+    def is_entry(node: Node) -> bool:
+        return has_methods if node.method is not None else node.path in vision
+
+    entries = _outermost(
+        node for node in trace.nodes() if node.index < first_block.index and is_entry(node)
+    )
+    return dict(Counter(node.label for node in entries))
+
+
+def _outermost(nodes: Iterable[Node]) -> list[Node]:
+    """Return the nodes that none of the others called."""
+    listed = list(nodes)
+    known = {id(node) for node in listed}
+    return [
+        node
+        for node in listed
+        if not any(id(caller) in known for caller in ancestors(node) if caller is not node)
+    ]
+
+
+def _late_vision(trace: Trace, later_steps: Sequence[Node], blocks: set[str]) -> Iterator[Node]:
+    """Yield calls on raw pixels after the prompt, outermost ones around blocks left out."""
+    if not later_steps:
+        return
+    start = later_steps[0].index
+    for node in trace.nodes():
+        is_on_pixels = node.method is not None or node.has_raw_pixels
+        if node.index >= start and is_on_pixels and not _runs(blocks, node):
+            yield node
+
+
+def _runs(blocks: set[str], node: Node) -> bool:
+    return any(inner.path in blocks for inner in descend(node))

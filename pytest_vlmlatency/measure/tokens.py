@@ -1,0 +1,49 @@
+"""How many vision and text tokens a prompt has, as the decoder sees them. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_vlmlatency.measure.recorder import Recorder
+    from pytest_vlmlatency.measure.workload import Inputs
+    from pytest_vlmlatency.records import PhaseMap
+
+
+def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap) -> tuple[int, int]:
+    """Return the vision and the text tokens of the batch, padding left out.
+
+    Placeholders in the prompt stand for one vision token each, or a mask beside the prompt marks
+    where they go. A model that joins vision and text itself shows vision as the length that its
+    first block saw beyond the prompt's. One that attends across to vision shows more feature
+    vectors than placeholders, which are text then.
+    """
+    n_prompt = inputs.n_prompt_tokens
+    n_features = _n_features(recorder.feature_rows)
+    if phase_map.vision_runs == "inside":
+        n_features //= max(1, recorder.prompt_rows // inputs.batch_size)  # beams see copies
+    n_seen = recorder.prompt_length or 0
+    if not recorder.vision_calls:
+        return 0, n_prompt
+    if inputs.n_placeholders and inputs.n_placeholders >= n_features:
+        return inputs.n_placeholders, n_prompt - inputs.n_placeholders
+    if n_features in inputs.n_marked:
+        return n_features, n_prompt - n_features
+    if not inputs.is_prompt_known:
+        return n_features, max(0, n_seen * recorder.prompt_rows - n_features)
+    n_joined = n_seen - inputs.n_prompt_columns
+    if n_joined > 0 and not inputs.is_encoder_decoder:
+        return n_joined * inputs.batch_size, n_prompt
+    return n_features, n_prompt
+
+
+def _n_features(rows: Mapping[str, int]) -> int:
+    """Return the vectors that vision gave: of each feature method, or of the last module."""
+    by_method = [n for path, n in rows.items() if path.endswith(FEATURE_METHODS)]
+    if by_method:
+        return sum(by_method)
+    return list(rows.values())[-1] if rows else 0

@@ -1,0 +1,86 @@
+"""Watch one call of generate(), never timed, to find where its phases are.
+
+Each case watches for itself: where phases are depends on the inputs, the settings and the state of
+the model, and a map that was right for another call would be wrong silently. A transformers model
+is watched for a few tokens only, whatever the call asks for: a prompt alone, or a prompt that ends
+at once, would not show what runs in every step.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
+from pytest_vlmlatency.measure.compilation import compiled_modules, hidden_modules
+from pytest_vlmlatency.measure.hooks import STEP_PREPARATION, replaced_method
+from pytest_vlmlatency.measure.phases import CallKind, find_phases
+from pytest_vlmlatency.measure.trace import tracing
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    import torch
+
+    from pytest_vlmlatency.measure.interception import Generate
+    from pytest_vlmlatency.measure.workload import Inputs
+    from pytest_vlmlatency.options import PhaseOverride
+    from pytest_vlmlatency.records import PhaseMap
+
+WATCHED_TOKENS = 3
+"""The prompt's, and two that show what a decode step does."""
+LENGTHS = ("max_length", "min_length", "max_new_tokens", "min_new_tokens")
+
+
+def watch_call(
+    original: Generate,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    model: torch.nn.Module,
+    inputs: Inputs,
+    *,
+    override: PhaseOverride | None,
+) -> tuple[object, PhaseMap]:
+    """Return what a watched call gave, which may be shorter than asked for, and its phases."""
+    n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
+    short = _shortened(kwargs) if hasattr(model, STEP_PREPARATION) else kwargs
+    hidden = hidden_modules(model)
+    tracer = tracing(model, inputs.pixels, n_steps=n_steps, hidden=hidden)
+    with tracer as trace, _never_compiled(model):
+        output = original(*args, **short)
+    kind = CallKind(
+        has_pixels=inputs.has_pixels,
+        has_text=inputs.input_ids is not None,
+        is_encoder_decoder=inputs.is_encoder_decoder,
+        n_prompt_forwards=inputs.n_prompt_forwards,
+    )
+    try:
+        return output, find_phases(model, trace, kind, override=override)
+    except PhasesNotFound as problem:
+        if not hidden:
+            raise
+        regions = ", ".join(repr(path or "the model") for path in compiled_modules(model))
+        raise InvalidMeasurement(
+            f"{regions} is compiled as a whole, and hooks inside compiled code do not fire, so its "
+            f"phases cannot be seen; expected to see vision, the first block and the prompt. "
+            f"Compile the blocks one by one (block.forward = torch.compile(block.forward)), or "
+            f"measure the model uncompiled"
+        ) from problem
+
+
+def _shortened(kwargs: Mapping[str, object]) -> dict[str, object]:
+    kept = {name: value for name, value in kwargs.items() if name not in LENGTHS}
+    return {**kept, "max_new_tokens": WATCHED_TOKENS, "min_new_tokens": WATCHED_TOKENS}
+
+
+@contextmanager
+def _never_compiled(model: torch.nn.Module) -> Iterator[None]:
+    """Keep generate() from compiling decode while every module is hooked.
+
+    It compiles by itself for static caches. A graph with our hooks would be thrown away after them.
+    """
+    if not hasattr(model, "_valid_auto_compile_criteria"):
+        yield
+        return
+    with replaced_method(model, "_valid_auto_compile_criteria", lambda *_args, **_kwargs: False):
+        yield
