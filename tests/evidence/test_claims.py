@@ -120,11 +120,13 @@ def test_a_value_of_nothing_or_less_is_impossible() -> None:
 def test_the_start_up_must_stay_short_and_light(
     added_ms: float, imported: tuple[str, ...], held: tuple[bool, bool]
 ) -> None:
-    figures = startup.Figures(
-        cpu_ms={},
-        added=(startup.Added(plugin="pytest-vlmlatency", cpu_ms=exactly(added_ms)),),
-        imported=imported,
+    added = startup.Added(
+        name="pytest-vlmlatency",
+        without_ms=(200.0,) * 6,
+        with_ms=(200.0,) * 5 + (200.0 + added_ms,),
+        full_collections=(2, 2),
     )
+    figures = startup.Figures(added=(added,), imported=imported, plugins=())
 
     claims = startup.judge(figures)
 
