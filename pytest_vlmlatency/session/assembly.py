@@ -60,8 +60,9 @@ def load_named_model(config: pytest.Config) -> LoadedModel:
             compile=choice.compile,
             trust_remote_code=choice.trust_remote_code,
         )
-    except VlmLatencyError as problem:
-        pytest.fail(f"--vlm-model: {problem}", pytrace=False)
+    except VlmLatencyError as error:
+        problem = str(error)
+    pytest.fail(f"--vlm-model: {problem}", pytrace=False)
 
 
 def status_line(config: pytest.Config) -> StatusLine | None:
