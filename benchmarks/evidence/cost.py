@@ -33,9 +33,8 @@ from benchmarks.evidence._subjects import (
 )
 from benchmarks.evidence._table import table
 from pytest_vlmlatency.measure.allocator import FlushWatch
-from pytest_vlmlatency.measure.phases import CallKind, find_phases
 from pytest_vlmlatency.measure.subject import Subject
-from pytest_vlmlatency.measure.trace import tracing
+from pytest_vlmlatency.measure.watch import watch_call
 from pytest_vlmlatency.measure.workload import read_inputs
 from pytest_vlmlatency.models.images import photograph
 from pytest_vlmlatency.models.load import load_model
@@ -220,10 +219,7 @@ def traced_ms(workload: Workload, *, n_calls: int = 6) -> float:
 
     def traced() -> None:
         inputs = read_inputs(target, model, (), workload.kwargs)
-        with tracing(model, inputs.pixels) as trace:
-            workload.run()
-        kind = CallKind(has_pixels=True, has_text=True, is_encoder_decoder=False)
-        find_phases(model, trace, kind)
+        watch_call(target, (), workload.kwargs, model, inputs, override=None)
 
     return median(bare_time(traced)[CPU] for _ in range(n_calls))
 

@@ -161,15 +161,15 @@ def _values(config: Configuration | None) -> dict[str, Scalar] | None:
 
 
 def _id(identity: Identity, config: Configuration | None) -> str:
-    return identity.id + _suffix(config)
+    values = _values(config)
+    if values is None:
+        return identity.id
+    return f"{identity.id}{{{','.join(f'{key}={value}' for key, value in values.items())}}}"
 
 
 def _name(identity: Identity, config: Configuration | None) -> str:
-    return identity.name + _suffix(config)
-
-
-def _suffix(config: Configuration | None) -> str:
+    """Return the name for tables, with the configuration's values only: there is little room."""
     values = _values(config)
     if values is None:
-        return ""
-    return "{" + ",".join(f"{key}={value}" for key, value in values.items()) + "}"
+        return identity.name
+    return f"{identity.name}{{{','.join(str(value) for value in values.values())}}}"

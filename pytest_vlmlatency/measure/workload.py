@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.measure.generation import (
     GENERATION_KEYS,
     Mode,
@@ -22,19 +21,21 @@ from pytest_vlmlatency.measure.generation import (
     read_settings,
 )
 from pytest_vlmlatency.measure.pixels import find_pixels, tensors_of
+from pytest_vlmlatency.measure.placeholders import (
+    check_placeholders,
+    count_marked,
+    count_tokens,
+    placeholder_ids,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
     from pytest_vlmlatency.records import Scalar
 
 PROMPT_NAMES = ("input_ids", "inputs")
 NO_PROMPT = ("mask", "position", "type", "label", "cache", "grid", "size", "decoder", "index")
 """Words in the names of integer arguments that are no prompt."""
-ENCODED = ("embeds", "encoder_outputs", "features")
-"""Words in the names of arguments that may hold an image in another form than pixels."""
-NO_MARKS = ("input_ids", "inputs", "attention_mask", "position_ids")
-PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,11 +94,7 @@ def read_inputs(
     images = find_pixels(named)
     pixels = tensors_of(images)
     is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
-    mode = read_mode(settings, named)
-    decoder_ids = named.get("decoder_input_ids")
-    assistant = named.get("assistant_model")
-    placeholder_ids = _placeholder_ids(config)
-    n_placeholders = _count_tokens(input_ids, placeholder_ids)
+    marks = placeholder_ids(config)
     prompt = input_ids if input_ids is not None else _embeds(named)
     inputs = Inputs(
         shapes={name: text for name, value in named.items() if (text := _shape(value))},
@@ -108,22 +105,18 @@ def read_inputs(
         batch_size=_batch_size(prompt, pixels),
         n_prompt_columns=0 if prompt is None else prompt.shape[1],
         n_prompt_tokens=_n_prompt_tokens(prompt, named.get("attention_mask")),
-        n_start_columns=decoder_ids.shape[1] if isinstance(decoder_ids, torch.Tensor) else 1,
+        n_start_columns=_n_start_columns(named),
         n_cached=_n_cached(named),
-        n_placeholders=n_placeholders,
-        n_marked=_count_marked(named, input_ids),
-        expects_placeholders=bool(placeholder_ids),
+        n_placeholders=count_tokens(input_ids, marks),
+        n_marked=count_marked(named, input_ids),
+        expects_placeholders=bool(marks),
         is_encoder_decoder=is_encoder_decoder,
-        mode=mode,
-        n_prompt_forwards=(
-            1
-            if mode is Mode.ASSISTED or is_encoder_decoder
-            else count_prompt_forwards(settings, prompt)
-        ),
+        mode=read_mode(settings, named),
+        n_prompt_forwards=1 if is_encoder_decoder else _n_forwards(settings, named, prompt),
         eos_ids=read_eos_ids(settings),
-        assistant=assistant if isinstance(assistant, torch.nn.Module) else None,
+        assistant=_assistant(named),
     )
-    _check_placeholders(inputs, named, images)
+    check_placeholders(inputs, named, images)
     return inputs
 
 
@@ -165,31 +158,6 @@ def _embeds(named: Mapping[str, object]) -> torch.Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
-def _placeholder_ids(config: object) -> frozenset[int]:
-    values = (getattr(config, key, None) for key in PLACEHOLDER_KEYS)
-    return frozenset(value for value in values if isinstance(value, int))
-
-
-def _count_tokens(input_ids: torch.Tensor | None, ids: Iterable[int]) -> int:
-    if input_ids is None:
-        return 0
-    return sum(int((input_ids == value).sum()) for value in ids)
-
-
-def _count_marked(named: Mapping[str, object], input_ids: torch.Tensor | None) -> frozenset[int]:
-    """Return how many positions each mask beside the prompt marks."""
-    if input_ids is None:
-        return frozenset()
-    return frozenset(
-        int(value.count_nonzero())
-        for name, value in named.items()
-        if isinstance(value, torch.Tensor)
-        and value.shape == input_ids.shape
-        and not value.is_floating_point()
-        and name not in NO_MARKS
-    )
-
-
 def _n_prompt_tokens(prompt: torch.Tensor | None, mask: object) -> int:
     """Return the prompt's tokens over the batch, padding left out."""
     if prompt is None:
@@ -217,25 +185,23 @@ def _shape(value: object) -> str | None:
     return None
 
 
-def _check_placeholders(
-    inputs: Inputs, named: Mapping[str, object], pixel_names: Iterable[str]
-) -> None:
-    """Raise where pixels and placeholders disagree, unless the image is known in another form."""
-    is_elsewhere = any(word in name for name in named for word in ENCODED) or inputs.n_cached
-    if not inputs.expects_placeholders or inputs.input_ids is None or is_elsewhere:
-        return
-    if inputs.has_pixels and not inputs.n_placeholders:
-        raise UsageProblem(
-            f"pixels were passed ({', '.join(sorted(pixel_names))}) but input_ids holds no image "
-            f"placeholder token; expected one for each vision token: build both with the model's "
-            f"processor from a prompt that names the image"
-        )
-    if inputs.n_placeholders and not inputs.has_pixels:
-        raise UsageProblem(
-            f"input_ids holds {inputs.n_placeholders} image placeholder tokens but no pixels were "
-            f"passed; expected pixel_values beside them: the model would embed the placeholders "
-            f"as text. Pass the processor's whole result, or a prompt without an image"
-        )
+def _n_start_columns(named: Mapping[str, object]) -> int:
+    """Return how many columns an encoder-decoder's output begins with: its decoder's prompt."""
+    decoder_ids = named.get("decoder_input_ids")
+    return decoder_ids.shape[1] if isinstance(decoder_ids, torch.Tensor) else 1
+
+
+def _n_forwards(
+    settings: Mapping[str, Scalar], named: Mapping[str, object], prompt: torch.Tensor | None
+) -> int:
+    """Return the forwards that a prompt takes; assisted decoding knows no chunks."""
+    is_assisted = read_mode(settings, named) is Mode.ASSISTED
+    return 1 if is_assisted else count_prompt_forwards(settings, prompt)
+
+
+def _assistant(named: Mapping[str, object]) -> torch.nn.Module | None:
+    assistant = named.get("assistant_model")
+    return assistant if isinstance(assistant, torch.nn.Module) else None
 
 
 def _n_cached(named: Mapping[str, object]) -> int:

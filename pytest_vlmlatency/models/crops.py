@@ -59,12 +59,12 @@ class MolmoeProcessor:
     def __call__(
         self,
         *,
-        images: Sequence[Image.Image] | None,
-        text: Sequence[str],
+        images: Image.Image | Sequence[Image.Image] | None = None,
+        text: str | Sequence[str],
         return_tensors: str = "pt",
     ) -> dict[str, torch.Tensor]:
         """Return input ids and mask, with images also `pixel_values` and `crop_grids`."""
-        pictures = images or ()
+        pictures = [images] if isinstance(images, Image.Image) else images or ()
         prompt = "".join(text)
         if prompt.count(IMAGE) != len(pictures):
             raise UsageProblem(

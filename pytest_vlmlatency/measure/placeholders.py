@@ -1,0 +1,67 @@
+"""Where a prompt says that an image goes: placeholder tokens, or a mask beside the prompt."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_vlmlatency.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from pytest_vlmlatency.measure.workload import Inputs
+
+NO_MARKS = ("input_ids", "inputs", "attention_mask", "position_ids")
+PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+ENCODED = ("embeds", "encoder_outputs", "features")
+"""Words in the names of arguments that may hold an image in another form than pixels."""
+
+
+def placeholder_ids(config: object) -> frozenset[int]:
+    """Return the tokens that stand for an image, by the model's configuration."""
+    values = (getattr(config, key, None) for key in PLACEHOLDER_KEYS)
+    return frozenset(value for value in values if isinstance(value, int))
+
+
+def count_tokens(input_ids: torch.Tensor | None, ids: Iterable[int]) -> int:
+    """Return how many of the prompt's tokens are among `ids`."""
+    if input_ids is None:
+        return 0
+    return sum(int((input_ids == value).sum()) for value in ids)
+
+
+def count_marked(named: Mapping[str, object], input_ids: torch.Tensor | None) -> frozenset[int]:
+    """Return how many positions each mask beside the prompt marks."""
+    if input_ids is None:
+        return frozenset()
+    return frozenset(
+        int(value.count_nonzero())
+        for name, value in named.items()
+        if isinstance(value, torch.Tensor)
+        and value.shape == input_ids.shape
+        and not value.is_floating_point()
+        and name not in NO_MARKS
+    )
+
+
+def check_placeholders(
+    inputs: Inputs, named: Mapping[str, object], pixel_names: Iterable[str]
+) -> None:
+    """Raise where pixels and placeholders disagree, unless the image is known in another form."""
+    is_elsewhere = any(word in name for name in named for word in ENCODED) or inputs.n_cached
+    if not inputs.expects_placeholders or inputs.input_ids is None or is_elsewhere:
+        return
+    if inputs.has_pixels and not inputs.n_placeholders:
+        raise UsageProblem(
+            f"pixels were passed ({', '.join(sorted(pixel_names))}) but input_ids holds no image "
+            f"placeholder token; expected one for each vision token: build both with the model's "
+            f"processor from a prompt that names the image"
+        )
+    if inputs.n_placeholders and not inputs.has_pixels:
+        raise UsageProblem(
+            f"input_ids holds {inputs.n_placeholders} image placeholder tokens but no pixels were "
+            f"passed; expected pixel_values beside them: the model would embed the placeholders "
+            f"as text. Pass the processor's whole result, or a prompt without an image"
+        )
