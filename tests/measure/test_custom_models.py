@@ -123,7 +123,7 @@ def test_a_towers_forward_on_the_kept_pixels_in_every_step_is_refused_by_name(
 ) -> None:
     model = KeepsPixels(lambda model, pixels: model.vision.forward(pixels))
 
-    with pytest.raises(InvalidMeasurement, match=r"^vision.patch worked on the pixels again in"):
+    with pytest.raises(InvalidMeasurement, match=r"vision.patch worked on the pixels again in"):
         measure_custom(model, clock)
 
 
