@@ -31,7 +31,7 @@ def compiled_modules(model: torch.nn.Module) -> dict[str, bool]:
     for path, module in model.named_modules():
         if getattr(module, "_compiled_call_impl", None) is not None:
             found[path] = False
-        elif hasattr(vars(module).get("forward"), COMPILED_MARK):
+        elif hasattr(getattr(module, "forward", None), COMPILED_MARK):
             found[path] = True
     return found
 
@@ -44,6 +44,16 @@ def hidden_modules(model: torch.nn.Module) -> frozenset[str]:
         for path, _ in model.named_modules()
         if not regions.get(path, True)
         or any(path != region and _is_inside(path, region) for region in regions)
+    )
+
+
+def outermost_hidden(model: torch.nn.Module) -> frozenset[str]:
+    """Return the modules compiled with the call around them, inside no other compiled region."""
+    regions = compiled_modules(model)
+    return frozenset(
+        path
+        for path, has_hooks in regions.items()
+        if not has_hooks and not any(path != other and _is_inside(path, other) for other in regions)
     )
 
 

@@ -54,7 +54,7 @@ def attached(
         prompt_end = model.get_submodule(phase_map.prompt_end)
         _watch_prompt(step, prompt_end, recorder, handles, n_forwards=n_prompt_forwards)
         if assistant is not None:
-            _watch_assistant(assistant, recorder, handles)
+            _watch_assistant(assistant, recorder, undo)
         _count_forwards(step, phase_map, recorder, handles, undo, is_per_token=is_per_token)
         yield
 
@@ -149,19 +149,20 @@ def _watch_prompt(
     last = handles.post(prompt_end, ready)
 
 
-def _watch_assistant(assistant: torch.nn.Module, recorder: Recorder, handles: Handles) -> None:
+def _watch_assistant(assistant: torch.nn.Module, recorder: Recorder, undo: ExitStack) -> None:
     """Give an assistant's drafts before the prompt's logits a span of their own, as no `other`."""
+    method: Method = assistant.generate  # type: ignore[assignment]  # a method, not a module
 
-    def enter(*_: object) -> None:
-        if not recorder.has_prompt:
-            recorder.mark(Boundary.ENTER, ASSISTANT)
+    @functools.wraps(method)
+    def draft(*args: object, **kwargs: object) -> object:
+        if recorder.has_prompt:
+            return method(*args, **kwargs)
+        recorder.mark(Boundary.ENTER, ASSISTANT)
+        output = method(*args, **kwargs)
+        recorder.mark(Boundary.EXIT, ASSISTANT, wait=True)
+        return output
 
-    def leave(*_: object) -> None:
-        if not recorder.has_prompt:
-            recorder.mark(Boundary.EXIT, ASSISTANT, wait=True)
-
-    handles.pre(assistant, enter)
-    handles.post(assistant, leave)
+    undo.enter_context(replaced_method(assistant, "generate", draft))
 
 
 def _count_forwards(

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
 
 def check_vision_once(
-    trace: Trace, later_steps: Sequence[Node], first_block: Node, blocks: Sequence[str]
+    trace: Trace,
+    later_steps: Sequence[Node],
+    first_block: Node,
+    blocks: Sequence[str],
+    vision: Sequence[str],
 ) -> None:
     """Raise if pixels are encoded again, in a decode step or for the prompt itself."""
     again = sorted(
-        {node.label for node in _outermost(_late_vision(trace, later_steps, set(blocks)))}
+        {node.label for node in _outermost(_late_vision(trace, later_steps, set(blocks), vision))}
     )
     if again:
         raise InvalidMeasurement(
@@ -30,7 +34,12 @@ def check_vision_once(
         for node in trace.nodes()
         if node.has_raw_pixels and node.index < first_block.index
     )
-    twice = [label for (label, _pixels), n_calls in seen.items() if n_calls > 1]
+    twice = [
+        label
+        for (label, pixels), n_calls in seen.items()
+        if n_calls > max(1, *(trace.n_given[mark] for mark in pixels))
+    ]
+    twice += _restarted(trace, first_block, vision)
     if twice:
         raise InvalidMeasurement(
             f"{twice[0]} worked on the same pixels more than once for one prompt; expected "
@@ -66,13 +75,31 @@ def _outermost(nodes: Iterable[Node]) -> list[Node]:
     ]
 
 
-def _late_vision(trace: Trace, later_steps: Sequence[Node], blocks: set[str]) -> Iterator[Node]:
-    """Yield calls on raw pixels after the prompt, outermost ones around blocks left out."""
+def _restarted(trace: Trace, first_block: Node, vision: Sequence[str]) -> list[str]:
+    """Return what a vision module begins with, where it also ran outside: a forward() of its own.
+
+    No hook sees a module whose forward is called past its call; what it calls is seen.
+    """
+    nodes = [node for node in trace.nodes() if node.index < first_block.index]
+    begins = {node.children[0].path for node in nodes if node.path in vision and node.children}
+    return [
+        node.label
+        for node in nodes
+        if node.path in begins
+        and all(at.method is None and at.path not in vision for at in ancestors(node))
+    ]
+
+
+def _late_vision(
+    trace: Trace, later_steps: Sequence[Node], blocks: set[str], vision: Sequence[str]
+) -> Iterator[Node]:
+    """Yield calls on raw pixels, or of parts of vision, after the prompt, none around blocks."""
     if not later_steps:
         return
     start = later_steps[0].index
     for node in trace.nodes():
-        is_on_pixels = node.method is not None or node.has_raw_pixels
+        is_part = any(path and node.path.startswith(f"{path}.") for path in vision)
+        is_on_pixels = node.method is not None or node.has_raw_pixels or is_part
         if node.index >= start and is_on_pixels and not _runs(blocks, node):
             yield node
 

@@ -30,7 +30,8 @@ def read_override(model: torch.nn.Module, override: PhaseOverride) -> Mapping[st
             _check_path(path, known, key)
         if key == "blocks" and len(paths) == 1:
             paths = tuple(f"{paths[0]}.{name}" for name, _ in known[paths[0]].named_children())
-        if not paths or (key == "step" and len(paths) != 1):
+        has_too_few = not paths and key != "vision"  # a call may have no vision at all
+        if has_too_few or (key == "step" and len(paths) != 1):
             raise UsageProblem(f"phases={{{key!r}: {value!r}}} names {len(paths)} modules")
         named[key] = paths
     return named

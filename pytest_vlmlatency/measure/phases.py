@@ -8,7 +8,6 @@ error says what was seen, and `phases=` names them by hand.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls
 from pytest_vlmlatency.measure.override import HOW_TO_NAME, read_override
+from pytest_vlmlatency.measure.step import find_prompt_end, find_step
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
 from pytest_vlmlatency.options import PHASE_KEYS
 from pytest_vlmlatency.records import PhaseMap
@@ -50,7 +50,7 @@ def find_phases(
     Raises InvalidMeasurement where vision is seen to run more than once for one prompt.
     """
     named = read_override(model, override or {})
-    step = named["step"][0] if "step" in named else _find_step(trace)
+    step = named["step"][0] if "step" in named else find_step(trace)
     steps = [node for node in trace.nodes() if node.path == step and node.method is None]
     if len(steps) <= kind.n_prompt_forwards and len(named) < len(PHASE_KEYS):
         raise PhasesNotFound(
@@ -67,7 +67,9 @@ def find_phases(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
             f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
         )
-    check_vision_once(trace, steps[kind.n_prompt_forwards :], first_block, blocks)
+    if not (kind.has_pixels or kind.is_encoder_decoder or "vision" in named):
+        _check_no_vision(trace, first_block)
+    check_vision_once(trace, steps[kind.n_prompt_forwards :], first_block, blocks, vision)
     return PhaseMap(
         step=step,
         blocks=blocks,
@@ -76,7 +78,7 @@ def find_phases(
         text_encoder=text_encoder,
         vision_runs=_vision_runs(trace, steps[0], vision) if kind.has_pixels else "never",
         has_step_preparation=trace.n_prepared.get(step) == len(steps),
-        prompt_end=_prompt_end(trace, steps),
+        prompt_end=find_prompt_end(model, trace, steps),
         vision_calls=count_vision_calls(
             trace, first_block, vision, has_methods="vision" not in named
         ),
@@ -85,16 +87,20 @@ def find_phases(
     )
 
 
-def _prompt_end(trace: Trace, steps: Sequence[Node]) -> str:
-    """Return the module that ends the prompt: the step, or a head that is called after it."""
-    if steps[0].has_logits or len(steps) < 2:
-        return steps[0].path
-    between = [
-        node
-        for node in trace.roots
-        if steps[0].index < node.index < steps[1].index and node.method is None
+def _check_no_vision(trace: Trace, first_block: Node) -> None:
+    """Raise where something ran for the prompt alone although no pixels were seen."""
+    again = {node.path for node in trace.nodes() if node.index > first_block.index}
+    once = [
+        node.label
+        for node in _before(trace, first_block)
+        if node.method is None and node.path not in again
     ]
-    return between[-1].path if between else steps[0].path
+    if once:
+        raise PhasesNotFound(
+            f"no pixels were seen among the arguments, but {', '.join(once[:4])} ran for the "
+            f"prompt alone, as vision does; expected nothing of the kind in a call with text "
+            f"alone; {HOW_TO_NAME}"
+        )
 
 
 def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:
@@ -103,21 +109,6 @@ def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:
         path
         for path, module in model.named_modules()
         if any(callable(getattr(module, name, None)) for name in FEATURE_METHODS)
-    )
-
-
-def _find_step(trace: Trace) -> str:
-    """Return the module that was called by no other and gave logits, most often."""
-    with_logits = Counter(node.path for node in trace.roots if node.has_logits)
-    if with_logits:
-        return with_logits.most_common(1)[0][0]
-    called = Counter(node.path for node in trace.roots if node.method is None).most_common(1)
-    if called and called[0][1] > 1:
-        return called[0][0]
-    seen = ", ".join(repr(node.path) for node in trace.roots[:8]) or "no module call at all"
-    raise PhasesNotFound(
-        f"no module was seen to run once a token: outermost were {seen}, none with logits in its "
-        f"output; expected one such forward a token; {HOW_TO_NAME}"
     )
 
 

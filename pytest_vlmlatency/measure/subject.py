@@ -179,7 +179,7 @@ class Subject:
         inputs = read_inputs(original, self.target.model, args, kwargs)
         self._first_inputs = self._first_inputs or inputs
         check_inputs(self._first_inputs, inputs)
-        if self.phase_map is None:
+        if self.phase_map is None and self.references:
             output, self.phase_map = watch_call(
                 original, args, kwargs, self.target.model, inputs, override=self._options.phases
             )

@@ -7,15 +7,22 @@ and never timed. The hooks fall silent after a few steps of the loop, and come o
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import torch
-
+from pytest_vlmlatency.measure.compilation import outermost_hidden
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
+from pytest_vlmlatency.measure.recognition import Mark, Recognition
 from pytest_vlmlatency.records import Phase
+
+if TYPE_CHECKING:
+    import torch
+
+COMPILED_CALL = "_compiled_call_impl"
 
 
 @dataclass(slots=True, eq=False)
@@ -26,7 +33,7 @@ class Node:
     parent: Node | None
     index: int
     method: str | None = None
-    pixels: tuple[object, ...] = ()
+    pixels: tuple[Mark, ...] = ()
     has_logits: bool = False
     children: list[Node] = field(default_factory=list)
 
@@ -47,12 +54,14 @@ class Trace:
 
     `n_prepared` counts the prepare_inputs_for_generation calls by module path, `experts` is the
     experts implementation that was in force when the prompt, and when a decode step was prepared.
+    `n_given` is how often each image was passed to generate(), by its mark.
     """
 
     roots: list[Node] = field(default_factory=list)
     n_nodes: int = 0
     n_prepared: dict[str, int] = field(default_factory=dict)
     experts: dict[str, str] = field(default_factory=dict)
+    n_given: Counter[Mark] = field(default_factory=Counter)
     is_done: bool = False
 
     def nodes(self) -> Iterator[Node]:
@@ -90,12 +99,17 @@ def tracing(
     compiled code, which hooks would have compiled anew.
     """
     tracer = _Tracer(pixels, n_steps)
+    outermost = outermost_hidden(model)
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
         for path, module in model.named_modules():
             if path not in hidden:
                 handles.pre(module, functools.partial(tracer.enter, path))
                 handles.post(module, tracer.leave)
+            elif path in outermost:
+                undo.enter_context(
+                    replaced_method(module, COMPILED_CALL, tracer.compiled(path, module))
+                )
             tracer.wrap_methods(module, path, undo)
         yield tracer.trace
 
@@ -106,8 +120,8 @@ class _Tracer:
     def __init__(self, pixels: Sequence[torch.Tensor], n_steps: int) -> None:
         self.trace = Trace()
         self._n_traced = n_steps
-        self._storages = {tensor.untyped_storage().data_ptr() for tensor in pixels}
-        self._shapes = {tuple(tensor.shape) for tensor in pixels}
+        self._recognition = Recognition(pixels)
+        self.trace.n_given = self._recognition.n_given
         self._open: list[Node] = []
         self._n_steps: dict[str, int] = {}
 
@@ -123,6 +137,18 @@ class _Tracer:
             node.has_logits = has_logits(output)
             if node.parent is None and node.has_logits:
                 self._count_step(node.path)
+
+    def compiled(self, path: str, module: torch.nn.Module) -> Callable[..., object]:
+        """Return the compiled call of a module, seen from outside: its hooks lie inside."""
+        call: Callable[..., object] = getattr(module, COMPILED_CALL)
+
+        def compiled(*args: object, **kwargs: object) -> object:
+            self.enter(path, module, args, kwargs)
+            output = call(*args, **kwargs)
+            self.leave(module, args, output)
+            return output
+
+        return compiled
 
     def wrap_methods(self, module: torch.nn.Module, path: str, undo: ExitStack) -> None:
         for name in (*FEATURE_METHODS, STEP_PREPARATION):
@@ -163,24 +189,10 @@ class _Tracer:
 
     def _push(self, path: str, method: str | None, inputs: Sequence[object]) -> None:
         parent = self._open[-1] if self._open else None
-        node = Node(path, parent, self.trace.n_nodes, method, self._raw_pixels(inputs))
+        node = Node(path, parent, self.trace.n_nodes, method, self._recognition.marks(inputs))
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)
         self._open.append(node)
-
-    def _raw_pixels(self, inputs: Sequence[object]) -> tuple[object, ...]:
-        """Return a mark of each raw pixel tensor that came in: equal marks, equal pixels.
-
-        Raw is what shares memory with the pixels passed to generate() (a view of one image), or is
-        like them after a cast or a copy.
-        """
-        tensors = [value for value in inputs if isinstance(value, torch.Tensor) and value.numel()]
-        return tuple(
-            (tuple(tensor.shape), float(tensor.detach().double().sum()))
-            for tensor in tensors
-            if tensor.untyped_storage().data_ptr() in self._storages
-            or (tensor.is_floating_point() and tuple(tensor.shape) in self._shapes)
-        )
 
     def _count_step(self, path: str) -> None:
         self._n_steps[path] = self._n_steps.get(path, 0) + 1

@@ -8,17 +8,18 @@ at once, would not show what runs in every step.
 
 from __future__ import annotations
 
+import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.measure.compilation import compiled_modules, hidden_modules
-from pytest_vlmlatency.measure.hooks import STEP_PREPARATION, replaced_method
+from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.phases import CallKind, find_phases
 from pytest_vlmlatency.measure.trace import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     import torch
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 WATCHED_TOKENS = 3
 """The prompt's, and two that show what a decode step does."""
 LENGTHS = ("max_length", "min_length", "max_new_tokens", "min_new_tokens")
+ENDS = ("stopping_criteria", "stop_strings", "max_time")
+"""What else ends a call early; left out of a watched one."""
 
 
 def watch_call(
@@ -43,7 +46,7 @@ def watch_call(
 ) -> tuple[object, PhaseMap]:
     """Return what a watched call gave, which may be shorter than asked for, and its phases."""
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
-    short = _shortened(kwargs) if hasattr(model, STEP_PREPARATION) else kwargs
+    short = _shortened(kwargs) if _takes_lengths(original) else kwargs
     hidden = hidden_modules(model)
     tracer = tracing(model, inputs.pixels, n_steps=n_steps, hidden=hidden)
     with tracer as trace, _never_compiled(model):
@@ -55,21 +58,35 @@ def watch_call(
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
     try:
-        return output, find_phases(model, trace, kind, override=override)
+        phase_map = find_phases(model, trace, kind, override=override)
     except PhasesNotFound as problem:
         if not hidden:
             raise
-        regions = ", ".join(repr(path or "the model") for path in compiled_modules(model))
-        raise InvalidMeasurement(
-            f"{regions} is compiled as a whole, and hooks inside compiled code do not fire, so its "
-            f"phases cannot be seen; expected to see vision, the first block and the prompt. "
-            f"Compile the blocks one by one (block.forward = torch.compile(block.forward)), or "
-            f"measure the model uncompiled"
-        ) from problem
+        raise _hidden_phases(compiled_modules(model)) from problem
+    boundaries = (*phase_map.vision, *phase_map.text_encoder, phase_map.blocks[0])
+    if hidden.intersection((*boundaries, phase_map.step, phase_map.prompt_end)):
+        raise _hidden_phases(compiled_modules(model))
+    return output, phase_map
+
+
+def _hidden_phases(paths: Iterable[str]) -> InvalidMeasurement:
+    regions = ", ".join(repr(path or "the model") for path in paths)
+    return InvalidMeasurement(
+        f"{regions} is compiled as a whole, and hooks inside compiled code do not fire, so its "
+        f"phases cannot be seen; expected to see vision, the first block and the prompt. "
+        f"Compile the blocks one by one (block.forward = torch.compile(block.forward)), or "
+        f"measure the model uncompiled"
+    )
+
+
+def _takes_lengths(generate: Generate) -> bool:
+    """Whether it is a generate() of transformers' own; a user's may take other arguments."""
+    function = inspect.unwrap(getattr(generate, "__func__", generate))
+    return str(getattr(function, "__module__", "")).startswith("transformers.")
 
 
 def _shortened(kwargs: Mapping[str, object]) -> dict[str, object]:
-    kept = {name: value for name, value in kwargs.items() if name not in LENGTHS}
+    kept = {name: value for name, value in kwargs.items() if name not in LENGTHS + ENDS}
     return {**kept, "max_new_tokens": WATCHED_TOKENS, "min_new_tokens": WATCHED_TOKENS}
 
 
