@@ -113,7 +113,7 @@ def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: Hand
         _module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> None:
         handles.drop(index)
-        recorder.mark(Boundary.BLOCKS_START)
+        recorder.is_block_in_prompt = not recorder.has_prompt
         hidden = args[0] if args else kwargs.get("hidden_states")
         if isinstance(hidden, torch.Tensor) and hidden.dim() >= 2:
             recorder.prompt_length = hidden.shape[-2]  # (B, L, D) -> L
@@ -183,7 +183,7 @@ def _count_forwards(
     def begin(*_: object) -> None:
         recorder.n_forwards += 1
         if is_per_token and recorder.has_prompt:
-            recorder.mark(Boundary.STEP_START)
+            recorder.step_starts.append(recorder.clock.tick())
 
     if not phase_map.has_step_preparation:
         handles.pre(step, begin)

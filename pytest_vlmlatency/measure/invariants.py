@@ -65,7 +65,7 @@ def _check_boundaries(seen: Observation) -> None:
             f"expected its hook to fire: it was replaced, or compiled together with its caller "
             f"before it was measured. Measure it uncompiled, or compile its blocks one by one"
         )
-    if not fired[Boundary.BLOCKS_START]:
+    if seen.recorder.is_block_in_prompt is None:
         raise InvalidMeasurement(
             f"the hook on the first block {seen.phase_map.blocks[0]!r} never fired; expected it to "
             f"run in the prompt's forward: a forward around it was compiled before it was "
@@ -79,8 +79,7 @@ def _check_boundaries(seen: Observation) -> None:
             f"{', '.join(map(repr, entries)) or 'a vision module'}: it was compiled together with "
             f"its caller, or its result was reused from an earlier call"
         )
-    order = [mark.boundary for mark in seen.recorder.marks]
-    if order.index(Boundary.BLOCKS_START) > order.index(Boundary.PROMPT_READY):
+    if not seen.recorder.is_block_in_prompt:
         raise InvalidMeasurement(
             f"the first block {seen.phase_map.blocks[0]!r} ran only after the prompt's logits were "
             f"ready; expected it inside the prompt's forward: the step module is another one"

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.measure.timeline import Boundary, Mark
 
 if TYPE_CHECKING:
-    from pytest_vlmlatency.measure.clock import Clock
+    from pytest_vlmlatency.measure.clock import Clock, Stamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Recorder:
 
     `prompt_length` and `prompt_rows` are what the first block saw, `feature_rows` the vectors that
     each entry into vision gave, `n_prompt_forwards` how many forwards made the prompt ready.
+    `is_block_in_prompt` tells whether the first block ran before the prompt was ready, None if it
+    was never seen. `step_starts` are kept where each decode step is timed.
     """
 
     clock: Clock
@@ -41,6 +43,8 @@ class Recorder:
     prompt_length: int | None = None
     prompt_rows: int = 1
     has_prompt: bool = False
+    is_block_in_prompt: bool | None = None
+    step_starts: list[Stamp] = field(default_factory=list)
     vision_depth: int = 0
     _turn: Lock = field(default_factory=Lock)
 

@@ -26,7 +26,7 @@ from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
 from pytest_vlmlatency.measure.output import Output, read_output
 from pytest_vlmlatency.measure.spans import recording
-from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline
+from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline, step_times_ms
 from pytest_vlmlatency.measure.tokens import count_prompt_tokens
 from pytest_vlmlatency.measure.workload import Inputs, read_inputs
 from pytest_vlmlatency.records import Call, PhaseMap
@@ -201,5 +201,9 @@ def _call(
         n_vision_calls=n_vision_calls(recorder.vision_calls),
         peak_memory_bytes=facts.peak_bytes,
         contended_ratio=facts.contended_ratio,
-        decode_step_times_ms=timeline.decode_step_times_ms if is_per_token else None,
+        decode_step_times_ms=(
+            step_times_ms(recorder.step_starts, recorder.marks, recorder.clock)
+            if is_per_token
+            else None
+        ),
     )

@@ -28,9 +28,7 @@ class Boundary(StrEnum):
     GENERATE_START = "generate started"
     ENTER = "entered"
     EXIT = "left"
-    BLOCKS_START = "the first block started"
     PROMPT_READY = "the prompt's logits were ready"
-    STEP_START = "a decode step was begun"
     GENERATE_END = "generate ended"
     GENERATE_RETURNED = "generate returned"
     CALL_END = "the call ended"
@@ -54,7 +52,6 @@ class Timeline:
     total: Mapping[str, float]
     outside: Mapping[str, float]
     spans: tuple[Span, ...]
-    decode_step_times_ms: tuple[float, ...]
 
 
 def read_timeline(marks: Sequence[Mark], clock: Clock) -> Timeline:
@@ -66,7 +63,6 @@ def read_timeline(marks: Sequence[Mark], clock: Clock) -> Timeline:
         total=clock.measures(start, end),
         outside=_outside(marks, clock),
         spans=_spans(marks, clock, origin=start),
-        decode_step_times_ms=_step_times(marks, clock),
     )
 
 
@@ -196,12 +192,13 @@ def _outside(marks: Sequence[Mark], clock: Clock) -> dict[str, float]:
     return {name: before[name] + after[name] for name in before}
 
 
-def _step_times(marks: Sequence[Mark], clock: Clock) -> tuple[float, ...]:
+def step_times_ms(
+    starts: Sequence[Stamp], marks: Sequence[Mark], clock: Clock
+) -> tuple[float, ...]:
     """Return the time from each decode step's start to the next one's, or to the end.
 
-    By the device where it can tell; nothing where no steps were marked.
+    By the device where it can tell; nothing where no starts were kept.
     """
-    starts = [mark.stamp for mark in marks if mark.boundary is Boundary.STEP_START]
     ends = [*starts[1:], _only(marks, Boundary.GENERATE_END).stamp]
     spans = [clock.measures(start, end) for start, end in zip(starts, ends, strict=False)]
     return tuple(span.get(DEVICE, span[WALL]) for span in spans)
