@@ -256,7 +256,7 @@ def judge(figures: Figures) -> tuple[Claim, ...]:
         claims.append(
             Claim(
                 text=f"{str(kind).capitalize()} over bare is within {ALLOWED_RATIO:.1%} of 1, or "
-                f"inside the control's interval, in calls of 25 ms or more.",
+                f"inside the control's interval, in calls of 40 ms or more.",
                 holds=not over,
                 seen=f"{'; '.join(over) or 'all'}; the furthest from 1 is {worst:.4f}.",
             )
