@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.measure.timeline import Boundary, Mark
 
 if TYPE_CHECKING:
-    from pytest_vlmlatency.measure.clock import Clock, Stamp
+    from pytest_vlmlatency.measure.clock import Clock, Tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Recorder:
     prompt_rows: int = 1
     has_prompt: bool = False
     is_block_in_prompt: bool | None = None
-    step_starts: list[Stamp] = field(default_factory=list)
+    step_starts: list[Tick] = field(default_factory=list)
     vision_depth: int = 0
     _turn: Lock = field(default_factory=Lock)
 

@@ -1,9 +1,9 @@
 """A case in progress: what is called, under which configuration, and what was seen so far.
 
-Owns the order of calls. A watched call finds the phases, unmeasured ones warm up and show the true
-output, and a rehearsal is measured like a round and thrown away: what happens only once under our
-hooks (compiling, above all) happens there. Then each round is one measured call, kept, discarded or
-refused.
+Owns the order of calls. Unmeasured ones warm up and show the true output, a watched one after the
+first of them finds the phases, and a rehearsal is measured like a round and thrown away: what
+happens only once under our hooks (compiling, above all) happens there. Then each round is one
+measured call, kept, discarded or refused.
 """
 
 from __future__ import annotations
@@ -46,7 +46,10 @@ N_REFERENCES = 2
 
 
 class Subject:
-    """One case while it is measured. `restore_random` puts the random state back."""
+    """One case while it is measured. `restore_random` puts the random state back.
+
+    `references` are the digests of what unmeasured calls returned.
+    """
 
     def __init__(
         self,
@@ -66,18 +69,13 @@ class Subject:
         self.result: object = None
         self.phase_map: PhaseMap | None = None
         self.references: list[str] = []
+        self.is_warm = False
         self._options = options
         self._clock = clock
         self._rig = rig
         self._restore_random = restore_random
-        self._is_rehearsed = False
         self._n_flushes_at_preparation = 0
         self._first_inputs: Inputs | None = None
-
-    @property
-    def is_warm(self) -> bool:
-        """Whether the phases are known, enough unmeasured calls were made, and one rehearsed."""
-        return self._is_rehearsed
 
     @property
     def is_on_cpu(self) -> bool:
@@ -95,11 +93,11 @@ class Subject:
         return [call.total.get(measure, call.total_ms) for call in self.calls]
 
     def warm_up(self) -> None:
-        """Make one call that does not count: watched, then unmeasured ones, then a rehearsal."""
+        """Make one call that does not count; the last of them, a rehearsal, makes it warm."""
         n_calls = max(N_REFERENCES, self._options.warmup_rounds)
         if self.phase_map is not None and len(self.references) >= n_calls:
             check_structure(self._measure().observation)
-            self._is_rehearsed = True
+            self.is_warm = True
             return
         with self._prepared() as (args, kwargs):
             call_target(self.target, args, kwargs, self._watch_or_run)
@@ -175,7 +173,7 @@ class Subject:
     def _watch_or_run(
         self, original: Generate, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> object:
-        """Run generate unmeasured, and watched if this kind of call was never watched before."""
+        """Run generate unmeasured, the second time watched: what compiles does so without hooks."""
         inputs = read_inputs(original, self.target.model, args, kwargs)
         self._first_inputs = self._first_inputs or inputs
         check_inputs(self._first_inputs, inputs)

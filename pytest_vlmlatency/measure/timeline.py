@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.measure.clock import NS_PER_MS, Clock, Stamp
+from pytest_vlmlatency.measure.clock import NS_PER_MS, Clock, Stamp, Tick
 from pytest_vlmlatency.records import DEVICE, WALL, Phase, Place, Span
 
 if TYPE_CHECKING:
@@ -192,13 +192,12 @@ def _outside(marks: Sequence[Mark], clock: Clock) -> dict[str, float]:
     return {name: before[name] + after[name] for name in before}
 
 
-def step_times_ms(
-    starts: Sequence[Stamp], marks: Sequence[Mark], clock: Clock
-) -> tuple[float, ...]:
+def step_times_ms(ticks: Sequence[Tick], marks: Sequence[Mark], clock: Clock) -> tuple[float, ...]:
     """Return the time from each decode step's start to the next one's, or to the end.
 
     By the device where it can tell; nothing where no starts were kept.
     """
+    starts = [Stamp(tick) if isinstance(tick, int) else tick for tick in ticks]
     ends = [*starts[1:], _only(marks, Boundary.GENERATE_END).stamp]
     spans = [clock.measures(start, end) for start, end in zip(starts, ends, strict=False)]
     return tuple(span.get(DEVICE, span[WALL]) for span in spans)
