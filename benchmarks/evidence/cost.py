@@ -95,7 +95,7 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFigures:
-    """One model. `traced_ratio` is the first call's, in which the phases are found.
+    """One model. `traced_ratio` is that of the watched call, which finds the phases.
 
     `around_ms` is what a round takes beyond its generate(): reading arguments, judging, collecting
     garbage; it is in no measured time.
@@ -294,8 +294,8 @@ def describe(evidence: Evidence[Figures]) -> str:
         f"Medians of paired ratios with 95 % intervals of order statistics, of {blocks} blocks "
         f"of two calls of each kind. Not judged, being shorter than any real call: "
         f"{shown or 'none'}.\n\n{table(headers, rows)}\n\n"
-        f"The first call of a model finds its phases, with every module watched, and is never "
-        f"timed; in CPU time it takes, of a bare call: {once}. Each round takes more CPU time "
+        f"A watched call of three tokens finds the phases of a case, and is never timed; in CPU "
+        f"time it takes, of a bare call: {once}. Each round takes more CPU time "
         f"outside its generate(), which is in no figure of a case: {around}."
     )
 
