@@ -75,9 +75,9 @@ class Plan:
 
 PLANS = (
     Plan(model="llava", n_tokens=8, n_blocks=200, is_judged=False),
-    Plan(model="llava", n_tokens=32, n_blocks=100),
-    Plan(model="dummy:molmoe-nano", n_tokens=8, n_blocks=80),
-    Plan(model="dummy:molmoe-tiny", n_tokens=8, n_blocks=40),
+    Plan(model="llava", n_tokens=32, n_blocks=300),
+    Plan(model="dummy:molmoe-nano", n_tokens=8, n_blocks=160),
+    Plan(model="dummy:molmoe-tiny", n_tokens=8, n_blocks=120),
 )
 """The first two are of the test suite's zoo: launches and hardly any arithmetic, where a hook costs
 most. 8 tokens take it 13 ms, shorter than any real call. The others see a photograph."""

@@ -180,10 +180,12 @@ def _count_forwards(
     the module itself would be seen by a compiled decode.
     """
 
+    tick, starts = recorder.clock.tick, recorder.step_starts
+
     def begin(*_: object) -> None:
         recorder.n_forwards += 1
         if is_per_token and recorder.has_prompt:
-            recorder.step_starts.append(recorder.clock.tick())
+            starts.append(tick())
 
     if not phase_map.has_step_preparation:
         handles.pre(step, begin)
@@ -192,7 +194,9 @@ def _count_forwards(
 
     @functools.wraps(method)
     def prepare(*args: object, **kwargs: object) -> object:
-        begin()
+        recorder.n_forwards += 1  # as begin() does: another frame would be paid for in each step
+        if is_per_token and recorder.has_prompt:
+            starts.append(tick())
         return method(*args, **kwargs)
 
     undo.enter_context(replaced_method(step, STEP_PREPARATION, prepare))
