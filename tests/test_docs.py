@@ -1,27 +1,27 @@
 """The documentation: its code runs, and its figures are those that the evidence wrote."""
 
+import importlib
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.evidence import cost, delays, origin_mistake, startup
 from benchmarks.evidence._docs import blocks
-from benchmarks.evidence._record import DOCUMENT, ROOT, Evidence, block_of, read_evidence
+from benchmarks.evidence._record import RESULTS, ROOT, Evidence, block_of, read_evidence
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
-Described = tuple[type[Evidence[Any]], Callable[[Evidence[Any]], str]]
-SCRIPTS: dict[str, Described] = {
-    "delays": (Evidence[delays.Figures], delays.describe),
-    "cost": (Evidence[cost.Figures], cost.describe),
-    "origin_mistake": (Evidence[origin_mistake.Figures], origin_mistake.describe),
-    "startup": (Evidence[startup.Figures], startup.describe),
-}
+SCRIPTS = sorted(path.stem for path in (ROOT / "benchmarks" / "evidence").glob("[!_]*.py"))
+MEASURED = sorted(path.stem for path in RESULTS.glob("*.json"))
+
+
+def documented() -> dict[str, str]:
+    """Return the blocks of all documents, by name; no two have the same."""
+    found = [block for path in DOCUMENTS for block in blocks(path.read_text("utf-8")).items()]
+    assert len(dict(found)) == len(found)
+    return dict(found)
 
 
 @pytest.fixture
@@ -44,16 +44,18 @@ def test_the_code_of_a_document_runs_from_top_to_bottom(
     exec(compile(code, document.name, "exec"), {"__name__": document.stem})
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", MEASURED)
 def test_a_documented_figure_is_the_one_that_its_script_wrote(name: str) -> None:
-    kind, describe = SCRIPTS[name]
-    evidence = read_evidence(kind, name)
+    script = importlib.import_module(f"benchmarks.evidence.{name}")
+    evidence = read_evidence(Evidence[script.Figures], name)  # type: ignore[name-defined]  # found by name
 
-    assert blocks(DOCUMENT.read_text(encoding="utf-8"))[name] == block_of(evidence, describe)
+    assert documented()[name] == block_of(evidence, script.describe)
 
 
 def test_every_script_of_the_evidence_has_its_place_in_the_documentation() -> None:
-    folder = ROOT / "benchmarks" / "evidence"
-    scripts = {path.stem for path in folder.glob("[!_]*.py")}
+    assert set(SCRIPTS) - set(documented()) == set()
 
-    assert scripts == set(SCRIPTS) == set(blocks(DOCUMENT.read_text(encoding="utf-8")))
+
+def test_nothing_is_documented_that_no_script_wrote() -> None:
+    """A block stays empty until its script ran."""
+    assert {name for name, text in documented().items() if text} == set(MEASURED)

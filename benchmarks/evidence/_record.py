@@ -15,13 +15,13 @@ from typing import Generic, TypeVar
 
 import torch
 
-from benchmarks.evidence._docs import filled
+from benchmarks.evidence._docs import blocks, filled
 from pytest_vlmlatency.measure.environment import read_environment
 from pytest_vlmlatency.plain import from_plain, to_json
 from pytest_vlmlatency.records import Environment
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs" / "measuring.md"
+DOCS = ROOT / "docs"
 RESULTS = ROOT / "benchmarks" / "results" / "cpu"
 BYTES_PER_GIB = 2**30
 
@@ -75,8 +75,23 @@ def read_evidence(kind: type[Evidence[Figures]], name: str) -> Evidence[Figures]
     return from_plain(kind, json.loads(path_of(name).read_text(encoding="utf-8")))
 
 
+def document_of(name: str) -> Path:
+    """Return the one document that has a script's block."""
+    having = [
+        document
+        for document in sorted(DOCS.glob("*.md"))
+        if name in blocks(document.read_text(encoding="utf-8"))
+    ]
+    if len(having) != 1:
+        raise ValueError(
+            f"{len(having)} documents in {DOCS.name}/ have a block '<!-- evidence:{name} -->'; "
+            f"expected one: put the two markers, with an empty line between, where it belongs"
+        )
+    return having[0]
+
+
 def publish(evidence: Evidence[Figures], describe: Callable[[Evidence[Figures]], str]) -> int:
-    """Print the evidence, keep it, fill the documentation with it; return the exit status.
+    """Print the evidence, keep it, fill its block of a document; return the exit status.
 
     Evidence that fails a claim is kept and documented too: it is what was found.
     """
@@ -84,8 +99,9 @@ def publish(evidence: Evidence[Figures], describe: Callable[[Evidence[Figures]],
     sys.stdout.write(f"\n{text}\n")
     RESULTS.mkdir(parents=True, exist_ok=True)
     path_of(evidence.name).write_text(to_json(evidence) + "\n", encoding="utf-8")
-    document = DOCUMENT.read_text(encoding="utf-8")
-    DOCUMENT.write_text(filled(document, evidence.name, text), encoding="utf-8")
+    document = document_of(evidence.name)
+    whole = document.read_text(encoding="utf-8")
+    document.write_text(filled(whole, evidence.name, text), encoding="utf-8")
     failed = [claim for claim in evidence.claims if not claim.holds]
     for claim in failed:
         sys.stderr.write(f"{evidence.name}: does not hold: {claim.text} Seen: {claim.seen}\n")

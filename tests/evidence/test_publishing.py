@@ -1,14 +1,14 @@
 """How evidence is kept: tables, the parts of a document, and what happens to a failed claim."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from benchmarks.evidence import _record
 from benchmarks.evidence._docs import blocks, filled
-from benchmarks.evidence._record import Claim, Evidence, publish, read_evidence
+from benchmarks.evidence._record import Claim, Evidence, document_of, publish, read_evidence
 from benchmarks.evidence._table import table
 from pytest_vlmlatency.records import Environment
 
@@ -20,6 +20,13 @@ old
 
 <!-- evidence:size -->
 kept
+<!-- /evidence -->
+"""
+
+OTHER_DOCUMENT = """# Another
+
+<!-- evidence:weight -->
+
 <!-- /evidence -->
 """
 
@@ -35,7 +42,8 @@ class Speed:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let evidence be kept in a folder of the test's own."""
     (tmp_path / "measuring.md").write_text(DOCUMENT, encoding="utf-8")
-    monkeypatch.setattr(_record, "DOCUMENT", tmp_path / "measuring.md")
+    (tmp_path / "other.md").write_text(OTHER_DOCUMENT, encoding="utf-8")
+    monkeypatch.setattr(_record, "DOCS", tmp_path)
     monkeypatch.setattr(_record, "RESULTS", tmp_path / "results")
     return tmp_path
 
@@ -93,6 +101,33 @@ def test_a_claim_that_fails_is_documented_and_ends_with_1(
     assert status == 1
     assert capsys.readouterr().err == "speed: does not hold: It is fast. Seen: 4.0 ms.\n"
     assert "- DOES NOT HOLD: It is fast." in (folder / "measuring.md").read_text(encoding="utf-8")
+
+
+def test_a_script_fills_the_document_that_has_its_block_and_no_other(folder: Path) -> None:
+    publish(replace(speed(), name="weight"), describe)
+
+    assert blocks((folder / "other.md").read_text(encoding="utf-8")) == {"weight": BLOCK}
+    assert (folder / "measuring.md").read_text(encoding="utf-8") == DOCUMENT
+
+
+def test_an_empty_block_is_one_that_waits_for_its_script() -> None:
+    assert blocks(OTHER_DOCUMENT) == {"weight": ""}
+
+
+def test_evidence_without_a_place_is_refused_and_its_figures_kept(folder: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"0 documents in \S+ have a block '<!-- evidence:age -->'"
+    ):
+        publish(replace(speed(), name="age"), describe)
+
+    assert (folder / "results" / "age.json").exists()
+
+
+def test_evidence_with_two_places_is_refused(folder: Path) -> None:
+    (folder / "third.md").write_text(OTHER_DOCUMENT, encoding="utf-8")
+
+    with pytest.raises(ValueError, match=r"2 documents in \S+ have a block"):
+        document_of("weight")
 
 
 def test_evidence_survives_its_file() -> None:
