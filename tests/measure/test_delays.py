@@ -7,7 +7,7 @@ import pytest
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
-from tests.zoo import N_NEW_TOKENS, ZOO, Specimen, block_modules, build, vision_module
+from tests.zoo import N_NEW_TOKENS, Specimen, available, block_modules, build, vision_module
 
 VISION_MS = 60.0
 PROMPT_MS = 30.0
@@ -37,7 +37,7 @@ def measure_with_delays(specimen: Specimen) -> Case:
         return measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=2, clock=clock)
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", available())
 def test_each_delay_comes_back_in_its_phase(name: str) -> None:
     specimen = build(name)
 
@@ -53,7 +53,7 @@ def test_each_delay_comes_back_in_its_phase(name: str) -> None:
     assert call.tpot_ms == STEP_MS
 
 
-@pytest.mark.parametrize("name", ZOO)
+@pytest.mark.parametrize("name", available())
 def test_what_is_found_is_what_the_architecture_is_made_of(name: str) -> None:
     specimen = build(name)
 

@@ -1,7 +1,8 @@
 """A zoo of tiny vision-language models with random weights, built from configurations alone.
 
 `build(name)` returns a fresh Specimen, the same to the last bit for the same seed. No file and no
-network is needed, and nothing here knows how phases are found or timed.
+network is needed, and nothing here knows how phases are found or timed. `ZOO` has every recipe,
+`available()` the names that the installed transformers can build.
 """
 
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.zoo.further import FURTHER
 from tests.zoo.recipes import REQUIRED
@@ -34,6 +36,7 @@ __all__ = [
     "Inputs",
     "Recipe",
     "Specimen",
+    "available",
     "block_modules",
     "build",
     "step_module",
@@ -49,8 +52,13 @@ _from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (
 )
 
 
+def available() -> tuple[str, ...]:
+    """Return the names in the zoo that the installed transformers has, in order of the alphabet."""
+    return tuple(sorted(ZOO.keys() & MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.keys()))
+
+
 def build(name: str, *, seed: int = 0) -> Specimen:
-    """Build the tiny model of one architecture, with inputs of one image; `ZOO` has the names."""
+    """Build the tiny model of one architecture, with inputs of one image; `available()` has names."""
     recipe = ZOO[name]
     generator = torch.Generator().manual_seed(seed)
     model = _build_model(name, recipe, generator)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.zoo import ZOO, Specimen, build
+from tests.zoo import Specimen, available, build
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -17,6 +17,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-@pytest.fixture(scope="module", params=sorted(ZOO))
+@pytest.fixture(scope="module", params=available())
 def specimen(request: pytest.FixtureRequest) -> Specimen:
     return build(request.param)
