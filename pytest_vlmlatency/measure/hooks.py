@@ -179,7 +179,6 @@ def _count_forwards(
     Where generate() prepares its forwards by a method of the model, that is the place: a hook on
     the module itself would be seen by a compiled decode.
     """
-
     tick, starts = recorder.clock.tick, recorder.step_starts
 
     def begin(*_: object) -> None:
