@@ -58,7 +58,7 @@ def available() -> tuple[str, ...]:
 
 
 def build(name: str, *, seed: int = 0) -> Specimen:
-    """Build the tiny model of one architecture, with inputs of one image; `available()` has names."""
+    """Build the tiny model of one architecture, with inputs of one image."""
     recipe = ZOO[name]
     generator = torch.Generator().manual_seed(seed)
     model = _build_model(name, recipe, generator)
