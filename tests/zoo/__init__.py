@@ -9,12 +9,8 @@ from collections.abc import Callable
 from types import MappingProxyType
 
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    GenerationConfig,
-    PreTrainedConfig,
-    PreTrainedModel,
-)
+from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+from transformers import PretrainedConfig as PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.zoo.further import FURTHER

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig as PreTrainedConfig
 
 from tests.zoo import pixels, prompts
 from tests.zoo.pixels import N_PATCHES, SIDE

@@ -6,7 +6,7 @@ B images, C = 3 channels, H and W pixels, P patches an image, T tiles.
 from collections.abc import Callable
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig as PreTrainedConfig
 
 from tests.zoo.prompts import N_TEXT_TOKENS
 from tests.zoo.shrink import IMAGE_SIZE, PATCH_SIZE

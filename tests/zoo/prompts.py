@@ -7,7 +7,7 @@ so they are counted up, and no randomness is needed.
 from collections.abc import Callable
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig as PreTrainedConfig
 
 from tests.zoo.shrink import BOS, FIRST_WORD, VOCABULARY
 from tests.zoo.specimen import Inputs

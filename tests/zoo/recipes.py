@@ -6,7 +6,7 @@ of its pixels and of its prompt, and where its parts are.
 
 import math
 
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig as PreTrainedConfig
 
 from tests.zoo import pixels, prompts
 from tests.zoo.pixels import N_PATCHES

@@ -7,7 +7,8 @@ so that the configuration derives them anew. What the rule can't know is said by
 
 from collections.abc import Mapping
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import AutoConfig
+from transformers import PretrainedConfig as PreTrainedConfig
 
 TEXT_WIDTH = 64
 VISION_WIDTH = 32

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
-from transformers import PreTrainedConfig
+from transformers import PretrainedConfig as PreTrainedConfig
 
 Inputs = dict[str, torch.Tensor]
 VisionRuns = Literal["before", "inside forward"]
