@@ -15,10 +15,10 @@ COMPILED_MARK = "_torchdynamo_orig_callable"
 """The attribute by which torch tells a compiled function from the one that it was made of."""
 
 
-def n_compiled_frames() -> int:
-    """Return how many frames torch has compiled in this process, 0 before its first."""
+def n_compilations() -> int:
+    """Return how often torch has compiled a frame in this process, again or for the first time."""
     module = sys.modules.get("torch._dynamo.convert_frame")
-    return int(getattr(module, "FRAME_COUNTER", 0))
+    return sum(getattr(module, "FRAME_COMPILE_COUNTER", {}).values())
 
 
 def compiled_modules(model: torch.nn.Module) -> dict[str, bool]:

@@ -19,7 +19,7 @@ from pytest_vlmlatency.measure.allocator import (
     peak_memory_bytes,
     reset_peak_memory,
 )
-from pytest_vlmlatency.measure.compilation import n_compiled_frames
+from pytest_vlmlatency.measure.compilation import n_compilations
 from pytest_vlmlatency.measure.contention import ContentionMeter
 from pytest_vlmlatency.measure.hooks import attached
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
@@ -128,7 +128,7 @@ def _run(
     )
     reset_peak_memory(rig.devices)
     counters = allocator_counters(rig.devices)
-    n_flushes, n_frames = rig.watch.n_calls, n_compiled_frames()
+    n_flushes, n_frames = rig.watch.n_calls, n_compilations()
     with hooks:
         contention = ContentionMeter()
         contention.start()
@@ -143,7 +143,7 @@ def _run(
         n_flushes_at_start=n_flushes,
         n_flushes_inside=rig.watch.n_calls - n_flushes,
         evidence=flush_evidence(counters, allocator_counters(rig.devices)),
-        n_compiled=n_compiled_frames() - n_frames,
+        n_compiled=n_compilations() - n_frames,
         n_threads=n_threads,
         contended_ratio=contended_ratio,
         peak_bytes=peak_memory_bytes(rig.devices),

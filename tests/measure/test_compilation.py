@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
-from pytest_vlmlatency.measure.compilation import n_compiled_frames
+from pytest_vlmlatency.measure.compilation import n_compilations
 from pytest_vlmlatency.records import Case
 from tests.builders import delayed
 from tests.zoo import Specimen, block_modules, vision_module
@@ -82,6 +82,18 @@ def test_a_round_in_which_something_was_compiled_is_discarded(llava: Specimen) -
     ]
 
 
+def test_a_round_in_which_something_was_compiled_again_is_discarded(llava: Specimen) -> None:
+    lengths = iter([3] * (CALLS_BEFORE_ROUNDS + 1) + [4, 3, 3])
+    double = torch.compile(lambda tensor: tensor * 2, backend="eager", dynamic=False)
+
+    with delayed(vision_module(llava), lambda: double(torch.ones(next(lengths)))):
+        case = measure(llava, rounds=3)
+
+    assert [call.discarded_because for call in case.discarded] == [
+        "torch.compile compiled 1 frames inside the call"
+    ]
+
+
 def test_blocks_that_were_never_run_are_compiled_before_the_first_round(llava: Specimen) -> None:
     compile_forward_of_blocks(llava)
 
@@ -98,14 +110,14 @@ def test_measuring_compiled_blocks_compiles_nothing_for_later_calls(
 ) -> None:
     compile_forward_of_blocks(llava)
     generate_times(llava, n_calls)
-    n_before = n_compiled_frames()
+    n_before = n_compilations()
 
     measure(llava)
-    n_measured = n_compiled_frames()
+    n_measured = n_compilations()
     generate_times(llava, 1)
 
     assert (n_measured == n_before) == bool(n_calls)
-    assert n_compiled_frames() == n_measured
+    assert n_compilations() == n_measured
 
 
 @pytest.mark.parametrize(
@@ -129,13 +141,13 @@ def test_a_compiled_region_around_the_boundaries_is_refused_by_name(
 def test_a_refused_compiled_model_has_nothing_to_compile_anew(llava: Specimen) -> None:
     llava.model.compile(backend="eager")
     generate_times(llava, 2)
-    n_before = n_compiled_frames()
+    n_before = n_compilations()
 
     with pytest.raises(InvalidMeasurement, match=r"^'the model' is compiled as a whole"):
         measure(llava)
     generate_times(llava, 1)
 
-    assert n_compiled_frames() == n_before
+    assert n_compilations() == n_before
 
 
 def test_a_tower_that_is_compiled_as_a_whole_is_measured(llava: Specimen) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound
-from pytest_vlmlatency.measure.compilation import n_compiled_frames
+from pytest_vlmlatency.measure.compilation import n_compilations
 from tests.builders import FakeClock
 from tests.measure.custom_models import (
     ASKED,
@@ -88,12 +88,12 @@ def test_a_compiled_tower_class_is_compiled_without_our_hooks() -> None:
         torch.compiler.reset()
         model = Captioner()
         model.vision = Compiled()
-        n_before = n_compiled_frames()
+        n_before = n_compilations()
         if warm:
             model.generate(PROMPT, IMAGE)
         else:
             measure_generate(model.generate, kwargs=ASKED, rounds=1)
-        return n_compiled_frames() - n_before
+        return n_compilations() - n_before
 
     assert frames_of(0) == frames_of(1)
 
