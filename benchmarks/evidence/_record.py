@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 import torch
 
 from benchmarks.evidence._docs import blocks, filled
+from benchmarks.evidence._progress import erase_progress
 from pytest_vlmlatency.measure.environment import read_environment
 from pytest_vlmlatency.plain import from_plain, to_json
 from pytest_vlmlatency.records import Environment
@@ -136,5 +137,6 @@ def machine_kind(environment: Environment) -> str:
 
 def say(line: str) -> None:
     """Report progress to whoever waits."""
+    erase_progress()
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""A Markdown table with aligned columns: it reads as well in a terminal. Pure."""
+"""Markdown tables with aligned columns: they read as well in a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,24 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return the table; the first column is set to the left, all others to the right."""
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Return the table; the first `left` columns are set to the left, all others to the right."""
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
-    return "\n".join(_line(row, widths) for row in (headers, rule, *rows))
+    rule = [
+        "-" * width if column < left else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join(_line(row, widths, left) for row in (headers, rule, *rows))
 
 
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    first = cells[0].ljust(widths[0])
-    others = (cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True))
-    return f"| {' | '.join((first, *others))} |"
+def folded(title: str, text: str) -> str:
+    """Return text that a browser shows once its title is clicked."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    aligned = [
+        cell.ljust(width) if column < left else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(aligned)} |"

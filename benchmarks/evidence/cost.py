@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
+from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -189,7 +190,7 @@ def run_blocks(
     """Return for each block the mean time of each kind's two calls, by measure."""
     order_of = random.Random(SEED)
     blocks = []
-    for _ in range(n_blocks):
+    for _ in counted(n_blocks, "blocks"):
         order = list(turns)
         order_of.shuffle(order)
         times = [(kind, turns[kind]()) for kind in (*order, *reversed(order))]

@@ -16,6 +16,7 @@ from statistics import fmean
 
 import torch
 
+from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -130,7 +131,7 @@ def measure_rows(loaded: LoadedModel, n_tokens: int, watch: FlushWatch) -> list[
     separate.decode_ms()
     ways = (separate.decode_ms, lambda: mean_of(lambda: _decode_ms(next_call(subject))))
     values: tuple[list[Times], list[Times]] = ([], [])
-    for trial in range(N_TRIALS):
+    for trial in counted(N_TRIALS, f"{n_tokens} tokens"):
         for way in (0, 1) if trial % 2 == 0 else (1, 0):
             values[way].append(ways[way]())
     say(f"{n_tokens} tokens: {N_TRIALS} trials in {time.perf_counter() - start_s:.0f} s")

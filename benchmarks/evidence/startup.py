@@ -15,6 +15,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -122,7 +123,7 @@ def compare(comparison: Comparison, file: Path, order_of: random.Random) -> Adde
     witnesses = [witness_start(file, left_out) for left_out in kinds]
     cpu_ms: tuple[list[float], list[float]] = ([], [])
     start_s = time.perf_counter()
-    for _ in range(comparison.n_turns):
+    for _ in counted(comparison.n_turns, comparison.name):
         for kind in order_of.sample((0, 1), 2):
             cpu_ms[kind].append(cpu_ms_of_start(file, kinds[kind]))
     say(f"{comparison.name}: {comparison.n_turns} turns in {time.perf_counter() - start_s:.0f} s")

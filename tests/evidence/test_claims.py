@@ -1,16 +1,35 @@
 """What the evidence claims can be false: each claim fails on figures that should fail it."""
 
+from dataclasses import replace
+
 import pytest
 
-from benchmarks.evidence import cost, delays, origin_mistake, startup
+from benchmarks.evidence import cost, delays, delays_zoo, origin_mistake, startup
+from benchmarks.evidence._delays import Figures, ModelFigures, Row, judge
+from benchmarks.evidence._slowing import Delay, Part, Waiter
 from benchmarks.evidence._statistics import Interval
 from pytest_vlmlatency.records import CPU, WALL
 from tests.zoo import build, vision_module
 
+PLAN = replace(delays.PLAN, tolerance_ratio=0.02, tolerance_ms=0.5)
 
-def a_row(**changes_ms: float) -> delays.Row:
+
+def a_row(**changes_ms: float) -> Row:
     """Return a delay of 60 ms in vision, and what each phase showed."""
-    return delays.Row(model="m", part="vision", put_in_ms=60, changes_ms=changes_ms)
+    return Row(model="m", part="vision", put_in_ms=60, changes_ms=changes_ms)
+
+
+def a_model(*rows: Row, refused: str = "") -> ModelFigures:
+    """Return one model with these delays."""
+    return ModelFigures(
+        model="m",
+        undelayed_ms={},
+        control_ms={},
+        rows=rows,
+        n_rounds=1,
+        n_discarded=0,
+        refused=refused,
+    )
 
 
 @pytest.mark.parametrize(
@@ -24,20 +43,58 @@ def a_row(**changes_ms: float) -> delays.Row:
     ],
 )
 def test_a_delay_must_come_back_within_its_tolerance_and_nowhere_else(
-    row: delays.Row, held: tuple[bool, bool]
+    row: Row, held: tuple[bool, bool]
 ) -> None:
-    model = delays.ModelFigures(
-        model="m", undelayed_ms={}, control_ms={}, rows=(row,), n_rounds=1, n_discarded=0
-    )
-
-    claims = delays.judge(delays.Figures(n_turns=1, models=(model,)))
+    claims = delays.judge(Figures(n_turns=1, models=(a_model(row),)))
 
     assert tuple(claim.holds for claim in claims) == held
 
 
+@pytest.mark.parametrize(
+    ("row", "held"),
+    [
+        (a_row(vision=61.69, prefill=0.0), (True, True)),
+        (a_row(vision=61.71, prefill=0.0), (False, True)),
+        (a_row(vision=60.0, prefill=1.71), (True, False)),
+    ],
+)
+def test_the_tolerance_is_that_of_the_plan(row: Row, held: tuple[bool, bool]) -> None:
+    claims = judge(Figures(n_turns=1, models=(a_model(row),)), PLAN)
+
+    assert tuple(claim.holds for claim in claims) == held
+
+
+def test_a_model_that_could_not_be_measured_is_no_pass() -> None:
+    seen = a_model(a_row(vision=60.0, prefill=0.0))
+    refused = a_model(refused="vision ran twice")
+
+    claims = judge(Figures(n_turns=1, models=(seen, refused)), PLAN)
+
+    assert not claims[0].holds
+    assert "m: vision ran twice" in claims[0].seen
+
+
+def test_no_models_at_all_are_no_pass() -> None:
+    claims = judge(Figures(n_turns=1, models=()), PLAN)
+
+    assert not any(claim.holds for claim in claims)
+
+
+def test_the_delays_of_all_architectures_are_judged_by_2_percent_and_half_a_millisecond() -> None:
+    plan = delays_zoo.PLAN
+
+    assert (plan.tolerance_ratio, plan.tolerance_ms) == (0.02, 0.5)
+    assert plan.n_turns >= 5
+
+
+def test_the_delay_of_decode_is_that_of_all_its_steps() -> None:
+    assert delays.PLAN.put_in_ms("decode") == 3 * delays.PLAN.delay_ms[Part.DECODE]
+    assert delays.PLAN.put_in_ms("vision") == delays.PLAN.delay_ms[Part.VISION]
+
+
 def test_a_delay_is_read_back_from_the_module_and_taken_off_again() -> None:
     specimen = build("llava")
-    delay = delays.Delay(specimen, delays.Waiter(specimen), delays.Part.VISION)
+    delay = Delay(specimen, Waiter(specimen), Part.VISION, 1.0)
 
     with delay.apply(specimen.model):
         assert delay.read_back(specimen.model) == {"slow": "vision"}

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.evidence import _record
 from benchmarks.evidence._docs import blocks, filled
 from benchmarks.evidence._record import Claim, Evidence, document_of, publish, read_evidence
-from benchmarks.evidence._table import table
+from benchmarks.evidence._table import folded, table
 from pytest_vlmlatency.records import Environment
 
 DOCUMENT = """# Title
@@ -156,3 +156,13 @@ def test_a_table_is_aligned() -> None:
     assert table(["model", "ms"], [["a", "1.25"], ["longer", "10.5"]]) == (
         "| model  |   ms |\n| ------ | ---: |\n| a      | 1.25 |\n| longer | 10.5 |"
     )
+
+
+def test_columns_of_words_are_set_to_the_left() -> None:
+    assert table(["name", "why", "ms"], [["a", "no", "1"]], left=2) == (
+        "| name | why | ms |\n| ---- | --- | -: |\n| a    | no  |  1 |"
+    )
+
+
+def test_a_fold_is_a_title_and_what_is_behind_it() -> None:
+    assert folded("More", "| a |") == ("<details>\n<summary>More</summary>\n\n| a |\n\n</details>")
