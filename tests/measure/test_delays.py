@@ -5,15 +5,31 @@ from contextlib import ExitStack
 import pytest
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
-from tests.zoo import N_NEW_TOKENS, Specimen, available, block_modules, build, vision_module
+from tests.zoo import (
+    ENCODES_EACH_STEP,
+    N_NEW_TOKENS,
+    Specimen,
+    available,
+    block_modules,
+    build,
+    vision_module,
+)
 
 VISION_MS = 60.0
 PROMPT_MS = 30.0
 STEP_MS = 7.0
+MEASURABLE = [name for name in available() if name not in ENCODES_EACH_STEP]
 PROJECTS_IN_FORWARD = {"llama4"}
-"""Their tower runs before the prompt's forward, their projector inside it."""
+"""Where their tower runs before the prompt's forward, their projector runs inside it."""
+
+
+def where_vision_runs(specimen: Specimen) -> str:
+    if specimen.vision_runs == "before" and specimen.name in PROJECTS_IN_FORWARD:
+        return "both"
+    return specimen.vision_runs.removesuffix(" forward")
 
 
 def measure_with_delays(specimen: Specimen) -> Case:
@@ -37,7 +53,7 @@ def measure_with_delays(specimen: Specimen) -> Case:
         return measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=2, clock=clock)
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", MEASURABLE)
 def test_each_delay_comes_back_in_its_phase(name: str) -> None:
     specimen = build(name)
 
@@ -53,7 +69,7 @@ def test_each_delay_comes_back_in_its_phase(name: str) -> None:
     assert call.tpot_ms == STEP_MS
 
 
-@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("name", MEASURABLE)
 def test_what_is_found_is_what_the_architecture_is_made_of(name: str) -> None:
     specimen = build(name)
 
@@ -64,8 +80,7 @@ def test_what_is_found_is_what_the_architecture_is_made_of(name: str) -> None:
     assert phase_map.step == specimen.step_path
     assert len(phase_map.blocks) == specimen.n_blocks
     assert all(path.startswith(f"{specimen.block_path}.") for path in phase_map.blocks)
-    where = "both" if name in PROJECTS_IN_FORWARD else specimen.vision_runs
-    assert phase_map.vision_runs == where.removesuffix(" forward")
+    assert phase_map.vision_runs == where_vision_runs(specimen)
     assert (call.n_vision_tokens, call.n_text_tokens) == (
         specimen.n_vision_tokens,
         specimen.n_text_tokens,
@@ -88,3 +103,11 @@ def test_a_text_encoder_has_its_own_span(name: str) -> None:
 
     assert case.calls[0].text_encoder_ms == 11
     assert case.calls[0].other_ms == 0
+
+
+@pytest.mark.skipif(not ENCODES_EACH_STEP, reason="this transformers encodes an image once")
+def test_a_model_that_encodes_its_image_in_every_step_is_refused() -> None:
+    specimen = build("git")
+
+    with pytest.raises(InvalidMeasurement, match="worked on the pixels again in decode steps"):
+        measure_with_delays(specimen)

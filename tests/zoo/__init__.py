@@ -13,6 +13,7 @@ from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrain
 from transformers import PretrainedConfig as PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
+from tests.zoo.earlier import ENCODES_EACH_STEP, taken, where_vision_runs
 from tests.zoo.further import FURTHER
 from tests.zoo.recipes import REQUIRED
 from tests.zoo.shrink import BOS, PAD, build_tiny_config, count_decoder_blocks
@@ -27,6 +28,7 @@ from tests.zoo.specimen import (
 from tests.zoo.weights import draw_weights, forbid_special_tokens
 
 __all__ = [
+    "ENCODES_EACH_STEP",
     "N_NEW_TOKENS",
     "ZOO",
     "Inputs",
@@ -65,8 +67,8 @@ def build(name: str, *, seed: int = 0) -> Specimen:
     return Specimen(
         name=name,
         model=model,
-        inputs=prompt | recipe.make_pixels(model.config, generator),
-        text_inputs=recipe.make_prompt(model.config, 0) if recipe.takes_text_alone else None,
+        inputs=taken(model, prompt) | recipe.make_pixels(model.config, generator),
+        text_inputs=_text_inputs(recipe, model),
         n_blocks=count_decoder_blocks(model.config),
         vision_path=recipe.paths.vision,
         projector_path=recipe.paths.projector,
@@ -75,8 +77,15 @@ def build(name: str, *, seed: int = 0) -> Specimen:
         text_encoder_path=recipe.paths.text_encoder,
         n_vision_tokens=n_vision_tokens,
         n_text_tokens=n_prompt_tokens - n_placeholders,
-        vision_runs=recipe.vision_runs,
+        vision_runs=where_vision_runs(recipe, model),
+        n_vision_runs=N_NEW_TOKENS if name in ENCODES_EACH_STEP else 1,
     )
+
+
+def _text_inputs(recipe: Recipe, model: PreTrainedModel) -> Inputs | None:
+    if not recipe.takes_text_alone:
+        return None
+    return taken(model, recipe.make_prompt(model.config, 0))
 
 
 def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> PreTrainedModel:

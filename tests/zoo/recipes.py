@@ -83,6 +83,8 @@ _MLLAMA = Recipe(
     is_placeholder=False,
     overrides={
         "text_config.cross_attention_layers": [1, 3],
+        # Its own default, which earlier transformers leave unsaid and then ask for.
+        "text_config.rope_parameters": {"rope_type": "default", "rope_theta": 500000.0},
         "vision_config.intermediate_layers_indices": [0, 1],
         "vision_config.num_global_layers": 1,
         # The tower's own output beside the two intermediate layers'.

@@ -7,8 +7,9 @@ so that the configuration derives them anew. What the rule can't know is said by
 
 from collections.abc import Mapping
 
-from transformers import AutoConfig
 from transformers import PretrainedConfig as PreTrainedConfig
+
+from tests.zoo.earlier import default_config, override
 
 TEXT_WIDTH = 64
 VISION_WIDTH = 32
@@ -84,7 +85,7 @@ _ID_SUFFIXES = ("_token_id", "_token_index", "_patch_id")
 
 def build_tiny_config(model_type: str, overrides: Mapping[str, object]) -> PreTrainedConfig:
     """Return the architecture's default configuration, shrunk, then overridden by dotted key."""
-    default = AutoConfig.for_model(model_type)
+    default = default_config(model_type)
     sections = default.to_dict()
     for section, name in _sections(sections, name="root"):
         _shrink(section, is_vision=any(word in name for word in _VISION_SECTIONS))
@@ -141,6 +142,6 @@ def _is_special(key: str) -> bool:
 def _override(section: object, path: list[str], value: object) -> None:
     assert isinstance(section, dict), f"{path[0]} isn't inside a section of the configuration"
     if len(path) == 1:
-        section[path[0]] = value
+        override(section, path[0], value)
     else:
         _override(section[path[0]], path[1:], value)

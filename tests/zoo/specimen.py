@@ -57,7 +57,8 @@ class Specimen:
     """A tiny model in eval mode, with inputs of one image and everything known about both.
 
     `generate(**inputs)` always yields `N_NEW_TOKENS` tokens, greedily. `text_inputs` is None
-    where the family can't do without an image.
+    where the family can't do without an image. `n_vision_runs` is how often that generate()
+    encodes its image: once, unless an earlier transformers does so in every step.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Specimen:
     n_vision_tokens: int
     n_text_tokens: int
     vision_runs: VisionRuns
+    n_vision_runs: int
 
     @property
     def generate(self) -> Callable[..., torch.Tensor]:

@@ -10,6 +10,7 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 from transformers.utils.logging import warning_once
 
 from tests.zoo import (
+    ENCODES_EACH_STEP,
     N_NEW_TOKENS,
     ZOO,
     Inputs,
@@ -20,7 +21,7 @@ from tests.zoo import (
 from tests.zoo.shrink import FIRST_WORD, N_WORDS
 
 ENCODER_DECODERS = ("florence2", "vision-encoder-decoder")
-OTHER_CACHES = (*ENCODER_DECODERS, "mllama", "idefics")
+OTHER_CACHES = (*ENCODER_DECODERS, *ENCODES_EACH_STEP, "mllama", "idefics")
 """Architectures whose decoder doesn't remember vision and text in one row."""
 REQUIRED_BY_THE_PROJECT = (
     "llava",

@@ -1,0 +1,60 @@
+"""What earlier transformers (from 4.57) want otherwise than the recipes say.
+
+The recipes speak of the newest transformers. Each difference is told by what the installed one
+has, never by its number, so that versions between both ends get what they want, too.
+"""
+
+import inspect
+from collections.abc import Mapping
+
+from transformers import AutoConfig, GenerationMixin, PreTrainedModel
+from transformers import PretrainedConfig as PreTrainedConfig
+
+from tests.zoo.specimen import Inputs, Recipe, VisionRuns
+
+ENCODES_FIRST = hasattr(GenerationMixin, "_supports_mm_encoder_outputs")
+"""Whether generate() encodes images before its loop, where the model's forward used to."""
+ENCODES_EACH_STEP = frozenset() if ENCODES_FIRST else frozenset({"git"})
+"""What was given its pixels in every step, and encoded them in every one."""
+
+_FORMER_NAMES = {"vision_feature_layer": "vision_feature_layers"}
+_NEWER_INPUTS = ("mm_token_type_ids",)
+
+
+def default_config(model_type: str) -> PreTrainedConfig:
+    """Return an architecture's default configuration, of ViT and BERT where it has none."""
+    try:
+        return AutoConfig.for_model(model_type)
+    except ValueError:
+        encoder = AutoConfig.for_model("vit").to_dict()
+        decoder = AutoConfig.for_model("bert", is_decoder=True, add_cross_attention=True).to_dict()
+        return AutoConfig.for_model(model_type, encoder=encoder, decoder=decoder)
+
+
+def override(section: dict[str, object], key: str, value: object) -> None:
+    """Replace one value of a section, under the name that it has there."""
+    former = _FORMER_NAMES.get(key, key)
+    if key == "rope_parameters" and key not in section:
+        _set_rope(section, value)
+    else:
+        section[former if former in section else key] = value
+
+
+def taken(model: PreTrainedModel, inputs: Inputs) -> Inputs:
+    """Return the inputs without those that the model's forward does not know yet."""
+    known = inspect.signature(model.forward).parameters
+    return {key: value for key, value in inputs.items() if key not in _NEWER_INPUTS or key in known}
+
+
+def where_vision_runs(recipe: Recipe, model: PreTrainedModel) -> VisionRuns:
+    """Return what the recipe says, unless it speaks of a generate() that encodes first."""
+    has_own_way = bool(recipe.paths.step) or model.config.is_encoder_decoder
+    return recipe.vision_runs if ENCODES_FIRST or has_own_way else "inside forward"
+
+
+def _set_rope(section: dict[str, object], parameters: object) -> None:
+    """Spread rotary parameters over the values that they were before they were one mapping."""
+    assert isinstance(parameters, Mapping), "rope_parameters are a mapping"
+    flat = ("rope_theta", "partial_rotary_factor")
+    section.update({key: parameters[key] for key in flat if key in parameters})
+    section["rope_scaling"] = {key: parameters[key] for key in parameters if key not in flat}
