@@ -9,6 +9,7 @@ import torch
 
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.generation import Mode
+from pytest_vlmlatency.measure.wrapping import configured_part
 from pytest_vlmlatency.records import Case, DeviceState, Scalar, Workload
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def describe_workload(model: torch.nn.Module, seen: Observation) -> Workload:
         model=type(model).__name__,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
         dtype=", ".join(dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in dtypes)),
-        attention=_attention(getattr(model, "config", None)),
+        attention=_attention(getattr(configured_part(model), "config", None)),
         inputs=seen.inputs.shapes,
         generation=seen.inputs.settings,
         batch_size=seen.inputs.batch_size,

@@ -112,6 +112,8 @@ def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: Hand
     def start(
         _module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> None:
+        if not recorder.has_step or recorder.vision_depth:
+            return  # a block that vision shares
         handles.drop(index)
         recorder.is_block_in_prompt = not recorder.has_prompt
         hidden = args[0] if args else kwargs.get("hidden_states")
@@ -134,6 +136,7 @@ def _watch_prompt(
 
     def start(*_: object) -> None:
         handles.drop(first)
+        recorder.has_step = True
         recorder.mark(Boundary.ENTER, Phase.PREFILL)
 
     def ready(*_: object) -> None:

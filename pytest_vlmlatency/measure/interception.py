@@ -13,6 +13,7 @@ import torch
 
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
 from pytest_vlmlatency.measure.hooks import replaced_method
+from pytest_vlmlatency.measure.wrapping import generating_parts
 
 __tracebackhide__ = True  # an error inside generate() points at the user's own code
 
@@ -58,9 +59,11 @@ def find_target(
             f"as model.generate, or model=: pedantic({_name(generate)}, model=model, ...)"
         )
     if not callable(getattr(found, "generate", None)):
+        inside = ", ".join(map(repr, generating_parts(found)))
         raise UsageProblem(
             f"the model {type(found).__name__} has no generate(); expected a model that generates: "
             f"pass the module that owns generate() as model="
+            + (f"; inside it, {inside} has one" if inside else "")
         )
     return Target(function, tuple(args), kwargs, found, bound_args, bound_kwargs)
 
@@ -96,10 +99,12 @@ def call_target(
         function = intercepted if target.function == original else target.function
         output = function(*args, **kwargs)
     if not n_calls:
+        inside = ", ".join(map(repr, generating_parts(target.model)))
         raise InvalidMeasurement(
             f"{_name(target.function)} returned without calling {type(target.model).__name__}"
             f".generate(); expected one call: either model= is another model, or the function "
             f"keeps its own reference to generate: let it call model.generate"
+            + (f". Parts of it generate, too: {inside}; pass that one as model=" if inside else "")
         )
     if n_finished < n_calls:
         raise InvalidMeasurement(

@@ -99,6 +99,7 @@ def _late_vision(
     start = later_steps[0].index
     for node in trace.nodes():
         is_part = any(path and node.path.startswith(f"{path}.") for path in vision)
+        is_part = is_part and all(at.path not in blocks for at in ancestors(node))  # shared blocks
         is_on_pixels = node.method is not None or node.has_raw_pixels or is_part
         if node.index >= start and is_on_pixels and not _runs(blocks, node):
             yield node

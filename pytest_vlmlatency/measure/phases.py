@@ -11,9 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import torch
-
 from pytest_vlmlatency.errors import PhasesNotFound
+from pytest_vlmlatency.measure.blocks import find_blocks
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls
 from pytest_vlmlatency.measure.override import HOW_TO_NAME, read_override
@@ -23,7 +22,9 @@ from pytest_vlmlatency.options import PHASE_KEYS
 from pytest_vlmlatency.records import PhaseMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
+
+    import torch
 
     from pytest_vlmlatency.options import PhaseOverride
 
@@ -57,7 +58,7 @@ def find_phases(
             f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
             f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
         )
-    blocks = named["blocks"] if "blocks" in named else _find_blocks(model, steps)
+    blocks = named["blocks"] if "blocks" in named else find_blocks(model, steps)
     first_block = _first_call(steps[0], blocks[0])
     vision, text_encoder, is_seen = _find_vision(trace, steps, first_block, kind)
     if "vision" in named:
@@ -109,56 +110,6 @@ def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:
         path
         for path, module in model.named_modules()
         if any(callable(getattr(module, name, None)) for name in FEATURE_METHODS)
-    )
-
-
-def _find_blocks(model: torch.nn.Module, steps: Sequence[Node]) -> tuple[str, ...]:
-    """Return the children of the largest list that run once each, in order, in every step."""
-    lists = {
-        path: [f"{path}.{name}".lstrip(".") for name, _ in module.named_children()]
-        for path, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
-    }
-    runs = [_called_children(step, lists) for step in steps]
-    candidates = {
-        path: tuple(runs[-1][path])
-        for path, children in lists.items()
-        if all(_is_once_in_order(run.get(path, []), children) for run in runs)
-    }
-    outermost = [path for path in candidates if not _is_within(path, candidates)]
-    if not outermost:
-        raise PhasesNotFound(
-            f"no list of blocks was seen whose children run once each, in order, in all of "
-            f"{len(steps)} steps; {len(lists)} lists of modules were looked at; {HOW_TO_NAME}"
-        )
-    return candidates[max(outermost, key=lambda path: _n_parameters(model, candidates[path]))]
-
-
-def _called_children(step: Node, lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
-    owner = {child: path for path, children in lists.items() for child in children}
-    called: dict[str, list[str]] = {}
-    for node in descend(step):
-        if node.method is None and node.path in owner:
-            called.setdefault(owner[node.path], []).append(node.path)
-    return called
-
-
-def _is_once_in_order(called: Sequence[str], children: Sequence[str]) -> bool:
-    order = [children.index(child) for child in called]
-    return bool(order) and order == sorted(set(order))
-
-
-def _is_within(path: str, others: Mapping[str, Sequence[str]]) -> bool:
-    return any(
-        path.startswith(f"{block}.") or path == block
-        for blocks in others.values()
-        for block in blocks
-    )
-
-
-def _n_parameters(model: torch.nn.Module, paths: Sequence[str]) -> int:
-    return sum(
-        parameter.numel() for path in paths for parameter in model.get_submodule(path).parameters()
     )
 
 

@@ -46,6 +46,30 @@ def count_marked(named: Mapping[str, object], input_ids: torch.Tensor | None) ->
     )
 
 
+def count_indexed(named: Mapping[str, object], input_ids: torch.Tensor | None) -> Mapping[int, int]:
+    """Return, by the size of each tensor of places in the prompt, how many places it names.
+
+    Such a tensor says where each vision feature goes; features with a negative place go nowhere.
+    """
+    if input_ids is None:
+        return {}
+    found = {}
+    for name, value in named.items():
+        if not isinstance(value, torch.Tensor) or value.is_floating_point() or "position" in name:
+            continue
+        if value.dim() > input_ids.dim() and len(value) == len(input_ids):
+            places = value.flatten(1).cpu()
+            if _are_places(places, input_ids.shape[1]):
+                found[places.numel()] = int((places >= 0).sum())
+    return found
+
+
+def _are_places(rows: torch.Tensor, length: int) -> bool:
+    """Whether each row names some positions of a prompt, none of them twice."""
+    valid = [row[row >= 0] for row in rows]
+    return all(len(row) and len(row.unique()) == len(row) and row.max() < length for row in valid)
+
+
 def check_placeholders(
     inputs: Inputs, named: Mapping[str, object], pixel_names: Iterable[str]
 ) -> None:

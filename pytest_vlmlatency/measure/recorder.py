@@ -30,8 +30,9 @@ class Recorder:
 
     `prompt_length` and `prompt_rows` are what the first block saw, `feature_rows` the vectors that
     each entry into vision gave, `n_prompt_forwards` how many forwards made the prompt ready.
-    `is_block_in_prompt` tells whether the first block ran before the prompt was ready, None if it
-    was never seen. `step_starts` are kept where each decode step is timed.
+    `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
+    ran before the prompt was ready, None if it was never seen. `step_starts` are kept where each
+    decode step is timed.
     """
 
     clock: Clock
@@ -42,6 +43,7 @@ class Recorder:
     feature_rows: dict[str, int] = field(default_factory=dict)
     prompt_length: int | None = None
     prompt_rows: int = 1
+    has_step: bool = False
     has_prompt: bool = False
     is_block_in_prompt: bool | None = None
     step_starts: list[Tick] = field(default_factory=list)

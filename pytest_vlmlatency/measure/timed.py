@@ -116,7 +116,7 @@ def _run(
     rig: Rig,
 ) -> _Facts:
     step = model.get_submodule(phase_map.step)
-    generator = step if hasattr(step, "generation_config") else model
+    generator = step if hasattr(step, "generation_config") else None
     inputs = read_inputs(original, model, args, kwargs, generator=generator)
     hooks = attached(
         model,

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap) -> tuple[int, int]:
     """Return the vision and the text tokens of the batch, padding left out.
 
-    Placeholders in the prompt stand for one vision token each, or a mask beside the prompt marks
-    where they go. A model that joins vision and text itself shows vision as the length that its
-    first block saw beyond the prompt's. One that attends across to vision shows more feature
-    vectors than placeholders, which are text then.
+    Placeholders in the prompt stand for one vision token each, or a mask or a tensor of positions
+    beside the prompt says where they go. A model that joins vision and text itself shows vision as
+    the length that its first block saw beyond the prompt's. One that attends across to vision shows
+    more feature vectors than placeholders, which are text then.
     """
     n_prompt = inputs.n_prompt_tokens
     n_features = _n_features(recorder.feature_rows)
@@ -33,6 +33,9 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
         return inputs.n_placeholders, n_prompt - inputs.n_placeholders
     if n_features in inputs.n_marked:
         return n_features, n_prompt - n_features
+    if n_features in inputs.n_indexed:
+        n_placed = inputs.n_indexed[n_features]
+        return n_placed, n_prompt - n_placed
     if not inputs.is_prompt_known:
         return n_features, max(0, n_seen * recorder.prompt_rows - n_features)
     n_joined = n_seen - inputs.n_prompt_columns

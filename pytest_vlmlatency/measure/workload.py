@@ -23,10 +23,12 @@ from pytest_vlmlatency.measure.generation import (
 from pytest_vlmlatency.measure.pixels import find_pixels, tensors_of
 from pytest_vlmlatency.measure.placeholders import (
     check_placeholders,
+    count_indexed,
     count_marked,
     count_tokens,
     placeholder_ids,
 )
+from pytest_vlmlatency.measure.wrapping import configured_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -45,7 +47,8 @@ class Inputs:
     `n_prompt_columns` is the width of input_ids, padding in, and `n_start_columns` that of what an
     encoder-decoder's output begins with.
     `n_marked` are the numbers of positions that further inputs of the prompt's shape mark, as the
-    masks do by which some models say where vision goes. `pixels` are the raw tensors themselves
+    masks do by which some models say where vision goes; `n_indexed` is what tensors of positions
+    say of it, by their size. `pixels` are the raw tensors themselves
     (images in another form have none), kept to recognise them, never stored.
     """
 
@@ -61,6 +64,7 @@ class Inputs:
     n_cached: int
     n_placeholders: int
     n_marked: frozenset[int]
+    n_indexed: Mapping[int, int]
     expects_placeholders: bool
     is_encoder_decoder: bool
     mode: Mode
@@ -85,11 +89,12 @@ def read_inputs(
     """Return what a call is about to work on; raise where pixels and placeholders disagree.
 
     `generator` is the part of the model whose generation settings are in force, where that is
-    known to be another than the model itself.
+    known to be another than the one that is configured.
     """
     named = name_arguments(generate, args, kwargs)
-    config = getattr(model, "config", None)
-    settings = read_settings(generator or model, named)
+    configured = configured_part(model)
+    config = getattr(configured, "config", None)
+    settings = read_settings(generator or configured, named)
     input_ids = _ids(named)
     images = find_pixels(named)
     pixels = tensors_of(images)
@@ -109,6 +114,7 @@ def read_inputs(
         n_cached=_n_cached(named),
         n_placeholders=count_tokens(input_ids, marks),
         n_marked=count_marked(named, input_ids),
+        n_indexed=count_indexed(named, input_ids),
         expects_placeholders=bool(marks),
         is_encoder_decoder=is_encoder_decoder,
         mode=read_mode(settings, named),
