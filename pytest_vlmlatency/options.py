@@ -39,8 +39,18 @@ class Configuration(Protocol):
         """Return what each knob is on this model now, read from the parts that will run."""
 
 
-PhaseOverride = Mapping[str, str | Sequence[str]]
-"""Module paths by phase, e.g. {"vision": ["visual"], "blocks": "model.layers", "step": ""}."""
+PhasePart = str | Callable[..., object]
+PhaseOverride = Mapping[str, PhasePart | Sequence[PhasePart]]
+"""The parts of a model by phase, e.g. {"vision": ["visual"], "blocks": "model.layers", "step": ""}.
+
+A part is a path of `model.named_modules()`, or a function that is given the model and returns a
+module of it, a list of modules, or paths: `{"blocks": lambda model: model.transformer.blocks}`. A
+module will do, too. "blocks" may be the list or its members; "step" is one module, called once a
+forward. "vision" may also be a method that the model calls by its name, `model.encode_images` or
+"encode_images": for the time of a call it is wrapped in an attribute of its module, and a method
+that is called otherwise (through its class) is not seen, which is refused. `{"vision": []}` says
+that a call has no vision.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,6 +185,13 @@ def _check_phases(phases: object) -> None:
         raise UsageProblem(f"phases is {phases!r}; expected a mapping with {', '.join(PHASE_KEYS)}")
     check_keys(phases, PHASE_KEYS, source="phases=")
     for key, paths in phases.items():
-        listed = [paths] if isinstance(paths, str) else paths
-        if not isinstance(listed, Sequence) or not all(isinstance(path, str) for path in listed):
-            raise UsageProblem(f"phases={{{key!r}: {paths!r}}}; expected module paths as strings")
+        listed = [paths] if isinstance(paths, str) or callable(paths) else paths
+        if not isinstance(listed, Sequence) or not all(_may_be_part(part) for part in listed):
+            raise UsageProblem(
+                f"phases={{{key!r}: {paths!r}}}; expected module paths as strings, or functions of "
+                f"the model that return its modules"
+            )
+
+
+def _may_be_part(part: object) -> bool:
+    return isinstance(part, str) or callable(part)

@@ -75,7 +75,8 @@ def test_a_marker_with_a_nameless_argument_is_refused() -> None:
         ),
         (
             {"phases": {"vision": 3}},
-            "phases={'vision': 3}; expected module paths as strings",
+            "phases={'vision': 3}; expected module paths as strings, or functions of the model "
+            "that return its modules",
         ),
     ],
 )

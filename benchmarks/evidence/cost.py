@@ -34,6 +34,7 @@ from benchmarks.evidence._subjects import (
 )
 from benchmarks.evidence._table import table
 from pytest_vlmlatency.measure.allocator import FlushWatch
+from pytest_vlmlatency.measure.override import Named
 from pytest_vlmlatency.measure.subject import Subject
 from pytest_vlmlatency.measure.watch import watch_call
 from pytest_vlmlatency.measure.workload import read_inputs
@@ -227,7 +228,7 @@ def traced_ms(workload: Workload, *, n_calls: int = 6) -> float:
 
     def traced() -> None:
         inputs = read_inputs(target, model, (), workload.kwargs)
-        watch_call(target, (), workload.kwargs, model, inputs, override=None)
+        watch_call(target, (), workload.kwargs, model, inputs, named=Named())
 
     return median(bare_time(traced)[CPU] for _ in range(n_calls))
 

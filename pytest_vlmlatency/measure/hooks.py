@@ -47,6 +47,9 @@ def attached(
             _watch_vision(model.get_submodule(path), path, recorder, handles)
         for path in phase_map.feature_owners:
             _wrap_features(model.get_submodule(path), path, recorder, undo)
+        for label in phase_map.vision_methods:
+            path, _, name = label.rpartition(".")
+            _wrap_method(model.get_submodule(path), name, label, recorder, undo)
         for path in phase_map.text_encoder:
             _watch_phase(model.get_submodule(path), Phase.TEXT_ENCODER, recorder, handles)
         _watch_first_block(model.get_submodule(phase_map.blocks[0]), recorder, handles)
@@ -68,12 +71,15 @@ def _watch_vision(module: torch.nn.Module, path: str, recorder: Recorder, handle
 
 def _wrap_features(owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack) -> None:
     for name in FEATURE_METHODS:
-        method = getattr(owner, name, None)
-        if method is not None:
-            label = f"{path}.{name}".lstrip(".")
-            undo.enter_context(
-                replaced_method(owner, name, _timed_features(method, label, recorder))
-            )
+        if getattr(owner, name, None) is not None:
+            _wrap_method(owner, name, f"{path}.{name}".lstrip("."), recorder, undo)
+
+
+def _wrap_method(
+    owner: torch.nn.Module, name: str, label: str, recorder: Recorder, undo: ExitStack
+) -> None:
+    method: Method = getattr(owner, name)
+    undo.enter_context(replaced_method(owner, name, _timed_features(method, label, recorder)))
 
 
 def _timed_features(method: Method, label: str, recorder: Recorder) -> Method:

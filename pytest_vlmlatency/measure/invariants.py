@@ -73,7 +73,8 @@ def _check_boundaries(seen: Observation) -> None:
             f"(block.forward = torch.compile(block.forward)), or measure the model uncompiled"
         )
     if seen.inputs.has_pixels and not seen.recorder.vision_calls:
-        entries = (*seen.phase_map.vision, *seen.phase_map.feature_owners)
+        phase_map = seen.phase_map
+        entries = (*phase_map.vision, *phase_map.vision_methods, *phase_map.feature_owners)
         raise InvalidMeasurement(
             f"pixels were passed but vision was never seen to run; expected a call of "
             f"{', '.join(map(repr, entries)) or 'a vision module'}: it was compiled together with "

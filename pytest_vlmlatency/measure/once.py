@@ -52,16 +52,19 @@ def count_vision_calls(
 ) -> Mapping[str, int]:
     """Return how often each outermost entry into vision ran before the first block.
 
-    Entries are the modules in `vision` and, with `has_methods`, the feature methods.
+    Entries are what is named in `vision` and, with `has_methods`, the feature methods.
     """
-
-    def is_entry(node: Node) -> bool:
-        return has_methods if node.method is not None else node.path in vision
-
     entries = _outermost(
-        node for node in trace.nodes() if node.index < first_block.index and is_entry(node)
+        node
+        for node in trace.nodes()
+        if node.index < first_block.index and is_entry(node, vision, has_methods=has_methods)
     )
     return dict(Counter(node.label for node in entries))
+
+
+def is_entry(node: Node, vision: Sequence[str], *, has_methods: bool) -> bool:
+    """Whether a call is of a part of `vision` or, with `has_methods`, of a feature method."""
+    return node.label in vision or (has_methods and node.method is not None)
 
 
 def _outermost(nodes: Iterable[Node]) -> list[Node]:

@@ -14,19 +14,16 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.blocks import find_blocks
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
-from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls
-from pytest_vlmlatency.measure.override import HOW_TO_NAME, read_override
+from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, is_entry
+from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named
 from pytest_vlmlatency.measure.step import find_prompt_end, find_step
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
-from pytest_vlmlatency.options import PHASE_KEYS
 from pytest_vlmlatency.records import PhaseMap
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
-
-    from pytest_vlmlatency.options import PhaseOverride
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,46 +41,51 @@ def find_phases(
     trace: Trace,
     kind: CallKind,
     *,
-    override: PhaseOverride | None = None,
+    named: Named | None = None,
 ) -> PhaseMap:
     """Return where the phases of a model are, or raise PhasesNotFound with what was seen.
 
     Raises InvalidMeasurement where vision is seen to run more than once for one prompt.
     """
-    named = read_override(model, override or {})
-    step = named["step"][0] if "step" in named else find_step(trace)
+    named = named or Named()
+    step = find_step(trace) if named.step is None else named.step
     steps = [node for node in trace.nodes() if node.path == step and node.method is None]
-    if len(steps) <= kind.n_prompt_forwards and len(named) < len(PHASE_KEYS):
+    if len(steps) <= kind.n_prompt_forwards and not named.is_complete:
         raise PhasesNotFound(
             f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
             f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
         )
-    blocks = named["blocks"] if "blocks" in named else find_blocks(model, steps)
+    blocks = named.blocks or find_blocks(model, steps)
     first_block = _first_call(steps[0], blocks[0])
     vision, text_encoder, is_seen = _find_vision(trace, steps, first_block, kind)
-    if "vision" in named:
-        vision, is_seen = named["vision"], True
+    has_methods = named.vision is None
+    if named.vision is not None:
+        vision, is_seen = named.vision, True
     if kind.has_pixels and not is_seen:
         raise PhasesNotFound(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
             f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
         )
-    if not (kind.has_pixels or kind.is_encoder_decoder or "vision" in named):
+    if not (kind.has_pixels or kind.is_encoder_decoder or named.vision is not None):
         _check_no_vision(trace, first_block)
     check_vision_once(trace, steps[kind.n_prompt_forwards :], first_block, blocks, vision)
+    entries = (*vision, *named.vision_methods)
     return PhaseMap(
         step=step,
         blocks=blocks,
-        feature_owners=() if "vision" in named else feature_owners(model),
+        feature_owners=feature_owners(model) if has_methods else (),
         vision=vision,
         text_encoder=text_encoder,
-        vision_runs=_vision_runs(trace, steps[0], vision) if kind.has_pixels else "never",
+        vision_runs=(
+            _vision_runs(trace, steps[0], entries, has_methods=has_methods)
+            if kind.has_pixels
+            else "never"
+        ),
         has_step_preparation=trace.n_prepared.get(step) == len(steps),
         prompt_end=find_prompt_end(model, trace, steps),
-        vision_calls=count_vision_calls(
-            trace, first_block, vision, has_methods="vision" not in named
-        ),
-        is_vision_named="vision" in named,
+        vision_calls=count_vision_calls(trace, first_block, entries, has_methods=has_methods),
+        is_vision_named=not has_methods,
+        vision_methods=named.vision_methods,
         experts={str(phase): name for phase, name in trace.experts.items() if name},
     )
 
@@ -170,13 +172,13 @@ def _outermost_on_pixels(encoder: Node) -> list[str]:
     return found
 
 
-def _vision_runs(trace: Trace, step: Node, vision: Sequence[str]) -> str:
+def _vision_runs(trace: Trace, step: Node, vision: Sequence[str], *, has_methods: bool) -> str:
     """Say where vision ran: "before" the prompt's forward, "inside" it, or "both"."""
     inside_step = {id(node) for node in descend(step)}
     places = {
         "inside" if id(node) in inside_step else "before"
         for node in trace.nodes()
         if node.index <= step.index + len(inside_step)
-        and (node.path in vision if node.method is None else True)
+        and is_entry(node, vision, has_methods=has_methods)
     }
     return places.pop() if len(places) == 1 else "both"

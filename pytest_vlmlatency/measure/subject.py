@@ -24,6 +24,7 @@ from pytest_vlmlatency.measure.invariants import (
     check_work,
 )
 from pytest_vlmlatency.measure.output import read_output
+from pytest_vlmlatency.measure.override import read_override
 from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.recorder import Recorder
 from pytest_vlmlatency.measure.repeatability import no_garbage_collection
@@ -178,8 +179,9 @@ class Subject:
         self._first_inputs = self._first_inputs or inputs
         check_inputs(self._first_inputs, inputs)
         if self.phase_map is None and self.references:
+            named = read_override(self.target.model, self._options.phases or {})
             output, self.phase_map = watch_call(
-                original, args, kwargs, self.target.model, inputs, override=self._options.phases
+                original, args, kwargs, self.target.model, inputs, named=named
             )
             return output
         output = original(*args, **kwargs)

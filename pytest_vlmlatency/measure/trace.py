@@ -92,13 +92,15 @@ def tracing(
     *,
     n_steps: int,
     hidden: frozenset[str] = frozenset(),
+    methods: Sequence[str] = (),
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside, for `n_steps` forwards of its loop.
 
     `pixels` are the raw tensors passed to it. Modules in `hidden` are left alone: they lie inside
-    compiled code, which hooks would have compiled anew.
+    compiled code, which hooks would have compiled anew. `methods` are traced as modules are, each
+    by the path of its module and its name.
     """
-    tracer = _Tracer(pixels, n_steps)
+    tracer = _Tracer(pixels, n_steps, methods)
     outermost = outermost_hidden(model)
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
@@ -117,9 +119,12 @@ def tracing(
 class _Tracer:
     """Builds the tree while the model runs."""
 
-    def __init__(self, pixels: Sequence[torch.Tensor], n_steps: int) -> None:
+    def __init__(
+        self, pixels: Sequence[torch.Tensor], n_steps: int, methods: Sequence[str]
+    ) -> None:
         self.trace = Trace()
         self._n_traced = n_steps
+        self._methods = [method.rpartition(".")[::2] for method in methods]
         self._recognition = Recognition(pixels)
         self.trace.n_given = self._recognition.n_given
         self._open: list[Node] = []
@@ -151,7 +156,8 @@ class _Tracer:
         return compiled
 
     def wrap_methods(self, module: torch.nn.Module, path: str, undo: ExitStack) -> None:
-        for name in (*FEATURE_METHODS, STEP_PREPARATION):
+        named = [name for owner, name in self._methods if owner == path]
+        for name in dict.fromkeys((*FEATURE_METHODS, STEP_PREPARATION, *named)):
             method = getattr(module, name, None)
             if callable(method):
                 if name == STEP_PREPARATION:

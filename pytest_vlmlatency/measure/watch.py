@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
     from pytest_vlmlatency.measure.interception import Generate
+    from pytest_vlmlatency.measure.override import Named
     from pytest_vlmlatency.measure.workload import Inputs
-    from pytest_vlmlatency.options import PhaseOverride
     from pytest_vlmlatency.records import PhaseMap
 
 WATCHED_TOKENS = 3
@@ -42,13 +42,15 @@ def watch_call(
     model: torch.nn.Module,
     inputs: Inputs,
     *,
-    override: PhaseOverride | None,
+    named: Named,
 ) -> tuple[object, PhaseMap]:
     """Return what a watched call gave, which may be shorter than asked for, and its phases."""
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
     short = _shortened(kwargs) if _takes_lengths(original) else kwargs
     hidden = hidden_modules(model)
-    tracer = tracing(model, inputs.pixels, n_steps=n_steps, hidden=hidden)
+    tracer = tracing(
+        model, inputs.pixels, n_steps=n_steps, hidden=hidden, methods=named.vision_methods
+    )
     with tracer as trace, _never_compiled(model):
         output = original(*args, **short)
     kind = CallKind(
@@ -58,7 +60,7 @@ def watch_call(
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
     try:
-        phase_map = find_phases(model, trace, kind, override=override)
+        phase_map = find_phases(model, trace, kind, named=named)
     except PhasesNotFound as problem:
         if not hidden:
             raise

@@ -43,7 +43,8 @@ class PhaseMap:
     `vision` are modules of a vision part that no such call covers. `experts` is the experts
     implementation of a mixture of experts by phase: generate() may switch it for decode.
     `vision_calls` counts how often each entry into vision ran for the prompt, `prompt_end` is the
-    module that ends it. `is_vision_named`: by the user, not found.
+    module that ends it. `is_vision_named`: by the user, not found; he may have
+    named methods, `vision_methods`, whose paths end in their names.
     """
 
     step: str
@@ -56,6 +57,7 @@ class PhaseMap:
     prompt_end: str
     vision_calls: Mapping[str, int]
     is_vision_named: bool = False
+    vision_methods: tuple[str, ...] = ()
     experts: Mapping[str, str] = field(default_factory=dict)
 
 
