@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from pytest_vlmlatency.measure.feature_rows import count_feature_rows, features_of, states_of
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
 from pytest_vlmlatency.measure.timeline import Boundary
@@ -64,9 +65,13 @@ def attached(
 
 def _watch_vision(module: torch.nn.Module, path: str, recorder: Recorder, handles: Handles) -> None:
     handles.pre(module, lambda *_: _enter_vision(recorder, path))
-    handles.post(
-        module, lambda _module, _args, output: _exit_vision(recorder, path, _states(output))
-    )
+
+    def leave(_module: torch.nn.Module, _args: object, output: object) -> None:
+        if recorder.vision_depth == 1:
+            recorder.n_pooled_rows = count_feature_rows(getattr(output, "pooler_output", None))
+        _exit_vision(recorder, path, states_of(output))
+
+    handles.post(module, leave)
 
 
 def _wrap_features(owner: torch.nn.Module, path: str, recorder: Recorder, undo: ExitStack) -> None:
@@ -87,7 +92,7 @@ def _timed_features(method: Method, label: str, recorder: Recorder) -> Method:
     def features(*args: object, **kwargs: object) -> object:
         _enter_vision(recorder, label)
         output = method(*args, **kwargs)
-        _exit_vision(recorder, label, _features(output))
+        _exit_vision(recorder, label, features_of(output))
         return output
 
     return features
@@ -223,33 +228,3 @@ def replaced_method(owner: torch.nn.Module, name: str, replacement: Method) -> I
             vars(owner)[name] = before
         else:
             vars(owner).pop(name, None)
-
-
-def _features(output: object) -> object:
-    """Return what a feature method gave for the decoder: its pooler_output, or all of it."""
-    return getattr(output, "pooler_output", output)
-
-
-def _states(output: object) -> object:
-    """Return a vision module's states; its pooler_output would be one vector for each image."""
-    return getattr(output, "last_hidden_state", output)
-
-
-def count_feature_rows(features: object) -> int:
-    """Return how many vectors vision gave: (..., D) -> the product of the leading sizes.
-
-    In a sequence, what is unlike the first part stands beside the features and is none.
-    """
-    if isinstance(features, torch.Tensor):
-        return features.numel() // features.shape[-1] if features.numel() else 0
-    if isinstance(features, Mapping):
-        return count_feature_rows(next(iter(features.values()), None))
-    if isinstance(features, Sequence) and not isinstance(features, str):
-        return sum(count_feature_rows(part) for part in features if _is_like(part, features[0]))
-    return 0
-
-
-def _is_like(part: object, first: object) -> bool:
-    if isinstance(part, torch.Tensor) and isinstance(first, torch.Tensor):
-        return part.dim() == first.dim()
-    return type(part) is type(first)

@@ -29,10 +29,10 @@ class Recorder:
     """The marks and counts of one call.
 
     `prompt_length` and `prompt_rows` are what the first block saw, `feature_rows` the vectors that
-    each entry into vision gave, `n_prompt_forwards` how many forwards made the prompt ready.
-    `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
-    ran before the prompt was ready, None if it was never seen. `step_starts` are kept where each
-    decode step is timed.
+    each entry into vision gave, `n_pooled_rows` those that its last module pooled,
+    `n_prompt_forwards` how many forwards made the prompt ready. `has_step` tells whether the step
+    module has begun, `is_block_in_prompt` whether the first block ran before the prompt was ready,
+    None if it was never seen. `step_starts` are kept where each decode step is timed.
     """
 
     clock: Clock
@@ -41,6 +41,7 @@ class Recorder:
     n_forwards: int = 0
     n_prompt_forwards: int = 0
     feature_rows: dict[str, int] = field(default_factory=dict)
+    n_pooled_rows: int = 0
     prompt_length: int | None = None
     prompt_rows: int = 1
     has_step: bool = False

@@ -29,7 +29,8 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
     n_seen = recorder.prompt_length or 0
     if not recorder.vision_calls:
         return 0, n_prompt
-    if inputs.n_placeholders and inputs.n_placeholders >= n_features:
+    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == inputs.n_placeholders
+    if inputs.n_placeholders and (is_merged or inputs.n_placeholders >= n_features):
         return inputs.n_placeholders, n_prompt - inputs.n_placeholders
     if n_features in inputs.n_marked:
         return n_features, n_prompt - n_features
