@@ -1,6 +1,10 @@
-"""Which modules are the decoder's blocks: a list whose children run in order, in every step.
+"""Which modules are the decoder's blocks: the list that runs in every step. Pure over a Trace.
 
-Pure over the steps of a Trace and the model's structure.
+A list is a ModuleList or a Sequential, or a ModuleDict of modules that are all alike (one that has
+embedding, blocks and norm side by side is no list of blocks). Its children run in their order in
+every step, once each, or several times if the model goes through them again. Of several such lists
+the outermost are looked at. A head may have more parameters than all blocks, so lists in which few
+modules run are left out before parameters decide.
 """
 
 from __future__ import annotations
@@ -11,72 +15,66 @@ import torch
 
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.override import HOW_TO_NAME
-from pytest_vlmlatency.measure.trace import descend
+from pytest_vlmlatency.measure.trace import Node, descend
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pytest_vlmlatency.measure.trace import Node
-
-    Run = tuple[str, ...]
+BUSY_RATIO = 0.5
+"""Of the modules that run in the busiest list, the share that runs in any list of blocks."""
 
 
 def find_blocks(model: torch.nn.Module, steps: Sequence[Node]) -> tuple[str, ...]:
-    """Return the children of the largest list that run once each, in order, in every step.
-
-    Where there is none: of a list whose children run in as many rounds in every step.
-    """
+    """Return the paths of the decoder's blocks as they ran in a step, first to last."""
     lists = {
         path: [f"{path}.{name}".lstrip(".") for name, _ in module.named_children()]
         for path, module in model.named_modules()
-        if isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
+        if is_list(module)
     }
     runs = [_called_children(step, lists) for step in steps]
-
-    def candidates_by(is_run: Callable[[Sequence[str], Sequence[str]], bool]) -> dict[str, Run]:
-        return {
-            path: tuple(runs[-1][path])
-            for path, children in lists.items()
-            if all(is_run(run.get(path, []), children) for run in runs)
-        }
-
-    repeated = {
-        path: run
-        for path, run in candidates_by(_is_in_rounds).items()
-        if all(len(other[path]) == len(run) for other in runs)
+    candidates = {
+        path: tuple(node.path for node in runs[-1][path])
+        for path, children in lists.items()
+        if _is_run_in_all([run.get(path, []) for run in runs], children)
     }
-    candidates = candidates_by(_is_once_in_order) or repeated
     outermost = [path for path in candidates if not _is_within(path, candidates)]
     if not outermost:
         raise PhasesNotFound(
             f"no list of blocks was seen whose children run once each, in order, in all of "
             f"{len(steps)} steps; {len(lists)} lists of modules were looked at; {HOW_TO_NAME}"
         )
-    return candidates[max(outermost, key=lambda path: _n_parameters(model, candidates[path]))]
+    n_calls = {path: _n_calls(runs[-1][path]) for path in outermost}
+    busy = [path for path in outermost if n_calls[path] > BUSY_RATIO * max(n_calls.values())]
+    return candidates[max(busy, key=lambda path: _n_parameters(model, candidates[path]))]
 
 
-def _called_children(step: Node, lists: Mapping[str, list[str]]) -> dict[str, list[str]]:
+def is_list(module: torch.nn.Module) -> bool:
+    """Whether a module holds others that may be run one after another."""
+    if isinstance(module, torch.nn.ModuleDict):
+        return len({type(child) for child in module.children()}) == 1
+    return isinstance(module, torch.nn.ModuleList | torch.nn.Sequential)
+
+
+def _called_children(step: Node, lists: Mapping[str, list[str]]) -> dict[str, list[Node]]:
     owner = {child: path for path, children in lists.items() for child in children}
-    called: dict[str, list[str]] = {}
+    called: dict[str, list[Node]] = {}
     for node in descend(step):
         if node.method is None and node.path in owner:
-            called.setdefault(owner[node.path], []).append(node.path)
+            called.setdefault(owner[node.path], []).append(node)
     return called
 
 
-def _is_once_in_order(called: Sequence[str], children: Sequence[str]) -> bool:
-    order = [children.index(child) for child in called]
-    return bool(order) and order == sorted(set(order))
+def _is_run_in_all(runs: Sequence[Sequence[Node]], children: Sequence[str]) -> bool:
+    """Whether children ran in their order in each step, once or in as many rounds in every step."""
+    orders = [[children.index(node.path) for node in run] for run in runs]
+    is_once = all(order and order == sorted(set(order)) for order in orders)
+    return is_once or (len(set(map(len, orders))) == 1 and all(map(_is_in_rounds, orders)))
 
 
-def _is_in_rounds(called: Sequence[str], children: Sequence[str]) -> bool:
-    """Whether the children run in order, round after round: blocks that share their weights."""
-    n_distinct = len(set(called))
-    starts = range(0, len(called), n_distinct or 1)
-    rounds = [called[start : start + n_distinct] for start in starts]
-    return bool(rounds) and all(
-        one == rounds[0] and _is_once_in_order(one, children) for one in rounds
-    )
+def _is_in_rounds(order: Sequence[int]) -> bool:
+    """Whether the same children ran again and again: blocks that share their weights."""
+    once = sorted(set(order))
+    return bool(order) and list(order) == once * (len(order) // len(once))
 
 
 def _is_within(path: str, others: Mapping[str, Sequence[str]]) -> bool:
@@ -87,7 +85,14 @@ def _is_within(path: str, others: Mapping[str, Sequence[str]]) -> bool:
     )
 
 
+def _n_calls(nodes: Sequence[Node]) -> int:
+    """Return how many modules ran in these calls, themselves included."""
+    return sum(1 for node in nodes for _ in descend(node))
+
+
 def _n_parameters(model: torch.nn.Module, paths: Sequence[str]) -> int:
     return sum(
-        parameter.numel() for path in paths for parameter in model.get_submodule(path).parameters()
+        parameter.numel()
+        for path in set(paths)
+        for parameter in model.get_submodule(path).parameters()
     )
