@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 
 import torch
 
+from pytest_vlmlatency.measure.attended import find_attended
 from pytest_vlmlatency.measure.feature_rows import count_feature_rows, features_of, states_of
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
@@ -36,6 +37,7 @@ def attached(
     *,
     n_prompt_forwards: int = 1,
     is_per_token: bool = False,
+    is_encoder_decoder: bool = False,
     assistant: torch.nn.Module | None = None,
 ) -> Iterator[None]:
     """Record the boundaries of one generate() of `model`; everything is undone on the way out.
@@ -53,7 +55,8 @@ def attached(
             _wrap_method(model.get_submodule(path), name, label, recorder, undo)
         for path in phase_map.text_encoder:
             _watch_phase(model.get_submodule(path), Phase.TEXT_ENCODER, recorder, handles)
-        _watch_first_block(model.get_submodule(phase_map.blocks[0]), recorder, handles)
+        first_block = model.get_submodule(phase_map.blocks[0])
+        _watch_first_block(first_block, recorder, handles, is_encoder_decoder=is_encoder_decoder)
         step = model.get_submodule(phase_map.step)
         prompt_end = model.get_submodule(phase_map.prompt_end)
         _watch_prompt(step, prompt_end, recorder, handles, n_forwards=n_prompt_forwards)
@@ -119,7 +122,9 @@ def _watch_phase(
     handles.post(module, lambda *_: recorder.mark(Boundary.EXIT, phase, wait=True))
 
 
-def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: Handles) -> None:
+def _watch_first_block(
+    block: torch.nn.Module, recorder: Recorder, handles: Handles, *, is_encoder_decoder: bool
+) -> None:
     def start(
         _module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> None:
@@ -131,6 +136,8 @@ def _watch_first_block(block: torch.nn.Module, recorder: Recorder, handles: Hand
         if isinstance(hidden, torch.Tensor) and hidden.dim() >= 2:
             recorder.prompt_length = hidden.shape[-2]  # (B, L, D) -> L
             recorder.prompt_rows = hidden.shape[0] if hidden.dim() > 2 else 1
+            if is_encoder_decoder:
+                recorder.attended = find_attended(hidden, (*args, *kwargs.values()))
 
     index = handles.pre(block, start)
 

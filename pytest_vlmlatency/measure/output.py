@@ -24,8 +24,11 @@ class Output:
     digest: str
 
 
-def read_output(output: object, inputs: Inputs) -> Output:
-    """Return how many tokens a result holds, through each row's end token, and its digest."""
+def read_output(output: object, inputs: Inputs, *, n_seen: int | None = None) -> Output:
+    """Return how many tokens a result holds, through each row's end token, and its digest.
+
+    `n_seen` is how many positions the first block saw of the prompt, where that is known.
+    """
     sequences = getattr(output, "sequences", output)
     if not isinstance(sequences, torch.Tensor) or sequences.dim() != 2:
         return Output(n_longest=None, n_generated=None, digest=_digest(repr(output)))
@@ -34,7 +37,7 @@ def read_output(output: object, inputs: Inputs) -> Output:
             n_longest=None, n_generated=None, digest=_digest(json.dumps(sequences.tolist()))
         )
     rows: list[list[int]] = sequences.tolist()
-    skipped = _n_prompt_columns_in(sequences, inputs)
+    skipped = _n_prompt_columns_in(sequences, inputs, n_seen)
     lengths = [_length_to_end(row[skipped:], inputs.eos_ids) for row in rows]
     return Output(
         n_longest=max(lengths, default=0),
@@ -43,12 +46,14 @@ def read_output(output: object, inputs: Inputs) -> Output:
     )
 
 
-def _n_prompt_columns_in(sequences: torch.Tensor, inputs: Inputs) -> int:
+def _n_prompt_columns_in(sequences: torch.Tensor, inputs: Inputs, n_seen: int | None) -> int:
     """Return how many leading columns of the result repeat the prompt, or start the decoder."""
-    ids = inputs.input_ids
     if inputs.is_encoder_decoder:
         return inputs.n_start_columns
-    if ids is None or sequences.shape[1] < ids.shape[1]:
+    if inputs.input_ids is None:
+        return 0
+    ids = inputs.input_ids[:, : inputs.n_read_columns(n_seen)]
+    if sequences.shape[1] < ids.shape[1]:
         return 0
     repeated = ids.to(sequences.device).repeat_interleave(sequences.shape[0] // ids.shape[0], dim=0)
     is_repeated = repeated.shape[0] == sequences.shape[0] and torch.equal(

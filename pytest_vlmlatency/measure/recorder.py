@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.measure.timeline import Boundary, Mark
 
 if TYPE_CHECKING:
+    from pytest_vlmlatency.measure.attended import Attended
     from pytest_vlmlatency.measure.clock import Clock, Tick
 
 
@@ -28,11 +29,12 @@ class VisionCall:
 class Recorder:
     """The marks and counts of one call.
 
-    `prompt_length` and `prompt_rows` are what the first block saw, `feature_rows` the vectors that
-    each entry into vision gave, `n_pooled_rows` those that its last module pooled,
-    `n_prompt_forwards` how many forwards made the prompt ready. `has_step` tells whether the step
-    module has begun, `is_block_in_prompt` whether the first block ran before the prompt was ready,
-    None if it was never seen. `step_starts` are kept where each decode step is timed.
+    `prompt_length` and `prompt_rows` are what the first block saw, `attended` what it was given to
+    attend to beside, `feature_rows` the vectors that each entry into vision gave, `n_pooled_rows`
+    those that its last module pooled, `n_prompt_forwards` how many forwards made the prompt ready.
+    `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
+    ran before the prompt was ready, None if it was never seen. `step_starts` are kept where each
+    decode step is timed.
     """
 
     clock: Clock
@@ -44,6 +46,7 @@ class Recorder:
     n_pooled_rows: int = 0
     prompt_length: int | None = None
     prompt_rows: int = 1
+    attended: Attended | None = None
     has_step: bool = False
     has_prompt: bool = False
     is_block_in_prompt: bool | None = None

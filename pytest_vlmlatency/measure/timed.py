@@ -124,6 +124,7 @@ def _run(
         recorder,
         n_prompt_forwards=inputs.n_prompt_forwards,
         is_per_token=rig.is_per_token,
+        is_encoder_decoder=inputs.is_encoder_decoder,
         assistant=inputs.assistant,
     )
     reset_peak_memory(rig.devices)
@@ -151,7 +152,7 @@ def _run(
 
 
 def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap, rig: Rig) -> Seen:
-    output = read_output(facts.output, facts.inputs)
+    output = read_output(facts.output, facts.inputs, n_seen=recorder.prompt_length)
     timeline = read_timeline(recorder.marks, recorder.clock)
     observation = Observation(
         call=_call(facts, output, timeline, recorder, phase_map, is_per_token=rig.is_per_token),

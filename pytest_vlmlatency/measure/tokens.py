@@ -19,10 +19,12 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
 
     Placeholders in the prompt stand for one vision token each, or a mask or a tensor of positions
     beside the prompt says where they go. A model that joins vision and text itself shows vision as
-    the length that its first block saw beyond the prompt's. One that attends across to vision shows
-    more feature vectors than placeholders, which are text then.
+    the length that its first block saw beyond the prompt's, one with an encoder as what that gave
+    beyond the prompt. One that attends across to vision shows more feature vectors than
+    placeholders, which are text then.
     """
-    n_prompt = inputs.n_prompt_tokens
+    n_columns = inputs.n_read_columns(recorder.prompt_length)
+    n_prompt = inputs.n_prompt_tokens(n_columns)
     n_features = _n_features(recorder.feature_rows)
     if phase_map.vision_runs == "inside":
         n_features //= max(1, recorder.prompt_rows // inputs.batch_size)  # beams see copies
@@ -39,10 +41,20 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
         return n_placed, n_prompt - n_placed
     if not inputs.is_prompt_known:
         return n_features, max(0, n_seen * recorder.prompt_rows - n_features)
-    n_joined = n_seen - inputs.n_prompt_columns
-    if n_joined > 0 and not inputs.is_encoder_decoder:
+    if inputs.is_encoder_decoder:
+        return _n_encoded(inputs, recorder, n_prompt) or n_features, n_prompt
+    n_joined = n_seen - n_columns
+    if n_joined > 0:
         return n_joined * inputs.batch_size, n_prompt
     return n_features, n_prompt
+
+
+def _n_encoded(inputs: Inputs, recorder: Recorder, n_prompt: int) -> int:
+    """Return the states beside the text's that a decoder was given to attend to, 0 if unseen."""
+    if recorder.attended is None:
+        return 0
+    n_copies = max(1, recorder.attended.n_rows // inputs.batch_size)  # a row for each beam
+    return max(0, recorder.attended.n_tokens() // n_copies - n_prompt)
 
 
 def _n_features(rows: Mapping[str, int]) -> int:

@@ -44,8 +44,8 @@ NO_PROMPT = ("mask", "position", "type", "label", "cache", "grid", "size", "deco
 class Inputs:
     """The arguments of one generate().
 
-    `n_prompt_columns` is the width of input_ids, padding in, and `n_start_columns` that of what an
-    encoder-decoder's output begins with.
+    `n_prompt_columns` is the width of input_ids, padding in; `prompt_mask` tells padding apart.
+    `n_start_columns` is the width of what an encoder-decoder's output begins with.
     `n_marked` are the numbers of positions that further inputs of the prompt's shape mark, as the
     masks do by which some models say where vision goes; `n_indexed` is what tensors of positions
     say of it, by their size. `pixels` are the raw tensors themselves
@@ -59,7 +59,7 @@ class Inputs:
     input_ids: torch.Tensor | None
     batch_size: int
     n_prompt_columns: int
-    n_prompt_tokens: int
+    prompt_mask: torch.Tensor | None
     n_start_columns: int
     n_cached: int
     n_placeholders: int
@@ -76,6 +76,24 @@ class Inputs:
     def is_prompt_known(self) -> bool:
         """Whether it can be told where the output ends to be the prompt."""
         return self.n_prompt_columns > 0 or self.is_encoder_decoder
+
+    def n_read_columns(self, n_seen: int | None) -> int:
+        """Return how many columns of the prompt the decoder read, given how many its block saw.
+
+        A generate() of a model's own may leave out the last. Placeholders, chunks, a cache and an
+        encoder are other reasons why a block sees fewer.
+        """
+        has_marks = bool(self.n_placeholders or self.n_marked or self.n_indexed)
+        is_in_parts = self.n_cached > 0 or self.n_prompt_forwards > 1
+        if n_seen is None or has_marks or is_in_parts or self.is_encoder_decoder:
+            return self.n_prompt_columns
+        return min(n_seen, self.n_prompt_columns)
+
+    def n_prompt_tokens(self, n_columns: int) -> int:
+        """Return the tokens in the prompt's first columns over the batch, padding left out."""
+        if self.prompt_mask is None:
+            return n_columns * self.batch_size if self.n_prompt_columns else 0
+        return int(self.prompt_mask[:, :n_columns].sum())
 
 
 def read_inputs(
@@ -109,7 +127,7 @@ def read_inputs(
         input_ids=input_ids,
         batch_size=_batch_size(prompt, pixels),
         n_prompt_columns=0 if prompt is None else prompt.shape[1],
-        n_prompt_tokens=_n_prompt_tokens(prompt, named.get("attention_mask")),
+        prompt_mask=_prompt_mask(prompt, named.get("attention_mask")),
         n_start_columns=_n_start_columns(named),
         n_cached=_n_cached(named),
         n_placeholders=count_tokens(input_ids, marks),
@@ -164,13 +182,11 @@ def _embeds(named: Mapping[str, object]) -> torch.Tensor | None:
     return value if isinstance(value, torch.Tensor) else None
 
 
-def _n_prompt_tokens(prompt: torch.Tensor | None, mask: object) -> int:
-    """Return the prompt's tokens over the batch, padding left out."""
-    if prompt is None:
-        return 0
-    if isinstance(mask, torch.Tensor) and mask.shape == prompt.shape[:2]:
-        return int(mask.sum())
-    return prompt.shape[0] * prompt.shape[1]
+def _prompt_mask(prompt: torch.Tensor | None, mask: object) -> torch.Tensor | None:
+    """Return the mask that tells the prompt's tokens from its padding, None where all count."""
+    if prompt is None or not isinstance(mask, torch.Tensor):
+        return None
+    return mask if mask.shape == prompt.shape[:2] else None
 
 
 def _batch_size(prompt: torch.Tensor | None, pixels: Sequence[torch.Tensor]) -> int:
