@@ -9,7 +9,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
-from tests.zoo import Specimen, block_modules, build, vision_module
+from tests.zoo import N_NEW_TOKENS, Specimen, block_modules, build, vision_module
 
 BLOCK_MS, VISION_MS, DRAFT_MS = 3, 60, 6
 
@@ -99,6 +99,27 @@ def test_a_decoders_own_prompt_is_no_output(name: str, clock: FakeClock) -> None
 
     assert (case.calls[0].n_output_tokens, case.calls[0].n_decode_steps) == (8, 7)
     assert case.calls[0].prefill_ms == BLOCK_MS
+
+
+@pytest.mark.parametrize("name", ["florence2", "udop"])
+def test_beams_of_an_encoder_decoder_see_copies_of_vision_too(name: str, clock: FakeClock) -> None:
+    specimen = build(name)
+
+    call = measure(specimen, clock, num_beams=3).calls[0]
+
+    counts = (call.n_vision_tokens, call.n_text_tokens)
+    assert counts == (specimen.n_vision_tokens, specimen.n_text_tokens)
+
+
+def test_words_that_generate_leaves_out_are_no_prompt_though_said_again(clock: FakeClock) -> None:
+    """BLIP's leaves out the last one; here its answer begins with that very word."""
+    blip = build("blip")
+    first = blip.generate(**blip.inputs)[0, blip.n_prompt_columns]
+    blip.inputs["input_ids"][0, -1] = first
+
+    call = measure(blip, clock).calls[0]
+
+    assert (call.n_output_tokens, call.n_text_tokens) == (N_NEW_TOKENS, blip.n_text_tokens)
 
 
 def test_beams_see_copies_of_vision_and_no_more_of_it(llava: Specimen, clock: FakeClock) -> None:

@@ -14,7 +14,9 @@ from transformers import PretrainedConfig as PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.zoo.earlier import ENCODES_EACH_STEP, taken, where_vision_runs
+from tests.zoo.encoders import ENCODERS
 from tests.zoo.further import FURTHER
+from tests.zoo.grids import GRIDS
 from tests.zoo.recipes import REQUIRED
 from tests.zoo.shrink import BOS, PAD, build_tiny_config, count_decoder_blocks
 from tests.zoo.specimen import (
@@ -25,6 +27,7 @@ from tests.zoo.specimen import (
     step_module,
     vision_module,
 )
+from tests.zoo.towers import TOWERS
 from tests.zoo.weights import draw_weights, forbid_special_tokens
 
 __all__ = [
@@ -42,7 +45,7 @@ __all__ = [
 ]
 
 N_NEW_TOKENS = 8
-ZOO = MappingProxyType(REQUIRED | FURTHER)
+ZOO = MappingProxyType(REQUIRED | FURTHER | GRIDS | TOWERS | ENCODERS)
 
 # Named for its type: it is declared without one.
 _from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (
@@ -63,6 +66,7 @@ def build(name: str, *, seed: int = 0) -> Specimen:
     n_vision_tokens = recipe.count_vision_tokens(model.config)
     prompt = recipe.make_prompt(model.config, n_vision_tokens)
     n_prompt_tokens = prompt["input_ids"].shape[1] if "input_ids" in prompt else 0
+    n_prompt_tokens -= recipe.n_dropped_words
     n_placeholders = n_vision_tokens if recipe.is_placeholder else 0
     return Specimen(
         name=name,
@@ -79,6 +83,7 @@ def build(name: str, *, seed: int = 0) -> Specimen:
         n_text_tokens=n_prompt_tokens - n_placeholders,
         vision_runs=where_vision_runs(recipe, model),
         n_vision_runs=N_NEW_TOKENS if name in ENCODES_EACH_STEP else 1,
+        n_prompt_columns=1 if model.config.is_encoder_decoder else n_prompt_tokens,
     )
 
 

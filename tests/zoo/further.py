@@ -39,21 +39,32 @@ def downsampled_crops(config: PreTrainedConfig) -> int:
 _DOWNSAMPLED = replace(
     LLAVA, make_pixels=pixels.crops(N_CROPS), count_vision_tokens=downsampled_crops
 )
-_TILED = replace(
+TILED = replace(
     LLAVA,
     make_pixels=pixels.tiled_square,
     count_vision_tokens=overview_tiles_and_newlines,
     overrides={"image_grid_pinpoints": [[2 * IMAGE_SIZE, 2 * IMAGE_SIZE]]},
 )
-_PIXTRAL = replace(LLAVA, make_pixels=pixels.sized_square, count_vision_tokens=root_merged_patches)
-_WINDOWS = {
+PIXTRAL = replace(LLAVA, make_pixels=pixels.sized_square, count_vision_tokens=root_merged_patches)
+WINDOWS = {
     "vision_config.fullatt_block_indexes": [1],
     # A window is one merged patch wide: the image has two by two of them.
     "vision_config.window_size": IMAGE_SIZE // 2,
 }
-_GLM4V = replace(QWEN2_VL, overrides={"text_config.rope_parameters": MROPE})
+GLM4V = replace(QWEN2_VL, overrides={"text_config.rope_parameters": MROPE})
 # Half of a head turns: 4 frequencies to share.
 _PARTLY_ROTARY = {"text_config.rope_parameters": mrope([2, 1, 1], partial_rotary_factor=0.5)}
+GOT_OCR2 = replace(
+    LLAVA,
+    # Two convolutions halve the image's side twice more.
+    count_vision_tokens=lambda config: N_PATCHES // 16,
+    overrides={
+        "vision_config.global_attn_indexes": [1],
+        "vision_config.window_size": 2,
+        "vision_config.mlp_dim": 2 * VISION_WIDTH,
+        "vision_config.output_channels": VISION_WIDTH,
+    },
+)
 _IDEFICS2 = Recipe(
     make_pixels=pixels.batched_crops(N_CROPS),
     make_prompt=prompts.placeholders,
@@ -86,7 +97,7 @@ _LLAMA4 = Recipe(
         blocks="language_model.model.layers",
     ),
 )
-_VISION_ENCODER_DECODER = Recipe(
+VISION_ENCODER_DECODER = Recipe(
     make_pixels=pixels.square,
     make_prompt=prompts.nothing,
     count_vision_tokens=every_patch_and_class,
@@ -127,9 +138,9 @@ _IDEFICS = Recipe(
 
 FURTHER: dict[str, Recipe] = {
     "vipllava": replace(LLAVA, overrides={"vision_feature_layer": [-1, -2]}),
-    "llava_next": _TILED,
+    "llava_next": TILED,
     # 88 vision tokens drown the words: larger weights attend to fewer of them.
-    "llava_onevision": replace(_TILED, weight_gain=2.0),
+    "llava_onevision": replace(TILED, weight_gain=2.0),
     "aya_vision": _DOWNSAMPLED,
     "cohere2_vision": replace(
         _DOWNSAMPLED, overrides={"alignment_intermediate_size": 2 * TEXT_WIDTH}
@@ -137,31 +148,21 @@ FURTHER: dict[str, Recipe] = {
     "deepseek_vl": replace(
         LLAVA, paths=Paths(vision="model.vision_model", projector="model.aligner")
     ),
-    "got_ocr2": replace(
-        LLAVA,
-        # Two convolutions halve the image's side twice more.
-        count_vision_tokens=lambda config: N_PATCHES // 16,
-        overrides={
-            "vision_config.global_attn_indexes": [1],
-            "vision_config.window_size": 2,
-            "vision_config.mlp_dim": 2 * VISION_WIDTH,
-            "vision_config.output_channels": VISION_WIDTH,
-        },
-    ),
+    "got_ocr2": GOT_OCR2,
     "qianfan_ocr": INTERNVL,
-    "mistral3": _PIXTRAL,
+    "mistral3": PIXTRAL,
     "lighton_ocr": replace(
-        _PIXTRAL, paths=Paths(vision="model.vision_encoder", projector="model.vision_projection")
+        PIXTRAL, paths=Paths(vision="model.vision_encoder", projector="model.vision_projection")
     ),
     "idefics2": _IDEFICS2,
-    "qwen2_5_vl": replace(QWEN2_VL, overrides={"text_config.rope_parameters": MROPE, **_WINDOWS}),
-    "exaone4_5": replace(QWEN2_VL, make_prompt=prompts.placeholders, overrides=_WINDOWS),
+    "qwen2_5_vl": replace(QWEN2_VL, overrides={"text_config.rope_parameters": MROPE, **WINDOWS}),
+    "exaone4_5": replace(QWEN2_VL, make_prompt=prompts.placeholders, overrides=WINDOWS),
     "qwen3_vl_moe": QWEN3_VL,
-    "glm4v": _GLM4V,
+    "glm4v": GLM4V,
     "glm4v_moe": replace(QWEN2_VL, overrides=_PARTLY_ROTARY),
     "glm_ocr": replace(QWEN2_VL, overrides=_PARTLY_ROTARY),
     "llama4": _LLAMA4,
-    "vision-encoder-decoder": _VISION_ENCODER_DECODER,
+    "vision-encoder-decoder": VISION_ENCODER_DECODER,
     "kosmos-2": _KOSMOS_2,
     "idefics": _IDEFICS,
     "instructblip": replace(BLIP_2, make_prompt=prompts.queried_placeholders),

@@ -16,11 +16,39 @@ Pixels = Callable[[PreTrainedConfig, torch.Generator], Inputs]
 
 SIDE = IMAGE_SIZE // PATCH_SIZE
 N_PATCHES = SIDE * SIDE
+N_FRAMES = 4
+N_PACKED_PATCHES = (2 * SIDE) ** 2
 
 
 def square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
     """Return one image as it is."""
     return {"pixel_values": _noise(1, 3, IMAGE_SIZE, IMAGE_SIZE, generator=generator)}
+
+
+def named_square(name: str) -> Pixels:
+    """Return a kind with one image as it is, under another name."""
+
+    def make(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+        return {name: square(config, generator)["pixel_values"]}
+
+    return make
+
+
+def wide_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return one image of twice the usual side."""
+    return {"pixel_values": _noise(1, 3, 2 * IMAGE_SIZE, 2 * IMAGE_SIZE, generator=generator)}
+
+
+def high_resolution_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return one image for each of two towers."""
+    second = square(config, generator)["pixel_values"]
+    return square(config, generator) | {"high_res_pixel_values": second}
+
+
+def clip(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return the frames of one video: (B, frames, C, H, W)."""
+    shape = (1, N_FRAMES, 3, IMAGE_SIZE, IMAGE_SIZE)
+    return {"pixel_values": _noise(*shape, generator=generator)}
 
 
 def sized_square(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
@@ -68,11 +96,50 @@ def batched_crops(n_crops: int) -> Pixels:
 def patch_grid(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
     """Return flattened patches of one image and their grid (time, height, width)."""
     vision = config.vision_config
-    n_values = 3 * vision.temporal_patch_size * vision.patch_size**2
-    return {
-        "pixel_values": _noise(N_PATCHES, n_values, generator=generator),
-        "image_grid_thw": torch.tensor([[1, SIDE, SIDE]]),
+    names = ("temporal_patch_size", "patch_temporal")
+    n_frames = next((getattr(vision, name) for name in names if hasattr(vision, name)), 1)
+    n_values = 3 * n_frames * vision.patch_size**2
+    return {"pixel_values": _noise(N_PATCHES, n_values, generator=generator)} | _grid()
+
+
+def flat_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return flattened patches of one image, without a word about where they lie."""
+    return {"pixel_values": _noise(1, N_PATCHES, 3 * PATCH_SIZE**2, generator=generator)}
+
+
+def placed_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return flattened patches that begin with their row and column, counted from 1."""
+    places = 1 + torch.cartesian_prod(torch.arange(SIDE), torch.arange(SIDE))  # (P, 2)
+    values = flat_patches(config, generator)["pixel_values"]
+    return {"flattened_patches": torch.cat([places[None].float(), values], dim=-1)}
+
+
+def shaped_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return flattened patches of one image, its height and width in patches, and their mask."""
+    return flat_patches(config, generator) | {
+        "spatial_shapes": torch.tensor([[SIDE, SIDE]]),
+        "pixel_attention_mask": torch.ones(1, N_PATCHES).long(),
     }
+
+
+def packed_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return patches of an image of twice the usual side, in one row, and its sides in patches."""
+    shape = (1, 3, PATCH_SIZE, N_PACKED_PATCHES * PATCH_SIZE)
+    return {
+        "pixel_values": _noise(*shape, generator=generator),
+        "target_sizes": torch.tensor([[2 * SIDE, 2 * SIDE]]),
+    }
+
+
+def square_patch_grid(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return the patches of one image, each still a square, and their grid: (P, C, H, W)."""
+    shape = (N_PATCHES, 3, PATCH_SIZE, PATCH_SIZE)
+    return {"pixel_values": _noise(*shape, generator=generator)} | _grid()
+
+
+def merging_patch_grid(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return flattened patches with their grid, and that two by two of them become one."""
+    return patch_grid(config, generator) | {"image_merge_sizes": torch.tensor([2])}
 
 
 def pooled_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
@@ -100,6 +167,10 @@ def aspect_ratio_tiles(config: PreTrainedConfig, generator: torch.Generator) -> 
         "aspect_ratio_mask": torch.ones(1, 1, n_tiles).long(),
         "cross_attention_mask": torch.ones(1, N_TEXT_TOKENS + 1, 1, n_tiles).long(),
     }
+
+
+def _grid() -> Inputs:
+    return {"image_grid_thw": torch.tensor([[1, SIDE, SIDE]])}
 
 
 def _noise(*shape: int, generator: torch.Generator) -> torch.Tensor:

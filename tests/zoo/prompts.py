@@ -42,6 +42,14 @@ def marker(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
     return _around([_image_token(config)] * min(n_placeholders, 1))
 
 
+def bordered_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return `placeholders` between the tokens that say where an image starts and ends."""
+    if not n_placeholders:
+        return words(config, 0)
+    image = [_image_token(config)] * n_placeholders
+    return _around([config.vision_start_token_id, *image, config.vision_end_token_id])
+
+
 def typed_placeholders(name: str, *, image: int = 1, text: int = 0) -> Prompt:
     """Return `placeholders` with an input that tells image positions from text positions."""
 
@@ -65,6 +73,15 @@ def image_mask(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
     return inputs | {"image_attention_mask": inputs["attention_mask"].unsqueeze(-1)}
 
 
+def boxed_words(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+    """Return `words`, each with a box on a page where no two lie behind the same patch."""
+    inputs = words(config, 0)
+    n_columns = config.image_size // config.patch_size
+    corners = [divmod(index, n_columns) for index in range(inputs["input_ids"].shape[1])]
+    boxes = [[column, row, column + 1, row + 1] for row, column in corners]
+    return inputs | {"bbox": torch.tensor([boxes]) / n_columns}
+
+
 def queried_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
     """Return `placeholders` with the same words for the module that queries the image."""
     own = words(config, 0)
@@ -83,8 +100,8 @@ def _around(image: list[int]) -> Inputs:
 
 
 def _image_token(config: PreTrainedConfig) -> int:
-    """Return the id that stands for a vision feature; families name it in one of three ways."""
-    names = ("image_token_id", "image_token_index", "image_patch_id")
+    """Return the id that stands for a vision feature; families name it differently."""
+    names = ("image_token_id", "image_token_index", "image_patch_id", "video_token_index")
     found = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
     assert found, f"{type(config).__name__} has none of {names}: its recipe needs another prompt"
     return int(found[0])

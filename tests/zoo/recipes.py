@@ -99,7 +99,7 @@ _PALIGEMMA = Recipe(
     make_prompt=prompts.typed_placeholders("token_type_ids", image=0),
     count_vision_tokens=every_patch,
 )
-_GEMMA3 = Recipe(
+GEMMA3 = Recipe(
     make_pixels=pixels.square,
     make_prompt=prompts.typed_placeholders("token_type_ids"),
     count_vision_tokens=lambda config: config.mm_tokens_per_image,
@@ -158,7 +158,7 @@ _FLORENCE2 = Recipe(
     ),
     weight_gain=0.7,
 )
-_GIT = Recipe(
+GIT = Recipe(
     make_pixels=pixels.square,
     make_prompt=prompts.words,
     count_vision_tokens=every_patch_and_class,
@@ -180,10 +180,10 @@ REQUIRED: dict[str, Recipe] = {
     "idefics3": _IDEFICS3,
     "mllama": _MLLAMA,
     "paligemma": _PALIGEMMA,
-    "gemma3": _GEMMA3,
+    "gemma3": GEMMA3,
     "internvl": INTERNVL,
     "blip-2": BLIP_2,
     "molmo2": _MOLMO2,
     "florence2": _FLORENCE2,
-    "git": _GIT,
+    "git": GIT,
 }

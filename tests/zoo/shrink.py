@@ -35,6 +35,10 @@ _SHARED_SIZES = {
     "num_local_experts": 4,
     "moe_num_experts": 4,
     "num_experts_per_tok": 2,
+    "moe_topk": 2,
+    "moe_k": 2,
+    "n_group": 1,
+    "topk_group": 1,
 }
 _TEXT_SIZES = _SHARED_SIZES | {
     "hidden_size": TEXT_WIDTH,
@@ -43,6 +47,7 @@ _TEXT_SIZES = _SHARED_SIZES | {
     "word_embed_proj_dim": TEXT_WIDTH,
     "intermediate_size": 2 * TEXT_WIDTH,
     "moe_intermediate_size": TEXT_WIDTH,
+    "shared_expert_intermediate_size": TEXT_WIDTH,
     "ffn_dim": 2 * TEXT_WIDTH,
     "encoder_ffn_dim": 2 * TEXT_WIDTH,
     "decoder_ffn_dim": 2 * TEXT_WIDTH,
@@ -53,7 +58,24 @@ _TEXT_SIZES = _SHARED_SIZES | {
     "num_key_value_heads": 2,
     "head_dim": TEXT_WIDTH // 4,
     "projection_dim": TEXT_WIDTH,
+    "projector_hidden_size": TEXT_WIDTH,
+    "projection_hidden_size": TEXT_WIDTH,
+    "out_hidden_size": TEXT_WIDTH,
+    "output_dim": TEXT_WIDTH,
     "sliding_window": 256,
+    # Low-rank attention, linear attention, and the choice of what to attend to.
+    "q_lora_rank": 32,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 16,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 16,
+    "linear_key_head_dim": 16,
+    "linear_value_head_dim": 16,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "index_head_dim": 16,
+    "index_n_heads": 4,
+    "index_topk": 64,
 }
 _VISION_SIZES = _SHARED_SIZES | {
     "hidden_size": VISION_WIDTH,
@@ -71,7 +93,7 @@ _VISION_SIZES = _SHARED_SIZES | {
     "text_hidden_size": TEXT_WIDTH,
     "projection_dim": TEXT_WIDTH,
 }
-_VISION_SECTIONS = ("vision", "qformer", "adapter", "vit", "vq", "encoder")
+_VISION_SECTIONS = ("vision", "qformer", "adapter", "vit", "vq", "encoder", "sam")
 _DEPTH_NAMES = ("num_hidden_layers", "depth", "decoder_layers")
 _FIXED_IDS = {
     "pad_token_id": PAD,
@@ -99,7 +121,8 @@ def count_decoder_blocks(config: PreTrainedConfig) -> int:
     """Return the number of blocks that each decode step runs through."""
     text = config.get_text_config(decoder=True)
     # An encoder-decoder's `num_hidden_layers` counts its encoder.
-    return int(getattr(text, "decoder_layers", text.num_hidden_layers))
+    names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")
+    return int(next(getattr(text, name) for name in names if hasattr(text, name)))
 
 
 def _sections(section: dict[str, object], name: str) -> list[tuple[dict[str, object], str]]:
@@ -121,6 +144,8 @@ def _shrink(section: dict[str, object], *, is_vision: bool) -> None:
             del section[key]
         elif key in sizes and value is not None:
             section[key] = sizes[key] if n_items is None else [sizes[key]] * n_items
+    # It names layers that are no more; without it, a configuration derives it anew.
+    section.pop("per_layer_config", None)
     # Tied to its input, a random head says the last token again.
     section["tie_word_embeddings"] = False
 

@@ -12,6 +12,7 @@ import torch
 from transformers import PretrainedConfig as PreTrainedConfig
 
 Inputs = dict[str, torch.Tensor]
+PIXEL_NAMES = ("pixel_values", "pixel_values_images", "flattened_patches")
 VisionRuns = Literal["before", "inside forward"]
 
 
@@ -20,7 +21,8 @@ class Paths:
     """Where an architecture keeps its parts, as `named_modules` names them.
 
     `step` is called once for each forward of the loop, "" being the root. `projector` is None
-    where it lies inside the tower, and `text_encoder` where the text has no encoder of its own.
+    where it lies inside the tower or runs more than once, and `text_encoder`, which runs after
+    vision and before the loop, where the text has none.
     """
 
     vision: str = "model.vision_tower"
@@ -37,6 +39,7 @@ class Recipe:
     `overrides` are dotted configuration keys. `count_vision_tokens` is the number of vision
     features that the decoder attends to. `make_pixels` returns what the image becomes, and
     `make_prompt` the rest: it is told how many placeholders the image needs (0 without an image).
+    `n_dropped_words` is how many of the prompt's last tokens generate() itself leaves out.
     `weight_gain` scales the weights: normalising after each block wants smaller ones, or every
     position ends up the same.
     """
@@ -45,6 +48,7 @@ class Recipe:
     make_prompt: Callable[[PreTrainedConfig, int], Inputs]
     count_vision_tokens: Callable[[PreTrainedConfig], int]
     is_placeholder: bool = True
+    n_dropped_words: int = 0
     overrides: Mapping[str, object] = field(default_factory=dict)
     paths: Paths = Paths()
     vision_runs: VisionRuns = "before"
@@ -56,6 +60,7 @@ class Recipe:
 class Specimen:
     """A tiny model in eval mode, with inputs of one image and everything known about both.
 
+    `n_prompt_columns` is how many columns of its output repeat the prompt, or start the decoder.
     `generate(**inputs)` always yields `N_NEW_TOKENS` tokens, greedily. `text_inputs` is None
     where the family can't do without an image. `n_vision_runs` is how often that generate()
     encodes its image: once, unless an earlier transformers does so in every step.
@@ -73,8 +78,19 @@ class Specimen:
     text_encoder_path: str | None
     n_vision_tokens: int
     n_text_tokens: int
+    n_prompt_columns: int
     vision_runs: VisionRuns
     n_vision_runs: int
+
+    @property
+    def config(self) -> PreTrainedConfig:
+        """The model's configuration."""
+        return cast("PreTrainedConfig", self.model.config)
+
+    @property
+    def pixels(self) -> torch.Tensor:
+        """The image itself, whatever the family calls it."""
+        return next(self.inputs[name] for name in PIXEL_NAMES if name in self.inputs)
 
     @property
     def generate(self) -> Callable[..., torch.Tensor]:

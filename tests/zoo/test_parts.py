@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 import torch
@@ -35,6 +36,17 @@ def counted_calls(**modules: torch.nn.Module) -> Iterator[Counter[str]]:
             handle.remove()
 
 
+def is_made_of(pixels: torch.Tensor, value: object) -> bool:
+    """Whether a tensor holds the same values, perhaps in another shape or several times."""
+    if not isinstance(value, torch.Tensor) or value.numel() % pixels.numel():
+        return False
+    return bool((value.reshape(-1, pixels.numel()) == pixels.flatten()).all())
+
+
+def is_inside(part: str, path: str) -> bool:
+    return not path or part == path or part.startswith(f"{path}.")
+
+
 def test_the_vision_tower_is_called_as_often_as_the_specimen_says(specimen: Specimen) -> None:
     with counted_calls(vision=vision_module(specimen)) as calls:
         specimen.generate(**specimen.inputs)
@@ -53,25 +65,25 @@ def test_the_vision_tower_rests_without_an_image(name: str) -> None:
     assert calls == {}
 
 
-def test_the_vision_tower_is_given_the_raw_pixels(specimen: Specimen) -> None:
-    given: list[torch.Tensor] = []
+def test_the_vision_tower_is_the_outermost_module_on_raw_pixels_and_nothing_else(
+    specimen: Specimen,
+) -> None:
+    """Nothing around it is given the pixels but what runs the text, too."""
+    on_pixels: list[str] = []
 
-    def keep(_: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        values = (*args, *kwargs.values())
-        given.extend(value for value in values if isinstance(value, torch.Tensor))
+    def keep(
+        path: str, _: torch.nn.Module, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
+        if any(is_made_of(specimen.pixels, value) for value in (*args, *kwargs.values())):
+            on_pixels.append(path)
 
-    handle = vision_module(specimen).register_forward_pre_hook(keep, with_kwargs=True)
+    for path, module in specimen.model.named_modules():
+        module.register_forward_pre_hook(partial(keep, path), with_kwargs=True)
     specimen.generate(**specimen.inputs, max_new_tokens=1)
-    handle.remove()
 
-    pixels = specimen.inputs["pixel_values"].flatten()
-    assert any(torch.equal(tensor.flatten(), pixels) for tensor in given)
-
-
-def test_the_vision_tower_stands_beside_the_decoder(specimen: Specimen) -> None:
-    parent = specimen.vision_path.rpartition(".")[0]
-
-    assert specimen.block_path.startswith(f"{parent}." if parent else "")
+    text = (specimen.block_path, specimen.text_encoder_path or specimen.block_path)
+    alone = [path for path in on_pixels if not any(is_inside(part, path) for part in text)]
+    assert alone[0] == specimen.vision_path
 
 
 def test_the_step_module_returns_logits(specimen: Specimen) -> None:

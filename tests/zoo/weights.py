@@ -33,8 +33,9 @@ def forbid_special_tokens(model: PreTrainedModel) -> None:
 
     Padding, end of sequence or an image token in an answer would be mistaken for what they mean.
     """
-    head = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # it has no types
-    for parameter in head.parameters():
+    inner = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    heads = [module.get_output_embeddings() for module in inner]  # type: ignore[no-untyped-call]
+    for parameter in (parameter for head in heads if head for parameter in head.parameters()):
         parameter[:FIRST_WORD] = 0
         parameter[N_WORDS:] = 0
 
