@@ -31,13 +31,8 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
     n_seen = recorder.prompt_length or 0
     if not recorder.vision_calls:
         return 0, n_prompt
-    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == inputs.n_placeholders
-    if inputs.n_placeholders and (is_merged or inputs.n_placeholders >= n_features):
-        return inputs.n_placeholders, n_prompt - inputs.n_placeholders
-    if n_features in inputs.n_marked:
-        return n_features, n_prompt - n_features
-    if n_features in inputs.n_indexed:
-        n_placed = inputs.n_indexed[n_features]
+    n_placed = _n_placed(inputs, recorder, phase_map, n_features)
+    if n_placed:
         return n_placed, n_prompt - n_placed
     if not inputs.is_prompt_known:
         return n_features, max(0, n_seen * recorder.prompt_rows - n_features)
@@ -47,6 +42,16 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
     if n_joined > 0:
         return n_joined * inputs.batch_size, n_prompt
     return n_features, n_prompt
+
+
+def _n_placed(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap, n_features: int) -> int:
+    """Return how many of the prompt's own positions are vision, 0 if none is said to be."""
+    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == inputs.n_placeholders
+    if inputs.n_placeholders and (is_merged or inputs.n_placeholders >= n_features):
+        return inputs.n_placeholders
+    if n_features in inputs.n_marked:
+        return n_features
+    return inputs.n_indexed.get(n_features, 0)
 
 
 def _n_encoded(inputs: Inputs, recorder: Recorder, n_prompt: int) -> int:
