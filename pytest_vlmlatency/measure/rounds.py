@@ -57,7 +57,7 @@ def measure_in_turn(
     devices = model_devices(target.model)
     check_devices(devices, options.device)
     report = progress or _silent
-    with _quiet_machine(devices, options), FlushWatch() as watch:
+    with quiet_machine(devices, options), FlushWatch() as watch:
         subjects = [
             Subject(
                 target,
@@ -143,7 +143,7 @@ def _progress_line(
 
 
 @contextmanager
-def _quiet_machine(devices: Sequence[torch.device], options: Options) -> Iterator[None]:
+def quiet_machine(devices: Sequence[torch.device], options: Options) -> Iterator[None]:
     """Pin the threads of a model on the CPU; leave the host alone where a device computes."""
     is_on_cpu = all(device.type == "cpu" for device in devices)
     with pinned_threads(options.threads if is_on_cpu else 0):

@@ -67,6 +67,7 @@ class Subject:
         self.calls: list[Call] = []
         self.discarded: list[Call] = []
         self.first: Observation | None = None
+        self.last: Observation | None = None
         self.result: object = None
         self.phase_map: PhaseMap | None = None
         self.references: list[str] = []
@@ -109,6 +110,7 @@ class Subject:
         self.result = seen.result
         check_structure(seen.observation)
         self.first = self.first or seen.observation
+        self.last = seen.observation
         check_work(self.first, seen.observation, round_index=len(self.calls))
         self._check_output(seen.observation)
         problem = timing_problem(seen.observation)

@@ -54,16 +54,39 @@ class Timeline:
     spans: tuple[Span, ...]
 
 
+class Stretch(NamedTuple):
+    """The time between two neighbouring marks, and to whom it belongs: no one, or its owners."""
+
+    start: Stamp
+    end: Stamp
+    owners: tuple[tuple[str, Place], ...]
+
+
 def read_timeline(marks: Sequence[Mark], clock: Clock) -> Timeline:
     """Return the total, the time outside generate() and every span of one call, in ms."""
-    marks = _joined_vision(marks)
-    start = _only(marks, Boundary.GENERATE_START).stamp
-    end = _only(marks, Boundary.GENERATE_END).stamp
+    start, end = generate_bounds(marks)
     return Timeline(
         total=clock.measures(start, end),
         outside=_outside(marks, clock),
         spans=_spans(marks, clock, origin=start),
     )
+
+
+def generate_bounds(marks: Sequence[Mark]) -> tuple[Stamp, Stamp]:
+    """Return when generate() started and ended."""
+    return (
+        _only(marks, Boundary.GENERATE_START).stamp,
+        _only(marks, Boundary.GENERATE_END).stamp,
+    )
+
+
+def stretches(marks: Sequence[Mark]) -> Iterator[Stretch]:
+    """Yield the time between neighbouring marks, in order, with its owners."""
+    state = _State()
+    for mark, following in pairwise(_joined_vision(marks)):
+        state.pass_mark(mark)
+        _check_order(mark, following)
+        yield Stretch(mark.stamp, following.stamp, tuple(state.owners()))
 
 
 _STAGES = {
@@ -126,16 +149,13 @@ class _State:
 
 def _spans(marks: Sequence[Mark], clock: Clock, *, origin: Stamp) -> tuple[Span, ...]:
     """Attribute each stretch between neighbouring marks to its owners, in start order."""
-    state = _State()
     starts_ms: dict[tuple[str, Place], float] = {}
     times: dict[tuple[str, Place], dict[str, float]] = {}
-    for mark, following in pairwise(marks):
-        state.pass_mark(mark)
-        _check_order(mark, following)
-        for owner in state.owners():
-            starts_ms.setdefault(owner, (mark.stamp.wall_ns - origin.wall_ns) / NS_PER_MS)
+    for start, end, owners in stretches(marks):
+        for owner in owners:
+            starts_ms.setdefault(owner, (start.wall_ns - origin.wall_ns) / NS_PER_MS)
             tally = times.setdefault(owner, {})
-            for measure, value in clock.measures(mark.stamp, following.stamp).items():
+            for measure, value in clock.measures(start, end).items():
                 tally[measure] = tally.get(measure, 0.0) + value
     return tuple(
         Span(name=str(owner[0]), place=owner[1], start_ms=starts_ms[owner], measures=times[owner])

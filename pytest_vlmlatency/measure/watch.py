@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.measure.interception import Generate
     from pytest_vlmlatency.measure.override import Named
+    from pytest_vlmlatency.measure.trace import Trace
     from pytest_vlmlatency.measure.workload import Inputs
     from pytest_vlmlatency.records import PhaseMap
 
@@ -45,14 +46,8 @@ def watch_call(
     named: Named,
 ) -> tuple[object, PhaseMap]:
     """Return what a watched call gave, which may be shorter than asked for, and its phases."""
-    n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
-    short = _shortened(kwargs) if _takes_lengths(original) else kwargs
+    output, trace = trace_call(original, args, kwargs, model, inputs, methods=named.vision_methods)
     hidden = hidden_modules(model)
-    tracer = tracing(
-        model, inputs.pixels, n_steps=n_steps, hidden=hidden, methods=named.vision_methods
-    )
-    with tracer as trace, _never_compiled(model):
-        output = original(*args, **short)
     kind = CallKind(
         has_pixels=inputs.has_pixels,
         has_text=inputs.input_ids is not None,
@@ -69,6 +64,25 @@ def watch_call(
     if hidden.intersection((*boundaries, phase_map.step, phase_map.prompt_end)):
         raise _hidden_phases(compiled_modules(model))
     return output, phase_map
+
+
+def trace_call(
+    original: Generate,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    model: torch.nn.Module,
+    inputs: Inputs,
+    *,
+    methods: Sequence[str] = (),
+) -> tuple[object, Trace]:
+    """Return what a short call gave, and which module, or method of `methods`, called which."""
+    n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
+    short = _shortened(kwargs) if _takes_lengths(original) else kwargs
+    hidden = hidden_modules(model)
+    tracer = tracing(model, inputs.pixels, n_steps=n_steps, hidden=hidden, methods=methods)
+    with tracer as trace, _never_compiled(model):
+        output = original(*args, **short)
+    return output, trace
 
 
 def _hidden_phases(paths: Iterable[str]) -> InvalidMeasurement:
