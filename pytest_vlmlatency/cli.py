@@ -1,0 +1,77 @@
+"""`vlmlatency`: what is done outside a test run. Owns the choice of a command, and nothing else.
+
+Each command is a module with NAME, SUMMARY, DESCRIPTION, EXAMPLES, `add_arguments(parser)` and
+`run(arguments)`, and imports nothing heavy until it runs: `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+import pytest_vlmlatency
+from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.inspection import command as inspect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+DESCRIPTION = """\
+pytest-vlmlatency outside a test run. Measuring is done in tests, by the vlm_latency fixture: see
+pytest --help.
+"""
+USAGE_STATUS = 2
+"""As argparse ends where it does not understand the command line."""
+
+
+class Command(Protocol):
+    """What a command's module offers."""
+
+    NAME: str
+    SUMMARY: str
+    DESCRIPTION: str
+    EXAMPLES: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Declare the command's options."""
+
+    def run(self, given: argparse.Namespace) -> int:
+        """Do it, and return the exit status."""
+
+
+COMMANDS: tuple[Command, ...] = (inspect,)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return 0, 1 where it was refused, 2 where it was asked in a wrong way."""
+    given = _parser().parse_args(argv)
+    run: Callable[[argparse.Namespace], int] = given.run
+    try:
+        return run(given)
+    except VlmLatencyError as problem:
+        sys.stderr.write(f"vlmlatency: {type(problem).__name__}: {problem}\n")
+        return USAGE_STATUS if isinstance(problem, UsageProblem) else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="vlmlatency",
+        description=DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    version = f"pytest-vlmlatency {pytest_vlmlatency.__version__}"
+    parser.add_argument("--version", action="version", version=version)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in COMMANDS:
+        described = commands.add_parser(
+            command.NAME,
+            help=command.SUMMARY,
+            description=command.DESCRIPTION,
+            epilog=command.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(described)
+        described.set_defaults(run=command.run)
+    return parser

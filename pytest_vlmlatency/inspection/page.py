@@ -1,0 +1,179 @@
+"""What was found, as lines of text for a terminal. Pure."""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.inspection.findings import Check, Inspection, ModuleRow, Tokens, Verdict
+from pytest_vlmlatency.inspection.tree import tree_lines
+from pytest_vlmlatency.inspection.wording import counted, number_of_parameters, times
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_vlmlatency.inspection.findings import CallRow
+
+VISION_RUNS = {
+    "before": "Vision runs before the prompt's forward.",
+    "inside": "Vision runs inside the prompt's forward.",
+    "both": "Vision runs in both places: before the prompt's forward, and inside it.",
+    "never": "No image was passed, so no vision ran.",
+}
+NO_TIMES = (
+    "No times: one call is no measurement. The vlm_latency fixture measures; --trace FILE shows "
+    "how one call went."
+)
+INDENT = "  "
+
+
+def page_lines(found: Inspection, *, width: int) -> list[str]:
+    """Return the whole page; tables keep to `width` as far as names allow, prose always."""
+    return [
+        *_header(found, width),
+        "",
+        *tree_lines(found.modules, width=width),
+        "",
+        *_calls(found, width),
+        "",
+        *_tokens(found, width),
+        "",
+        *_checks(found.checks, width),
+        "",
+        *_untold(found.untold, width),
+        *_hanging(NO_TIMES, "", width),
+    ]
+
+
+def _header(found: Inspection, width: int) -> list[str]:
+    work = found.workload
+    facts = [
+        work.model,
+        f"{number_of_parameters(work.n_parameters)} parameters",
+        work.dtype,
+        f"{work.attention} attention",
+        f"on {found.device}",
+    ]
+    lines = [found.source]
+    for text in (found.description, ", ".join(facts)):
+        lines += _hanging(text, INDENT, width)
+    return lines
+
+
+def _calls(found: Inspection, width: int) -> list[str]:
+    lines = ["calls in one generate()"]
+    phase_width = max(len(row.phase) for row in found.calls)
+    for row in found.calls:
+        start = f"{INDENT}{row.phase:<{phase_width}}  {_how_often(row):<10}"
+        lines += _hanging(_what(row, found.modules[0]), start, width)
+    lines += _hanging(VISION_RUNS[found.phase_map.vision_runs], INDENT, width)
+    return [*lines, *_hanging(_experts(found.phase_map.experts), INDENT, width)]
+
+
+def _experts(experts: Mapping[str, str]) -> str:
+    """Say how experts are computed; nothing where no more than the default is set."""
+    if set(experts.values()) <= {"eager"}:
+        return ""
+    if len(set(experts.values())) == 1:
+        return f"Experts implementation: {next(iter(experts.values()))}."
+    listed = "; ".join(f"{name} in {phase}" for phase, name in experts.items())
+    return f"Experts implementation: {listed}."
+
+
+def _how_often(row: CallRow) -> str:
+    return "each step" if row.n_calls is None else times(row.n_calls)
+
+
+def _what(row: CallRow, root: ModuleRow) -> str:
+    text = row.what or f"the model, {root.type}"
+    if row.within is not None:
+        text += f", inside {row.within or 'the model'}"
+    return f"{text}(), which runs {', '.join(row.inside)}" if row.inside else text
+
+
+def _tokens(found: Inspection, width: int) -> list[str]:
+    tokens = found.tokens
+    rows = {
+        "vision": f"{tokens.n_vision}{_per_image(tokens)}",
+        "text": f"{tokens.n_text}{_padding(tokens)}",
+        "prefill": _prefill(found),
+        "decode": _decode(found),
+    }
+    batch = f", {tokens.batch_size} rows together" if tokens.batch_size > 1 else ""
+    lines = [f"tokens, as the decoder sees them{batch}"]
+    for name, text in rows.items():
+        lines += _hanging(text, f"{INDENT}{name:<9}", width)
+    return lines
+
+
+def _per_image(tokens: Tokens) -> str:
+    if tokens.per_image is None:
+        runs = " + ".join(map(str, tokens.placeholder_runs))
+        return f", placeholders in a row: {runs}" if runs and tokens.n_vision else ""
+    if len(tokens.per_image) == 1:
+        return ", of one image"
+    listed = " + ".join(map(str, tokens.per_image))
+    return f": {listed}, of {len(tokens.per_image)} images"
+
+
+def _padding(tokens: Tokens) -> str:
+    return f", and {tokens.n_padding} of padding beside them" if tokens.n_padding else ""
+
+
+def _prefill(found: Inspection) -> str:
+    """Say how the blocks get the prompt: joined with vision, or beside it."""
+    tokens = found.tokens
+    forwards = counted(tokens.n_prompt_forwards, "forward")
+    if tokens.n_block_positions is None:
+        return f"{forwards}, the prompt in chunks"
+    text = f"{forwards}, {counted(tokens.n_block_positions, 'position')} into the first block"
+    n_written = tokens.n_text + (tokens.n_padding or 0)
+    if found.is_encoder_decoder:
+        return f"{text}: what the decoder starts with; it attends to an encoder's output"
+    if not tokens.n_vision:
+        return text
+    if tokens.n_block_positions == tokens.n_vision + n_written:
+        return f"{text}: vision and text joined"
+    if tokens.n_block_positions == n_written:
+        return f"{text}: text alone, which attends to vision from the side"
+    return text
+
+
+def _decode(found: Inspection) -> str:
+    tokens = found.tokens
+    n_out = "tokens that were not returned" if tokens.n_output is None else ""
+    out = n_out or f"{counted(tokens.n_output or 0, 'token')} out"
+    return f"{counted(tokens.n_decode_steps, 'step')} after the prompt's, {out} ({found.mode})"
+
+
+def _checks(checks: Sequence[Check], width: int) -> list[str]:
+    lines = ["what the model says of itself, against what ran"]
+    verdict_width = max(len(check.verdict) for check in checks)
+    for check in checks:
+        said = "" if check.said is None else f" says {check.said}"
+        seen = "" if check.verdict is Verdict.AGREES else f"; {check.seen}"
+        start = f"{INDENT}{check.verdict:<{verdict_width}}  "
+        lines += _hanging(f"{check.what}{said}{seen}", start, width)
+    return lines
+
+
+def _untold(untold: Sequence[str], width: int) -> list[str]:
+    if not untold:
+        return []
+    return ["could not be told", *_bullets(untold, width), ""]
+
+
+def _bullets(texts: Iterable[str], width: int) -> list[str]:
+    return [line for text in texts for line in _hanging(text, f"{INDENT}- ", width)]
+
+
+def _hanging(text: str, start: str, width: int) -> list[str]:
+    """Return a text after `start`, its further lines as far in."""
+    return wrap(
+        text,
+        width,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

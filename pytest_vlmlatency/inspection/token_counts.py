@@ -1,0 +1,69 @@
+"""The tokens of the call that was looked at, by phase and by image. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.inspection.findings import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from pytest_vlmlatency.measure.invariants import Observation
+
+
+def count_tokens(
+    seen: Observation, *, n_images: int | None, placeholders: frozenset[int]
+) -> Tokens:
+    """Return the counts of one call; `placeholders` are the token ids that stand for an image."""
+    inputs, call, recorder = seen.inputs, seen.call, seen.recorder
+    runs = placeholder_runs(inputs.input_ids, placeholders)
+    has_columns = inputs.n_prompt_columns > 0
+    is_block_told = recorder.prompt_length is not None and inputs.n_prompt_forwards == 1
+    return Tokens(
+        n_vision=call.n_vision_tokens,
+        n_text=call.n_text_tokens,
+        n_padding=(
+            inputs.n_prompt_columns * inputs.batch_size - inputs.n_prompt_tokens
+            if has_columns
+            else None
+        ),
+        n_images=n_images,
+        per_image=_per_image(call.n_vision_tokens, n_images, runs),
+        placeholder_runs=runs,
+        n_block_positions=(
+            (recorder.prompt_length or 0) * inputs.batch_size if is_block_told else None
+        ),
+        batch_size=inputs.batch_size,
+        n_prompt_forwards=inputs.n_prompt_forwards,
+        n_decode_steps=call.n_decode_steps,
+        n_output=seen.output.n_longest,
+    )
+
+
+def _per_image(
+    n_vision: int, n_images: int | None, runs: tuple[int, ...]
+) -> tuple[int, ...] | None:
+    """Return each image's vision tokens: all of one image's, else the runs of placeholders."""
+    if n_images is None or not n_vision:
+        return None
+    if n_images == 1:
+        return (n_vision,)
+    is_told = len(runs) == n_images and sum(runs) == n_vision
+    return runs if is_told else None
+
+
+def placeholder_runs(
+    input_ids: torch.Tensor | None, placeholders: frozenset[int]
+) -> tuple[int, ...]:
+    """Return the lengths of the uninterrupted runs of placeholders, row by row."""
+    runs: list[int] = []
+    for row in [] if input_ids is None else input_ids.tolist():
+        length = 0
+        for token in (*row, None):
+            if token in placeholders:
+                length += 1
+            elif length:
+                runs.append(length)
+                length = 0
+    return tuple(runs)

@@ -1,0 +1,84 @@
+"""`path.py:function`: import a user's file and call a function in it.
+
+The file is run as `python path.py` would find its neighbours, under a name of its own, so that a
+part under `if __name__ == "__main__"` stays quiet.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import re
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+WRITTEN = re.compile(r"(?P<file>.+\.py)(?::(?P<function>.*))?")
+
+
+def is_user_function(source: str) -> bool:
+    """Whether a MODEL is a Python file, with or without a function named behind it."""
+    return WRITTEN.fullmatch(source) is not None
+
+
+def call_user_function(source: str) -> object:
+    """Return what the function returns; an error of the user's own code is let through."""
+    written = WRITTEN.fullmatch(source)
+    assert written is not None, "is_user_function was asked first"
+    file, name = Path(written["file"]).expanduser(), written["function"]
+    if not file.is_file():
+        raise UsageProblem(f"there is no file {file}; expected path.py:function")
+    module = _imported(file)
+    function = _function(module, file, name)
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(function).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if needed:
+        raise UsageProblem(
+            f"{name}() in {file} takes {', '.join(needed)}; expected a function that can be "
+            f"called without arguments"
+        )
+    return function()
+
+
+def _imported(file: Path) -> ModuleType:
+    name = f"_vlmlatency_inspected_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None, "a .py file has a loader"
+    assert spec.loader is not None, "a .py file has a loader"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickle look their module up
+    folder = str(file.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _function(module: ModuleType, file: Path, name: str | None) -> Callable[[], object]:
+    found = vars(module).get(name or "")
+    if callable(found):
+        function: Callable[[], object] = found
+        return function
+    own = [
+        key
+        for key, value in vars(module).items()
+        if inspect.isfunction(value) and value.__module__ == module.__name__
+    ]
+    listed = f"it has {', '.join(own)}" if own else "it has no functions"
+    if not name:
+        raise UsageProblem(f"{file} names no function; expected {file}:function; {listed}")
+    near = get_close_matches(name, own, n=1)
+    hint = f"; did you mean {file}:{near[0]}?" if near else f"; {listed}"
+    seen = f"{name} in {file} is no function" if found is not None else f"{file} has no {name}"
+    raise UsageProblem(f"{seen}{hint}")
