@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 DESCRIPTION = """\
-pytest-vlmlatency outside a test run. Measuring is done in tests, by the vlm_latency fixture: see
-pytest --help.
+pytest-vlmlatency outside a test run. Measuring is done in tests, by the
+vlm_latency fixture: see pytest --help.
 """
 USAGE_STATUS = 2
 """As argparse ends where it does not understand the command line."""
@@ -50,7 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return run(given)
     except VlmLatencyError as problem:
-        sys.stderr.write(f"vlmlatency: {type(problem).__name__}: {problem}\n")
+        notes = getattr(problem, "__notes__", ())  # absent until the first one is added
+        lines = (f"vlmlatency: {type(problem).__name__}: {problem}", *notes)
+        sys.stderr.write("\n".join(lines) + "\n")
         return USAGE_STATUS if isinstance(problem, UsageProblem) else 1
 
 

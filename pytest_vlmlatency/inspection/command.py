@@ -5,10 +5,14 @@ Imports nothing heavy until it runs.
 
 from __future__ import annotations
 
+import json
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import VlmLatencyError
+from pytest_vlmlatency.errors import PhasesNotFound, VlmLatencyError
+from pytest_vlmlatency.inspection.findings import Refusal, Refused
 from pytest_vlmlatency.inspection.request import (
     DEFAULT_NEW_TOKENS,
     DEFAULT_PROMPT,
@@ -23,33 +27,36 @@ if TYPE_CHECKING:
 NAME = "inspect"
 SUMMARY = "show where a model's phases are, from one call of it"
 DESCRIPTION = """\
-Call a model's generate() a few times and show where its phases are: which modules are vision, text
-encoder and decoder blocks, which call is which phase, where vision runs, and how many tokens each
-phase has. What a measurement would refuse is refused here, by the same error.
+Call a model's generate() a few times and show where its phases are: which
+modules are vision, text encoder and decoder blocks, which call is which phase,
+where vision runs, and how many tokens each phase has. What a measurement would
+refuse is refused here, by the same error.
 
 MODEL is one of
-  dummy:NAME            a published shape with random weights, e.g. dummy:llava-tiny
-  owner/name            a model of the Hugging Face hub
-  path/to/folder        what save_pretrained wrote, with its processor
-  path.py:function      a function of yours, called without arguments, that returns
-                        (model, inputs) or (model.generate, kwargs)
+  dummy:NAME         a known shape with random weights, e.g. dummy:llava-tiny
+  owner/name         a model of the Hugging Face hub
+  path/to/folder     what save_pretrained wrote, with its processor
+  path.py:function   a function of yours, called without arguments, that
+                     returns (model, inputs) or (model.generate, kwargs)
 """
 EXAMPLES = """\
 examples:
   vlmlatency inspect dummy:molmoe-nano
-      the phase map of a small MolmoE-shaped model, on the bundled photograph
+      the phase map of a small MolmoE-shaped model, on a bundled photograph
 
-  vlmlatency inspect HuggingFaceTB/SmolVLM-256M-Instruct --device cuda --dtype bfloat16
-      a model of the hub, where and as you will measure it
+  vlmlatency inspect HuggingFaceTB/SmolVLM-256M-Instruct --device cuda
+      a model of the hub, where you will measure it
 
   vlmlatency inspect my_model.py:build
       a model of your own; my_model.py holds
           def build():
               model, processor = ...
-              return model, processor(images=..., text=..., return_tensors="pt")
+              inputs = processor(images=..., text=..., return_tensors="pt")
+              return model, inputs
 
-  vlmlatency inspect my_model.py:build --phase vision=encoder.tower,encoder.projector
-      try phases named by hand, before they go into a test as phases={"vision": [...]}
+  vlmlatency inspect my_model.py:build --phase vision=encoder,projector
+      try phases named by hand, before they go into a test as
+      phases={"vision": ["encoder", "projector"]}
 
   vlmlatency inspect dummy:llava-tiny --trace call.json --trace-blocks
       one measured call, for https://ui.perfetto.dev (drop the file there)
@@ -57,6 +64,7 @@ examples:
   vlmlatency inspect dummy:llava-tiny --json | jq .tokens
       the same for programs
 """
+TRY_HERE = "Try names here first: --phase vision=PATH,PATH --phase blocks=PATH --phase step=PATH"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,14 +133,16 @@ def _add_trace(group: argparse._ArgumentGroup) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Inspect what was asked for and print it; return the exit status."""
-    from pytest_vlmlatency.inspection import output  # noqa: PLC0415 - torch loads with it
-
     try:
-        request = _request(given)
+        request = _request(given)  # a wrong one is refused before torch loads
+        from pytest_vlmlatency.inspection import output  # noqa: PLC0415
+
         look = output.looked(request)
     except VlmLatencyError as problem:
         if given.json:
-            output.print_refusal(given.model, problem)
+            _print_refusal(given.model, problem)
+        if isinstance(problem, PhasesNotFound):
+            problem.add_note(TRY_HERE)
         raise
     if given.json:
         output.print_json(look)
@@ -141,6 +151,12 @@ def run(given: argparse.Namespace) -> int:
     if request.trace is not None:
         output.write_trace(look, request, to_stderr=given.json)
     return 0
+
+
+def _print_refusal(source: str, problem: VlmLatencyError) -> None:
+    error = Refusal(kind=type(problem).__name__, message=str(problem))
+    refused = asdict(Refused(source=source, error=error))
+    sys.stdout.write(json.dumps(refused, indent=1) + "\n")
 
 
 def _request(given: argparse.Namespace) -> Request:

@@ -8,13 +8,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.inspection.chrome_trace import chrome_trace
-from pytest_vlmlatency.inspection.findings import Inspection, Refusal, Refused
 from pytest_vlmlatency.inspection.look import Look, look_at
 from pytest_vlmlatency.inspection.page import page_lines
 from pytest_vlmlatency.plain import to_json, to_plain
 
 if TYPE_CHECKING:
-    from pytest_vlmlatency.errors import VlmLatencyError
+    from pytest_vlmlatency.inspection.findings import Inspection
     from pytest_vlmlatency.inspection.request import Request
 
 ONE_CALL = "one call, after a warm-up: no measurement, and no basis for a comparison"
@@ -36,12 +35,6 @@ def print_page(look: Look) -> None:
 def print_json(look: Look) -> None:
     """Print what was found as one JSON object."""
     sys.stdout.write(to_json(look.inspection) + "\n")
-
-
-def print_refusal(source: str, problem: VlmLatencyError) -> None:
-    """Print why nothing was found as one JSON object."""
-    error = Refusal(kind=type(problem).__name__, message=str(problem))
-    sys.stdout.write(to_json(Refused(source=source, error=error)) + "\n")
 
 
 def write_trace(look: Look, request: Request, *, to_stderr: bool) -> None:

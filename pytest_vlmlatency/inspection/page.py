@@ -108,8 +108,9 @@ def _tokens(found: Inspection, width: int) -> list[str]:
 
 def _per_image(tokens: Tokens) -> str:
     if tokens.per_image is None:
+        is_all = sum(tokens.placeholder_runs) == tokens.n_vision > 0
         runs = " + ".join(map(str, tokens.placeholder_runs))
-        return f", placeholders in a row: {runs}" if runs and tokens.n_vision else ""
+        return f", placeholders in a row: {runs}" if is_all else ""
     if len(tokens.per_image) == 1:
         return ", of one image"
     listed = " + ".join(map(str, tokens.per_image))

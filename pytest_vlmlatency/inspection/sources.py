@@ -203,6 +203,6 @@ def _unexpected(source: str, got: str) -> UsageProblem:
 
 
 def _described(value: object) -> str:
-    if isinstance(value, tuple | list):
+    if isinstance(value, tuple | list) and value:
         return f"({', '.join(type(item).__name__ for item in value)})"
     return type(value).__name__

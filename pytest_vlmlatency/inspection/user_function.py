@@ -73,7 +73,9 @@ def _function(module: ModuleType, file: Path, name: str | None) -> Callable[[], 
     own = [
         key
         for key, value in vars(module).items()
-        if inspect.isfunction(value) and value.__module__ == module.__name__
+        if inspect.isfunction(value)
+        and value.__module__ == module.__name__
+        and not key.startswith("_")
     ]
     listed = f"it has {', '.join(own)}" if own else "it has no functions"
     if not name:
