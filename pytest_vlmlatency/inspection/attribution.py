@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmlatency.inspection.findings import CallRow
+from pytest_vlmlatency.measure.once import is_entry
 from pytest_vlmlatency.measure.trace import ancestors
 from pytest_vlmlatency.records import Phase
 
@@ -111,12 +112,11 @@ class _Walk:
 
     def _begins(self, node: Node) -> Phase | None:
         """Return the phase that a call begins whatever generate() is at."""
-        if node.method is not None:
-            is_feature = not self._map.is_vision_named and node.path in self._map.feature_owners
-            return Phase.VISION if is_feature else None
-        if node.path in self._map.vision:
+        vision = (*self._map.vision, *self._map.vision_methods)
+        if is_entry(node, vision, has_methods=not self._map.is_vision_named):
             return Phase.VISION
-        return Phase.TEXT_ENCODER if node.path in self._map.text_encoder else None
+        is_text = node.method is None and node.path in self._map.text_encoder
+        return Phase.TEXT_ENCODER if is_text else None
 
 
 def _entry_around(node: Node, entries: Set[int]) -> str | None:
