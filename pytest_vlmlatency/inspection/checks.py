@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.inspection.findings import Check, Verdict
 from pytest_vlmlatency.inspection.wording import counted
+from pytest_vlmlatency.measure.wrapping import configured_part
 from pytest_vlmlatency.records import Phase, PhaseMap
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def _verdict(said: object, *, is_right: bool) -> Verdict:
 
 def _part(model: torch.nn.Module, method: str, **arguments: str) -> str | None:
     """Return the path of what a look-up names; None for the model itself, or for nothing."""
-    look_up = getattr(model, method, None)
+    asked = configured_part(model)
+    look_up = getattr(asked, method, None)
     if not callable(look_up):
         return None
     try:
@@ -84,11 +86,11 @@ def _part(model: torch.nn.Module, method: str, **arguments: str) -> str | None:
     except LOOKUP_ERRORS:
         return None
     paths = {id(module): path for path, module in model.named_modules()}
-    return paths.get(id(part)) or None
+    return None if part is asked else paths.get(id(part)) or None
 
 
 def _n_configured(model: torch.nn.Module) -> int | None:
-    config = getattr(model, "config", None)
+    config = getattr(configured_part(model), "config", None)
     read = getattr(config, "get_text_config", None)
     if not callable(read):
         return None

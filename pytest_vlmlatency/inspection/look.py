@@ -21,6 +21,7 @@ from pytest_vlmlatency.measure.devices import model_devices
 from pytest_vlmlatency.measure.environment import read_environment
 from pytest_vlmlatency.measure.placeholders import placeholder_ids
 from pytest_vlmlatency.measure.single import Single, observe
+from pytest_vlmlatency.measure.wrapping import configured_part
 from pytest_vlmlatency.options import Options
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def _inspection(name: str, source: Source, single: Single) -> Inspection:
     tokens = count_tokens(
         seen,
         n_images=source.n_images,
-        placeholders=placeholder_ids(getattr(model, "config", None)),
+        placeholders=placeholder_ids(getattr(configured_part(model), "config", None)),
     )
     return Inspection(
         source=name,

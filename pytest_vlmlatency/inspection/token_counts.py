@@ -18,14 +18,14 @@ def count_tokens(
     """Return the counts of one call; `placeholders` are the token ids that stand for an image."""
     inputs, call, recorder = seen.inputs, seen.call, seen.recorder
     runs = placeholder_runs(inputs.input_ids, placeholders)
-    has_columns = inputs.n_prompt_columns > 0
+    n_columns = inputs.n_read_columns(recorder.prompt_length)
     is_block_told = recorder.prompt_length is not None and inputs.n_prompt_forwards == 1
     return Tokens(
         n_vision=call.n_vision_tokens,
         n_text=call.n_text_tokens,
         n_padding=(
-            inputs.n_prompt_columns * inputs.batch_size - inputs.n_prompt_tokens
-            if has_columns
+            n_columns * inputs.batch_size - inputs.n_prompt_tokens(n_columns)
+            if inputs.n_prompt_columns
             else None
         ),
         n_images=n_images,
