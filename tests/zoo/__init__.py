@@ -17,6 +17,8 @@ from tests.zoo.earlier import ENCODES_EACH_STEP, taken, where_vision_runs
 from tests.zoo.encoders import ENCODERS
 from tests.zoo.further import FURTHER
 from tests.zoo.grids import GRIDS
+from tests.zoo.newest import NEWEST
+from tests.zoo.readers import READERS
 from tests.zoo.recipes import REQUIRED
 from tests.zoo.shrink import BOS, PAD, build_tiny_config, count_decoder_blocks
 from tests.zoo.specimen import (
@@ -45,7 +47,7 @@ __all__ = [
 ]
 
 N_NEW_TOKENS = 8
-ZOO = MappingProxyType(REQUIRED | FURTHER | GRIDS | TOWERS | ENCODERS)
+ZOO = MappingProxyType(REQUIRED | FURTHER | GRIDS | TOWERS | ENCODERS | READERS | NEWEST)
 
 # Named for its type: it is declared without one.
 _from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (
@@ -95,7 +97,7 @@ def _text_inputs(recipe: Recipe, model: PreTrainedModel) -> Inputs | None:
 
 def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> PreTrainedModel:
     """Return the model, in eval mode, leaving torch's own random state as it was."""
-    config = build_tiny_config(name, recipe.overrides)
+    config = build_tiny_config(recipe.architecture or name, recipe.overrides, parts=recipe.sections)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
         model = _from_config(config)

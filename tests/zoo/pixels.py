@@ -169,6 +169,47 @@ def aspect_ratio_tiles(config: PreTrainedConfig, generator: torch.Generator) -> 
     }
 
 
+def positioned_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return flattened patches of one image, and the column and row of each."""
+    rows, columns = torch.arange(N_PATCHES) // SIDE, torch.arange(N_PATCHES) % SIDE
+    return flat_patches(config, generator) | {
+        "image_position_ids": torch.stack([columns, rows], dim=-1)[None]  # (1, P, 2)
+    }
+
+
+def timed_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return patches of one image, each twice in time, channels last: (P, time, H, W, C)."""
+    shape = (N_PATCHES, 2, PATCH_SIZE, PATCH_SIZE, 3)
+    return {"pixel_values": _noise(*shape, generator=generator)}
+
+
+def merged_patch_grid(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return squares of two by two patches, channels last, and the grid of these squares."""
+    shape = (N_PATCHES, 2 * PATCH_SIZE, 2 * PATCH_SIZE, 3)
+    return {"pixel_values": _noise(*shape, generator=generator)} | _grid()
+
+
+def tall_patch_grid(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return flattened patches of one image and their grid without time: (height, width)."""
+    return {
+        "pixel_values": flat_patches(config, generator)["pixel_values"][0],
+        "image_grid_hw": torch.tensor([[SIDE, SIDE]]),
+    }
+
+
+def masked_tiles(n_tiles: int) -> Pixels:
+    """Return a kind with the tiles of an image, and which of them are no padding."""
+
+    def make(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+        shape = (1, n_tiles, 3, IMAGE_SIZE, IMAGE_SIZE)
+        return {
+            "pixel_values": _noise(*shape, generator=generator),
+            "pixel_attention_mask": torch.ones(1, n_tiles).bool(),
+        }
+
+    return make
+
+
 def _grid() -> Inputs:
     return {"image_grid_thw": torch.tensor([[1, SIDE, SIDE]])}
 

@@ -6,6 +6,7 @@ so that the configuration derives them anew. What the rule can't know is said by
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from transformers import PretrainedConfig as PreTrainedConfig
 
@@ -105,10 +106,19 @@ _FIXED_IDS = {
 _ID_SUFFIXES = ("_token_id", "_token_index", "_patch_id")
 
 
-def build_tiny_config(model_type: str, overrides: Mapping[str, object]) -> PreTrainedConfig:
-    """Return the architecture's default configuration, shrunk, then overridden by dotted key."""
+def build_tiny_config(
+    model_type: str,
+    overrides: Mapping[str, object],
+    *,
+    parts: Mapping[str, str] = MappingProxyType({}),
+) -> PreTrainedConfig:
+    """Return the architecture's default configuration, shrunk, then overridden by dotted key.
+
+    `parts` names architectures whose default configurations stand in for sections.
+    """
     default = default_config(model_type)
     sections = default.to_dict()
+    sections |= {name: default_config(part).to_dict() for name, part in parts.items()}
     for section, name in _sections(sections, name="root"):
         _shrink(section, is_vision=any(word in name for word in _VISION_SECTIONS))
     _number_special_tokens(sections)

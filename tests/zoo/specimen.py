@@ -36,7 +36,9 @@ class Paths:
 class Recipe:
     """How one architecture is shrunk and fed.
 
-    `overrides` are dotted configuration keys. `count_vision_tokens` is the number of vision
+    `architecture` is the one that the configuration is of, where the name says more. `sections` are
+    the architectures of parts that its default leaves open or has otherwise, `overrides` are dotted
+    configuration keys. `count_vision_tokens` is the number of vision
     features that the decoder attends to. `make_pixels` returns what the image becomes, and
     `make_prompt` the rest: it is told how many placeholders the image needs (0 without an image).
     `n_dropped_words` is how many of the prompt's last tokens generate() itself leaves out.
@@ -47,6 +49,8 @@ class Recipe:
     make_pixels: Callable[[PreTrainedConfig, torch.Generator], Inputs]
     make_prompt: Callable[[PreTrainedConfig, int], Inputs]
     count_vision_tokens: Callable[[PreTrainedConfig], int]
+    architecture: str | None = None
+    sections: Mapping[str, str] = field(default_factory=dict)
     is_placeholder: bool = True
     n_dropped_words: int = 0
     overrides: Mapping[str, object] = field(default_factory=dict)

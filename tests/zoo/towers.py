@@ -136,6 +136,26 @@ _GRANITE4_VISION = replace(
     },
     paths=Paths(projector="model.layerwise_projectors.0"),
 )
+# A tower of timm is none of transformers' own: one of its own stands in for it.
+_PERCEPTION_LM = replace(
+    LLAVA,
+    make_pixels=pixels.listed_square,
+    sections={"vision_config": "clip_vision_model"},
+    overrides={"vision_config.model_args": {"embed_dim": VISION_WIDTH}},
+)
+_FAST_VLM = replace(
+    LLAVA,
+    sections={"vision_config": "resnet"},
+    overrides={
+        "vision_config.embedding_size": VISION_WIDTH,
+        "vision_config.hidden_sizes": [VISION_WIDTH, VISION_WIDTH],
+        "vision_config.hidden_size": VISION_WIDTH,
+        "vision_config.depths": [1, 1],
+        "vision_config.out_features": ["stage2"],
+        "vision_config.out_indices": [2],
+        "vision_config.layer_type": "basic",
+    },
+)
 
 TOWERS: dict[str, Recipe] = {
     "aria": _ARIA,
@@ -156,4 +176,6 @@ TOWERS: dict[str, Recipe] = {
     "fuyu": _FUYU,
     "instructblipvideo": _INSTRUCTBLIPVIDEO,
     "granite4_vision": _GRANITE4_VISION,
+    "perception_lm": _PERCEPTION_LM,
+    "fast_vlm": _FAST_VLM,
 }
