@@ -24,7 +24,7 @@ def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap)
     placeholders, which are text then.
     """
     n_columns = inputs.n_read_columns(recorder.prompt_length)
-    n_prompt = inputs.n_prompt_tokens(n_columns)
+    n_prompt = inputs.count_prompt_tokens(n_columns)
     n_features = _n_features(recorder.feature_rows)
     if phase_map.vision_runs == "inside":
         n_features //= max(1, recorder.prompt_rows // inputs.batch_size)  # beams see copies

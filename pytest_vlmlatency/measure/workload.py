@@ -89,7 +89,12 @@ class Inputs:
             return self.n_prompt_columns
         return min(n_seen, self.n_prompt_columns)
 
-    def n_prompt_tokens(self, n_columns: int) -> int:
+    @property
+    def n_prompt_tokens(self) -> int:
+        """The prompt's tokens over the batch, padding left out."""
+        return self.count_prompt_tokens(self.n_prompt_columns)
+
+    def count_prompt_tokens(self, n_columns: int) -> int:
         """Return the tokens in the prompt's first columns over the batch, padding left out."""
         if self.prompt_mask is None:
             return n_columns * self.batch_size if self.n_prompt_columns else 0

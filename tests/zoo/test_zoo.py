@@ -24,8 +24,8 @@ from tests.zoo.shrink import FIRST_WORD, N_WORDS
 LOOKS_ANEW = ("idefics", "blip")
 """Their decoders attend to what vision gave in every step, and remember the text alone."""
 NOT_IN_ONE_ROW = (*LOOKS_ANEW, *ENCODES_EACH_STEP, "mllama", "udop")
-WARN = ("janus", "paddleocr_vl")
-"""They warn of their own default settings."""
+WARN = ("cohere_compass", "janus", "nemotron_h_omni", "paddleocr_vl")
+"""They warn of settings that are their own."""
 KERNELS = "transformers.integrations.hub_kernels"
 REQUIRED_BY_THE_PROJECT = (
     "llava",
