@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_vlmlatency.measure.allocator import FlushEvidence
+from pytest_vlmlatency.measure.compilation import n_limits_reached
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.wrapping import configured_part
 from pytest_vlmlatency.records import Case, DeviceState, Scalar, Workload
@@ -59,7 +60,12 @@ def finished_case(
         discarded=tuple(subject.discarded),
         config=_values(subject.config),
         labels=_labels(subject.first),
-        notes=(*_output_notes(subject), *_flush_notes(subject), *_thread_notes(subject.first)),
+        notes=(
+            *_output_notes(subject),
+            *_flush_notes(subject),
+            *_thread_notes(subject.first),
+            *_compile_notes(subject.first),
+        ),
         stop_reason=stop_reason,
         n_threads=subject.first.n_threads,
         device_before=before,
@@ -121,9 +127,20 @@ def _labels(seen: Observation) -> tuple[str, ...]:
         str(seen.inputs.mode): seen.inputs.mode is not Mode.GREEDY,
         "chunked": seen.inputs.n_prompt_forwards > 1,
         "text-only": not seen.recorder.vision_calls,
+        "compiled": _is_compiled(seen),
         "per-token": seen.call.decode_step_times_ms is not None,
     }
     return tuple(label for label, holds in labels.items() if holds)
+
+
+def _notes(subject: Subject) -> list[str]:
+    assert subject.first is not None, "a case without a round"
+    return [
+        *_output_notes(subject),
+        *_flush_notes(subject),
+        *_thread_notes(subject.first),
+        *_compile_notes(subject.first),
+    ]
 
 
 def _output_notes(subject: Subject) -> list[str]:
@@ -144,6 +161,21 @@ def _thread_notes(seen: Observation) -> list[str]:
         f"generate() ran on a thread of its own, with {seen.n_threads} torch threads instead of "
         f"{n_threads} and pinned to no core"
     ]
+
+
+def _compile_notes(seen: Observation) -> list[str]:
+    """Say so where torch gave up compiling something: it does so with no more than a log line."""
+    n_limits = n_limits_reached()
+    if not (_is_compiled(seen) and n_limits):
+        return []
+    return [
+        f"torch.compile reached its recompile limit {n_limits} times in this process, and runs "
+        f"what goes beyond it uncompiled: parts of this model may be among it"
+    ]
+
+
+def _is_compiled(seen: Observation) -> bool:
+    return bool(seen.phase_map.compiled) or seen.recorder.is_step_compiled
 
 
 def _flush_notes(subject: Subject) -> list[str]:

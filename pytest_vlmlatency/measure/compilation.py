@@ -1,18 +1,24 @@
-"""Where torch.compile is at work: regions that hooks cannot see into, and compiling in a round.
+"""Where torch.compile is at work: what it returned, how often it compiled, and keeping it from it.
 
 Reads what torch leaves behind, and only once its compiler is loaded; never loads it.
 """
 
 from __future__ import annotations
 
+import re
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+import torch
+
 if TYPE_CHECKING:
-    import torch
+    from contextlib import AbstractContextManager
 
 COMPILED_MARK = "_torchdynamo_orig_callable"
 """The attribute by which torch tells a compiled function from the one that it was made of."""
+LIMIT = re.compile(r"recompile.limit|cache.size.limit")
+"""How torch's own counters name a frame that it gave up compiling again."""
 
 
 def n_compilations() -> int:
@@ -21,41 +27,22 @@ def n_compilations() -> int:
     return sum(getattr(module, "FRAME_COMPILE_COUNTER", {}).values())
 
 
-def compiled_modules(model: torch.nn.Module) -> dict[str, bool]:
-    """Return the modules that are compiled as a whole, and whether their own hooks fire.
-
-    They do where the forward was compiled, and not where the call around it was (`Module.compile`).
-    Hooks inside never do, or only by compiling everything anew.
-    """
-    found = {}
-    for path, module in model.named_modules():
-        if getattr(module, "_compiled_call_impl", None) is not None:
-            found[path] = False
-        elif hasattr(getattr(module, "forward", None), COMPILED_MARK):
-            found[path] = True
-    return found
+def n_limits_reached() -> int:
+    """Return for how many frames torch reached its recompile limit: they run uncompiled."""
+    counters = getattr(sys.modules.get("torch._dynamo.utils"), "counters", {})
+    reasons = counters.get("unimplemented", {})
+    return sum(n for reason, n in reasons.items() if LIMIT.search(str(reason)))
 
 
-def hidden_modules(model: torch.nn.Module) -> frozenset[str]:
-    """Return the modules whose hooks lie inside compiled code."""
-    regions = compiled_modules(model)
-    return frozenset(
-        path
-        for path, _ in model.named_modules()
-        if not regions.get(path, True)
-        or any(path != region and _is_inside(path, region) for region in regions)
-    )
+def run_uncompiled() -> AbstractContextManager[object]:
+    """Let everything that torch.compile has made run as it was written, compiling nothing."""
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    stance: AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+    return stance
 
 
-def outermost_hidden(model: torch.nn.Module) -> frozenset[str]:
-    """Return the modules compiled with the call around them, inside no other compiled region."""
-    regions = compiled_modules(model)
-    return frozenset(
-        path
-        for path, has_hooks in regions.items()
-        if not has_hooks and not any(path != other and _is_inside(path, other) for other in regions)
-    )
-
-
-def _is_inside(path: str, region: str) -> bool:
-    return not region or path.startswith(f"{region}.")
+def is_compiled(function: object) -> bool:
+    """Whether a function is what torch.compile returned, and its compiler is in force."""
+    stance = getattr(sys.modules.get("torch._dynamo.eval_frame"), "_stance", None)
+    return hasattr(function, COMPILED_MARK) and getattr(stance, "stance", "") != "force_eager"

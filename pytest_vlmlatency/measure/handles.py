@@ -1,8 +1,15 @@
-"""The hooks of one call: exactly these are removed afterwards, and none may be left."""
+"""The hooks of one call: exactly these are removed afterwards, and none may be left.
+
+A module whose call is compiled (`Module.compile`) has its own hooks inside the compiled code, where
+they do not fire. Ours go around that call instead.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING
+
+from torch.utils.hooks import RemovableHandle
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 
@@ -14,12 +21,16 @@ if TYPE_CHECKING:
 
     Hook = Callable[..., object]
 
+COMPILED_CALL = "_compiled_call_impl"
+"""Where `Module.compile` keeps the compiled call, None without one."""
+
 
 class Handles:
     """Registers hooks while it is entered, and removes them on the way out."""
 
     def __init__(self) -> None:
-        self._hooks: list[tuple[torch.nn.Module, torch.utils.hooks.RemovableHandle]] = []
+        self._hooks: list[tuple[torch.nn.Module, RemovableHandle]] = []
+        self._compiled: dict[torch.nn.Module, _CompiledCall] = {}
 
     def __enter__(self) -> Handles:
         return self
@@ -40,18 +51,30 @@ class Handles:
 
     def pre(self, module: torch.nn.Module, hook: Hook) -> int:
         """Call `hook(module, args, kwargs)` before each forward; return its number for `drop`."""
-        handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+        if getattr(module, COMPILED_CALL, None) is None:
+            handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
+        else:
+            handle = self._around(module).add(before=hook)
         self._hooks.append((module, handle))
         return len(self._hooks) - 1
 
     def post(self, module: torch.nn.Module, hook: Hook) -> int:
         """Call `hook(module, args, output)` after each forward; return its number for `drop`."""
-        self._hooks.append((module, module.register_forward_hook(hook)))
+        if getattr(module, COMPILED_CALL, None) is None:
+            handle = module.register_forward_hook(hook)
+        else:
+            handle = self._around(module).add(after=hook)
+        self._hooks.append((module, handle))
         return len(self._hooks) - 1
 
     def drop(self, number: int) -> None:
         """Remove one hook now; it may remove itself while it runs."""
         self._hooks[number][1].remove()
+
+    def _around(self, module: torch.nn.Module) -> _CompiledCall:
+        if module not in self._compiled:
+            self._compiled[module] = _CompiledCall(module)
+        return self._compiled[module]
 
     def _remove(self) -> list[str]:
         """Remove all; return the modules whose tables, copied or replaced meanwhile, kept one."""
@@ -61,4 +84,36 @@ class Handles:
             for table in (module._forward_pre_hooks, module._forward_hooks):
                 if table.pop(handle.id, None) is not None:
                     left.append(type(module).__name__)
+        for compiled in self._compiled.values():
+            compiled.take_off()
         return left
+
+
+class _CompiledCall:
+    """Stands in for the compiled call of a module, with hooks before and after it."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._module = module
+        self._call: Hook = getattr(module, COMPILED_CALL)
+        self._before: dict[int, Hook] = OrderedDict()
+        self._after: dict[int, Hook] = OrderedDict()
+        vars(module)[COMPILED_CALL] = self
+
+    def add(self, *, before: Hook | None = None, after: Hook | None = None) -> RemovableHandle:
+        hooks, hook = (self._before, before) if before else (self._after, after)
+        assert hook is not None, "one of the two is given"
+        handle = RemovableHandle(hooks)
+        hooks[handle.id] = hook
+        return handle
+
+    def take_off(self) -> None:
+        if vars(self._module).get(COMPILED_CALL) is self:
+            vars(self._module)[COMPILED_CALL] = self._call
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        for hook in reversed(tuple(self._before.values())):  # the last one first, as on a module
+            hook(self._module, args, kwargs)
+        output = self._call(*args, **kwargs)
+        for hook in tuple(self._after.values()):
+            hook(self._module, args, output)
+        return output

@@ -10,20 +10,24 @@ generate() inspects signatures. Only our own handles are ever removed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-import torch
-
-from pytest_vlmlatency.measure.attended import find_attended
+from pytest_vlmlatency.measure.compilation import is_compiled
 from pytest_vlmlatency.measure.feature_rows import count_feature_rows, features_of, states_of
 from pytest_vlmlatency.measure.handles import Handles
+from pytest_vlmlatency.measure.prompt import PromptHooks
 from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
 from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import Phase, PhaseMap
 
+if TYPE_CHECKING:
+    import torch
+
 FEATURE_METHODS = ("get_image_features", "get_video_features")
 STEP_PREPARATION = "prepare_inputs_for_generation"
+COMPILED_CALL = "get_compiled_call"
 ASSISTANT = "assistant"
 
 Method = Callable[..., object]
@@ -36,13 +40,15 @@ def attached(
     recorder: Recorder,
     *,
     n_prompt_forwards: int = 1,
+    is_chunked: bool = False,
     is_per_token: bool = False,
     is_encoder_decoder: bool = False,
     assistant: torch.nn.Module | None = None,
 ) -> Iterator[None]:
     """Record the boundaries of one generate() of `model`; everything is undone on the way out.
 
-    `n_prompt_forwards` is the number of forwards that a chunked prefill splits the prompt into.
+    `n_prompt_forwards` is the number of forwards that a chunked prefill splits the prompt into:
+    one, too, where the prompt is no longer than a chunk.
     """
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
@@ -55,11 +61,15 @@ def attached(
             _wrap_method(model.get_submodule(path), name, label, recorder, undo)
         for path in phase_map.text_encoder:
             _watch_phase(model.get_submodule(path), Phase.TEXT_ENCODER, recorder, handles)
-        first_block = model.get_submodule(phase_map.blocks[0])
-        _watch_first_block(first_block, recorder, handles, is_encoder_decoder=is_encoder_decoder)
         step = model.get_submodule(phase_map.step)
-        prompt_end = model.get_submodule(phase_map.prompt_end)
-        _watch_prompt(step, prompt_end, recorder, handles, n_forwards=n_prompt_forwards)
+        prompt = PromptHooks(
+            recorder,
+            handles,
+            n_forwards=n_prompt_forwards,
+            is_encoder_decoder=is_encoder_decoder,
+        )
+        prompt.attach(model, phase_map)
+        _watch_compiled_call(step, phase_map, prompt, recorder, undo, is_chunked=is_chunked)
         if assistant is not None:
             _watch_assistant(assistant, recorder, undo)
         _count_forwards(step, phase_map, recorder, handles, undo, is_per_token=is_per_token)
@@ -122,52 +132,32 @@ def _watch_phase(
     handles.post(module, lambda *_: recorder.mark(Boundary.EXIT, phase, wait=True))
 
 
-def _watch_first_block(
-    block: torch.nn.Module, recorder: Recorder, handles: Handles, *, is_encoder_decoder: bool
-) -> None:
-    def start(
-        _module: torch.nn.Module, args: Sequence[object], kwargs: Mapping[str, object]
-    ) -> None:
-        if not recorder.has_step or recorder.vision_depth:
-            return  # a block that vision shares
-        handles.drop(index)
-        recorder.is_block_in_prompt = not recorder.has_prompt
-        hidden = args[0] if args else kwargs.get("hidden_states")
-        if isinstance(hidden, torch.Tensor) and hidden.dim() >= 2:
-            recorder.prompt_length = hidden.shape[-2]  # (B, L, D) -> L
-            recorder.prompt_rows = hidden.shape[0] if hidden.dim() > 2 else 1
-            if is_encoder_decoder:
-                recorder.attended = find_attended(hidden, (*args, *kwargs.values()))
-
-    index = handles.pre(block, start)
-
-
-def _watch_prompt(
+def _watch_compiled_call(
     step: torch.nn.Module,
-    prompt_end: torch.nn.Module,
+    phase_map: PhaseMap,
+    prompt: PromptHooks,
     recorder: Recorder,
-    handles: Handles,
+    undo: ExitStack,
     *,
-    n_forwards: int,
+    is_chunked: bool,
 ) -> None:
-    n_done = 0
+    """See whether generate() compiles the step module by itself, as it does for static caches.
 
-    def start(*_: object) -> None:
-        handles.drop(first)
-        recorder.has_step = True
-        recorder.mark(Boundary.ENTER, Phase.PREFILL)
+    Decode then runs what it compiled. So does a prompt in chunks: its boundaries go around that.
+    """
+    method: Callable[..., Method] | None = getattr(step, COMPILED_CALL, None)
+    if method is None:
+        return
 
-    def ready(*_: object) -> None:
-        nonlocal n_done
-        n_done += 1
-        if n_done == n_forwards:
-            handles.drop(last)
-            recorder.mark(Boundary.PROMPT_READY, Phase.PREFILL, wait=True)
-            recorder.has_prompt = True
-            recorder.n_prompt_forwards = recorder.n_forwards
+    @functools.wraps(method)
+    def compiled_call(*args: object, **kwargs: object) -> Method:
+        call = method(*args, **kwargs)
+        if not is_compiled(call):
+            return call
+        recorder.is_step_compiled = True
+        return prompt.around(call, phase_map) if is_chunked else call
 
-    first = handles.pre(step, start)
-    last = handles.post(prompt_end, ready)
+    undo.enter_context(replaced_method(step, COMPILED_CALL, compiled_call))
 
 
 def _watch_assistant(assistant: torch.nn.Module, recorder: Recorder, undo: ExitStack) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
+from pytest_vlmlatency.measure.compilation import is_compiled
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.wrapping import generating_parts
 
@@ -58,14 +59,25 @@ def find_target(
             f"cannot tell which model {_name(generate)} runs; expected a method of the model, such "
             f"as model.generate, or model=: pedantic({_name(generate)}, model=model, ...)"
         )
-    if not callable(getattr(found, "generate", None)):
-        inside = ", ".join(map(repr, generating_parts(found)))
+    found = _as_written(found)
+    _check_generate(found)
+    return Target(function, tuple(args), kwargs, found, bound_args, bound_kwargs)
+
+
+def _check_generate(model: torch.nn.Module) -> None:
+    if not callable(getattr(model, "generate", None)):
+        inside = ", ".join(map(repr, generating_parts(model)))
         raise UsageProblem(
-            f"the model {type(found).__name__} has no generate(); expected a model that generates: "
+            f"the model {type(model).__name__} has no generate(); expected a model that generates: "
             f"pass the module that owns generate() as model="
             + (f"; inside it, {inside} has one" if inside else "")
         )
-    return Target(function, tuple(args), kwargs, found, bound_args, bound_kwargs)
+    if is_compiled(model.generate):
+        raise UsageProblem(
+            f"generate() of {type(model).__name__} itself is compiled, and nothing can be seen "
+            f"inside compiled code; expected generate() as it is, around compiled parts: compile "
+            f"the model's forward, its decoder or the decoder's blocks"
+        )
 
 
 def call_target(
@@ -113,6 +125,12 @@ def call_target(
             f"finished: let errors through, and join the thread"
         )
     return output
+
+
+def _as_written(model: torch.nn.Module) -> torch.nn.Module:
+    """Return the model inside what `torch.compile(model)` gave: its generate() runs that one."""
+    inner = model._modules.get("_orig_mod")
+    return inner if inner is not None and is_compiled(model.forward) else model
 
 
 def _name(function: object) -> str:

@@ -33,8 +33,8 @@ class Recorder:
     attend to beside, `feature_rows` the vectors that each entry into vision gave, `n_pooled_rows`
     those that its last module pooled, `n_prompt_forwards` how many forwards made the prompt ready.
     `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
-    ran before the prompt was ready, None if it was never seen. `step_starts` are kept where each
-    decode step is timed.
+    ran before the prompt was ready, None if it was never seen, `is_step_compiled` whether
+    generate() compiled decode by itself. `step_starts` are kept where each decode step is timed.
     """
 
     clock: Clock
@@ -50,6 +50,7 @@ class Recorder:
     has_step: bool = False
     has_prompt: bool = False
     is_block_in_prompt: bool | None = None
+    is_step_compiled: bool = False
     step_starts: list[Tick] = field(default_factory=list)
     vision_depth: int = 0
     _turn: Lock = field(default_factory=Lock)

@@ -123,6 +123,7 @@ def _run(
         phase_map,
         recorder,
         n_prompt_forwards=inputs.n_prompt_forwards,
+        is_chunked=bool(inputs.settings.get("prefill_chunk_size")),
         is_per_token=rig.is_per_token,
         is_encoder_decoder=inputs.is_encoder_decoder,
         assistant=inputs.assistant,

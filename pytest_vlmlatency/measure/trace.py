@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.measure.compilation import outermost_hidden
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
 from pytest_vlmlatency.measure.recognition import Mark, Recognition
@@ -21,8 +20,6 @@ from pytest_vlmlatency.records import Phase
 
 if TYPE_CHECKING:
     import torch
-
-COMPILED_CALL = "_compiled_call_impl"
 
 
 @dataclass(slots=True, eq=False)
@@ -91,27 +88,19 @@ def tracing(
     pixels: Sequence[torch.Tensor],
     *,
     n_steps: int,
-    hidden: frozenset[str] = frozenset(),
     methods: Sequence[str] = (),
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside, for `n_steps` forwards of its loop.
 
-    `pixels` are the raw tensors passed to it. Modules in `hidden` are left alone: they lie inside
-    compiled code, which hooks would have compiled anew. `methods` are traced as modules are, each
-    by the path of its module and its name.
+    `pixels` are the raw tensors passed to it. `methods` are traced as modules are, each by the path
+    of its module and its name. What is compiled must not run so: it hides its calls.
     """
     tracer = _Tracer(pixels, n_steps, methods)
-    outermost = outermost_hidden(model)
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
         for path, module in model.named_modules():
-            if path not in hidden:
-                handles.pre(module, functools.partial(tracer.enter, path))
-                handles.post(module, tracer.leave)
-            elif path in outermost:
-                undo.enter_context(
-                    replaced_method(module, COMPILED_CALL, tracer.compiled(path, module))
-                )
+            handles.pre(module, functools.partial(tracer.enter, path))
+            handles.post(module, tracer.leave)
             tracer.wrap_methods(module, path, undo)
         yield tracer.trace
 
@@ -142,18 +131,6 @@ class _Tracer:
             node.has_logits = has_logits(output)
             if node.parent is None and node.has_logits:
                 self._count_step(node.path)
-
-    def compiled(self, path: str, module: torch.nn.Module) -> Callable[..., object]:
-        """Return the compiled call of a module, seen from outside: its hooks lie inside."""
-        call: Callable[..., object] = getattr(module, COMPILED_CALL)
-
-        def compiled(*args: object, **kwargs: object) -> object:
-            self.enter(path, module, args, kwargs)
-            output = call(*args, **kwargs)
-            self.leave(module, args, output)
-            return output
-
-        return compiled
 
     def wrap_methods(self, module: torch.nn.Module, path: str, undo: ExitStack) -> None:
         named = [name for owner, name in self._methods if owner == path]

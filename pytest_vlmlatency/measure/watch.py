@@ -3,7 +3,8 @@
 Each case watches for itself: where phases are depends on the inputs, the settings and the state of
 the model, and a map that was right for another call would be wrong silently. A transformers model
 is watched for a few tokens only, whatever the call asks for: a prompt alone, or a prompt that ends
-at once, would not show what runs in every step.
+at once, would not show what runs in every step. Compiled parts run as they were written, so that
+what they are made of is seen, and hooks are no part of what torch compiled.
 """
 
 from __future__ import annotations
@@ -12,14 +13,14 @@ import inspect
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
-from pytest_vlmlatency.measure.compilation import compiled_modules, hidden_modules
+from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.phases import CallKind, find_phases
+from pytest_vlmlatency.measure.regions import seen_from_outside
 from pytest_vlmlatency.measure.trace import tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import torch
 
@@ -47,23 +48,14 @@ def watch_call(
 ) -> tuple[object, PhaseMap]:
     """Return what a watched call gave, which may be shorter than asked for, and its phases."""
     output, trace = trace_call(original, args, kwargs, model, inputs, methods=named.vision_methods)
-    hidden = hidden_modules(model)
     kind = CallKind(
         has_pixels=inputs.has_pixels,
         has_text=inputs.input_ids is not None,
         is_encoder_decoder=inputs.is_encoder_decoder,
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
-    try:
-        phase_map = find_phases(model, trace, kind, named=named)
-    except PhasesNotFound as problem:
-        if not hidden:
-            raise
-        raise _hidden_phases(compiled_modules(model)) from problem
-    boundaries = (*phase_map.vision, *phase_map.text_encoder, phase_map.blocks[0])
-    if hidden.intersection((*boundaries, phase_map.step, phase_map.prompt_end)):
-        raise _hidden_phases(compiled_modules(model))
-    return output, phase_map
+    phase_map = find_phases(model, trace, kind, named=named)
+    return output, seen_from_outside(model, trace, phase_map)
 
 
 def trace_call(
@@ -78,21 +70,10 @@ def trace_call(
     """Return what a short call gave, and which module, or method of `methods`, called which."""
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
     short = _shortened(kwargs) if _takes_lengths(original) else kwargs
-    hidden = hidden_modules(model)
-    tracer = tracing(model, inputs.pixels, n_steps=n_steps, hidden=hidden, methods=methods)
-    with tracer as trace, _never_compiled(model):
+    tracer = tracing(model, inputs.pixels, n_steps=n_steps, methods=methods)
+    with tracer as trace, _never_compiled(model), run_uncompiled():
         output = original(*args, **short)
     return output, trace
-
-
-def _hidden_phases(paths: Iterable[str]) -> InvalidMeasurement:
-    regions = ", ".join(repr(path or "the model") for path in paths)
-    return InvalidMeasurement(
-        f"{regions} is compiled as a whole, and hooks inside compiled code do not fire, so its "
-        f"phases cannot be seen; expected to see vision, the first block and the prompt. "
-        f"Compile the blocks one by one (block.forward = torch.compile(block.forward)), or "
-        f"measure the model uncompiled"
-    )
 
 
 def _takes_lengths(generate: Generate) -> bool:

@@ -44,7 +44,9 @@ class PhaseMap:
     implementation of a mixture of experts by phase: generate() may switch it for decode.
     `vision_calls` counts how often each entry into vision ran for the prompt, `prompt_end` is the
     module that ends it. `is_vision_named`: by the user, not found; he may have
-    named methods, `vision_methods`, whose paths end in their names.
+    named methods, `vision_methods`, whose paths end in their names. `entry` is the module whose
+    call shows that the blocks begin: the first block, or the compiled region around it.
+    `compiled` are the modules (or feature methods) that torch.compile had compiled as a whole.
     """
 
     step: str
@@ -58,6 +60,8 @@ class PhaseMap:
     vision_calls: Mapping[str, int]
     is_vision_named: bool = False
     vision_methods: tuple[str, ...] = ()
+    entry: str | None = None
+    compiled: tuple[str, ...] = ()
     experts: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -1,26 +1,34 @@
-"""torch.compile beside a measurement: seen, refused or discarded, and never set off by it."""
+"""torch.compile beside a measurement: measured or refused by name, and never set off by it."""
 
 import functools
-from collections.abc import Callable, Iterator
+import shutil
+from collections.abc import Iterator
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.measure.compilation import n_compilations
 from pytest_vlmlatency.records import Case
-from tests.builders import delayed
-from tests.zoo import Specimen, block_modules, vision_module
+from tests.builders import FakeClock, delayed
+from tests.compiled import WAYS, Backend, language_model_path
+from tests.zoo import Specimen, block_modules, build, vision_module
 
-Compile = Callable[[Specimen], None]
 CALLS_BEFORE_ROUNDS = 4
 """One watched, two unmeasured, one rehearsal."""
+N_COMPILED_CALLS = 5
+"""Two unmeasured, one rehearsal, two rounds; the watched one runs what is compiled uncompiled."""
+STEP_GRAPHS = {way: 4 if "block" in way else 1 for way in WAYS if "tower" not in way}
+"""How many graphs a step runs: one, or one for each block."""
 
 
 @pytest.fixture(autouse=True)
 def compiler() -> Iterator[None]:
     """Give each test a compiler that has compiled nothing, and forget what it compiled."""
     torch.compiler.reset()
+    counters.clear()
     yield
     torch.compiler.reset()
 
@@ -38,15 +46,6 @@ def compile_forward(module: torch.nn.Module) -> None:
 def compile_forward_of_blocks(specimen: Specimen) -> None:
     for block in block_modules(specimen):
         compile_forward(block)
-
-
-def compile_calls_of_blocks(specimen: Specimen) -> None:
-    for block in block_modules(specimen):
-        block.compile(backend="eager")
-
-
-def compile_call_of_language_model(specimen: Specimen) -> None:
-    specimen.model.get_submodule("model.language_model").compile(backend="eager")
 
 
 def generate_times(specimen: Specimen, n_calls: int) -> None:
@@ -120,41 +119,144 @@ def test_measuring_compiled_blocks_compiles_nothing_for_later_calls(
     assert n_compilations() == n_measured
 
 
-@pytest.mark.parametrize(
-    ("compile_part", "part"),
-    [
-        (compile_calls_of_blocks, r"'model.language_model.layers.0', 'model.language_model"),
-        (compile_call_of_language_model, r"'model.language_model'"),
-        (lambda specimen: compile_forward(specimen.model), r"'the model'"),
-    ],
-    ids=["blocks", "language model", "the model's forward"],
-)
-def test_a_compiled_region_around_the_boundaries_is_refused_by_name(
-    llava: Specimen, compile_part: Compile, part: str
+@pytest.mark.parametrize(("way", "n_graphs_a_step"), STEP_GRAPHS.items())
+def test_a_compiled_model_is_measured_labelled_and_compiled_no_further(
+    llava: Specimen, way: str, n_graphs_a_step: int, clock: FakeClock
 ) -> None:
-    compile_part(llava)
+    """Each run of a graph takes 1 ms, and the tower, not compiled, 60 ms."""
+    backend = Backend(on_run=lambda: clock.advance_ms(1))
+    kwargs = llava.inputs | WAYS[way](llava, backend)
+    with delayed(vision_module(llava), lambda: clock.advance_ms(60)):
+        expected = llava.generate(**kwargs)
+        n_compiled, n_runs = n_compilations(), backend.n_runs
+        llava.generate(**kwargs)
+        n_runs_bare = backend.n_runs - n_runs
 
-    with pytest.raises(InvalidMeasurement, match=rf"^{part}.* is compiled as a whole, and hooks"):
-        measure(llava)
+        case = measure_generate(llava.generate, kwargs=kwargs, rounds=2, clock=clock)
+        n_runs_all = backend.n_runs
+        output = llava.generate(**kwargs)
+
+    call = case.calls[0]
+    assert (call.vision_ms, call.other_ms) == (60, 0)
+    assert call.decode_ms == n_graphs_a_step * call.n_decode_steps
+    assert call.prefill_ms == n_runs_bare - call.decode_ms
+    assert "compiled" in case.labels
+    assert case.discarded == ()
+    assert case.notes == ()
+    assert n_compilations() == n_compiled
+    assert n_runs_all - n_runs == n_runs_bare * (1 + N_COMPILED_CALLS)
+    assert backend.n_runs - n_runs_all == n_runs_bare
+    assert torch.equal(output, expected)
 
 
-def test_a_refused_compiled_model_has_nothing_to_compile_anew(llava: Specimen) -> None:
-    llava.model.compile(backend="eager")
-    generate_times(llava, 2)
+@pytest.mark.parametrize("way", ["tower's forward", "tower.compile()"])
+def test_time_inside_a_compiled_tower_is_vision(
+    llava: Specimen, way: str, clock: FakeClock
+) -> None:
+    backend = Backend(on_run=lambda: clock.advance_ms(60))
+    kwargs = llava.inputs | WAYS[way](llava, backend)
+    with delayed(block_modules(llava)[-1], lambda: clock.advance_ms(1)):
+        case = measure_generate(llava.generate, kwargs=kwargs, rounds=1, clock=clock)
+
+    call = case.calls[0]
+    assert (call.vision_ms, call.prefill_ms, call.decode_ms, call.other_ms) == (60, 1, 7, 0)
+    assert case.labels == ("compiled",)
+    assert backend.n_graphs == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "way"),
+    [
+        ("mllama", "model.vision_model", "model.compile()"),
+        ("llama4", "multi_modal_projector", "model.forward"),
+    ],
+)
+def test_vision_inside_a_compiled_region_is_refused_by_name_and_nothing_compiled_anew(
+    name: str, part: str, way: str
+) -> None:
+    specimen = build(name)
+    WAYS[way](specimen, Backend())
+    generate_times(specimen, 2)
     n_before = n_compilations()
 
-    with pytest.raises(InvalidMeasurement, match=r"^'the model' is compiled as a whole"):
-        measure(llava)
-    generate_times(llava, 1)
+    with pytest.raises(
+        InvalidMeasurement, match=rf"^'{part}' runs inside 'the model', which is compiled as a"
+    ):
+        measure(specimen)
+    generate_times(specimen, 1)
 
     assert n_compilations() == n_before
 
 
-def test_a_tower_that_is_compiled_as_a_whole_is_measured(llava: Specimen) -> None:
-    vision_module(llava).compile(backend="eager")
+def test_vision_inside_chunks_that_generate_compiles_is_refused_by_name(mllama: Specimen) -> None:
+    kwargs = mllama.inputs | WAYS["by generate(), in chunks"](mllama, Backend())
+
+    with pytest.raises(
+        InvalidMeasurement,
+        match=r"^'model.vision_model' runs inside a forward that generate\(\)",
+    ):
+        measure_generate(mllama.generate, kwargs=kwargs, rounds=1)
+
+
+def test_a_compiled_generate_is_refused(llava: Specimen) -> None:
+    vars(llava.model)["generate"] = torch.compile(llava.generate, backend="eager")
+
+    with pytest.raises(UsageProblem, match=r"^generate\(\) of LlavaForCond.* itself is compiled"):
+        measure_generate(llava.generate, model=llava.model, kwargs=llava.inputs, rounds=1)
+
+
+def test_torch_compile_of_the_model_measures_what_its_generate_runs(llava: Specimen) -> None:
+    backend = Backend()
+    compiled = torch.compile(llava.model, backend=backend)
+
+    case = measure_generate(
+        lambda **inputs: compiled.generate(**inputs),  # type: ignore[attr-defined]  # the model's
+        model=compiled,
+        kwargs=llava.inputs,
+        rounds=1,
+    )
+
+    assert backend.n_graphs == 0
+    assert "compiled" not in case.labels
+    assert case.calls[0].n_vision_calls == 1
+
+
+def test_what_runs_uncompiled_by_the_stance_in_force_is_no_compiled_region(
+    mllama: Specimen,
+) -> None:
+    WAYS["model.forward"](mllama, Backend())
+
+    with torch.compiler.set_stance("force_eager"):
+        case = measure(mllama)
+
+    assert case.labels == ()
+
+
+def test_a_recompile_limit_that_was_reached_is_noted(llava: Specimen) -> None:
+    """All blocks share one function, and the count of its compilations."""
+    for block in block_modules(llava):
+        block.compile(backend="eager")
 
     case = measure(llava)
 
-    assert case.discarded == ()
-    assert case.calls[0].n_vision_calls == 1
-    assert case.calls[0].n_vision_tokens == llava.n_vision_tokens
+    assert case.labels == ("compiled",)
+    assert [note.partition(" times")[0] for note in case.notes] == [
+        "torch.compile reached its recompile limit 1"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch warns of a part of its own
+@pytest.mark.skipif(shutil.which("g++") is None, reason="inductor needs a C++ compiler")
+def test_what_inductor_compiles_is_measured(llava: Specimen) -> None:
+    path = language_model_path(llava)
+    module = llava.model.get_submodule(path)
+    vars(module)["forward"] = torch.compile(module.forward)
+    generate_times(llava, 2)
+    n_before = n_compilations()
+
+    case = measure(llava)
+
+    assert n_compilations() == n_before
+    assert case.labels == ("compiled",)
+    assert case.phase_map is not None
+    assert case.phase_map.entry == path

@@ -8,6 +8,7 @@ from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.compilation import n_compilations
 from tests.builders import FakeClock
+from tests.compiled import Backend
 from tests.measure.custom_models import (
     ASKED,
     IMAGE,
@@ -64,19 +65,22 @@ def test_a_towers_forward_before_its_call_is_refused(clock: FakeClock) -> None:
         measure_custom(EncodesTwice(), clock)
 
 
-def test_a_projector_that_is_compiled_as_a_whole_is_refused_by_name(clock: FakeClock) -> None:
+def test_vision_parts_that_are_compiled_as_a_whole_are_measured(clock: FakeClock) -> None:
     model = Captioner()
+    model.vision.compile(backend=Backend(on_run=lambda: clock.advance_ms(60)))
     model.proj.compile(backend="eager")
 
-    with pytest.raises(InvalidMeasurement, match=r"^'proj' is compiled as a whole"):
-        measure_custom(model, clock, delays_ms={"vision": 60, "blocks.0": 3})
+    case = measure_custom(model, clock, delays_ms={"blocks.0": 3})
+
+    assert case.calls[0].vision_ms == 60
+    assert case.labels == ("compiled",)
 
 
 def test_a_forward_compiled_by_its_class_is_refused_by_name(clock: FakeClock) -> None:
     class Compiled(Captioner):
         forward = torch.compile(Captioner.forward, backend="eager")
 
-    with pytest.raises(InvalidMeasurement, match=r"^'the model' is compiled as a whole"):
+    with pytest.raises(InvalidMeasurement, match=r"^'vision' runs inside 'the model', which"):
         measure_custom(Compiled(), clock)
 
 
