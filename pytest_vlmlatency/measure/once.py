@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ def check_vision_once(
     blocks: Sequence[str],
     vision: Sequence[str],
 ) -> None:
-    """Raise if pixels are encoded again, in a decode step or for the prompt itself."""
+    """Raise if pixels are encoded again, in a decode step or for the prompt itself.
+
+    Raises PhasesNotFound if they are encoded after the first block has begun.
+    """
     again = sorted(
         {node.label for node in _outermost(_late_vision(trace, later_steps, set(blocks), vision))}
     )
@@ -29,6 +32,7 @@ def check_vision_once(
             f"run once, before the prompt's logits. The model recomputes vision "
             f"(use_cache=False, or a forward that keeps the pixels)"
         )
+    check_vision_first(trace, first_block, blocks)
     seen = Counter(
         (node.label, node.pixels)
         for node in trace.nodes()
@@ -44,6 +48,24 @@ def check_vision_once(
         raise InvalidMeasurement(
             f"{twice[0]} worked on the same pixels more than once for one prompt; expected "
             f"vision to run once per call: the image is encoded twice"
+        )
+
+
+def check_vision_first(trace: Trace, first_block: Node, blocks: Sequence[str]) -> None:
+    """Raise if pixels are worked on for the prompt after the first block has begun."""
+    known = set(blocks)
+    late = _outermost(
+        node
+        for node in trace.nodes()
+        if node.index > first_block.index
+        and (node.method is not None or node.has_raw_pixels)
+        and not _runs(known, node)
+    )
+    if late:
+        raise PhasesNotFound(
+            f"{late[0].label} worked on the pixels after the first block {first_block.path!r} had "
+            f"begun; expected vision to be over by then: a model that encodes images between its "
+            f"blocks cannot be measured by phase"
         )
 
 

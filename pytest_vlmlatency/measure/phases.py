@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.blocks import find_blocks
+from pytest_vlmlatency.measure.doubt import check_before_vision, check_no_vision
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, is_entry
 from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named
@@ -34,6 +35,11 @@ class CallKind:
     has_text: bool
     is_encoder_decoder: bool
     n_prompt_forwards: int = 1
+
+    @property
+    def has_text_encoder(self) -> bool:
+        """Whether text runs once, before the decoder, as vision does."""
+        return self.is_encoder_decoder and (self.has_text or not self.has_pixels)
 
 
 def find_phases(
@@ -66,9 +72,9 @@ def find_phases(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
             f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
         )
-    if not (kind.has_pixels or kind.is_encoder_decoder or named.vision is not None):
-        _check_no_vision(trace, first_block)
     check_vision_once(trace, steps[kind.n_prompt_forwards :], first_block, blocks, vision)
+    if named.vision is None and not kind.has_text_encoder:
+        _check_doubts(model, trace, first_block, vision, has_pixels=kind.has_pixels)
     entries = (*vision, *named.vision_methods)
     return PhaseMap(
         step=step,
@@ -90,20 +96,22 @@ def find_phases(
     )
 
 
-def _check_no_vision(trace: Trace, first_block: Node) -> None:
-    """Raise where something ran for the prompt alone although no pixels were seen."""
+def _check_doubts(
+    model: torch.nn.Module,
+    trace: Trace,
+    first_block: Node,
+    vision: Sequence[str],
+    *,
+    has_pixels: bool,
+) -> None:
+    """Raise where it cannot be told what belongs to vision."""
     again = {node.path for node in trace.nodes() if node.index > first_block.index}
-    once = [
-        node.label
-        for node in _before(trace, first_block)
-        if node.method is None and node.path not in again
-    ]
-    if once:
-        raise PhasesNotFound(
-            f"no pixels were seen among the arguments, but {', '.join(once[:4])} ran for the "
-            f"prompt alone, as vision does; expected nothing of the kind in a call with text "
-            f"alone; {HOW_TO_NAME}"
-        )
+    calls = list(_before(trace, first_block))
+    if has_pixels:
+        once = [node for node in calls if node.method is not None or node.path not in again]
+        check_before_vision(model, once, vision)
+    else:
+        check_no_vision(node for node in calls if node.method is None and node.path not in again)
 
 
 def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:

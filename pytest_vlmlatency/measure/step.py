@@ -9,28 +9,31 @@ import torch
 
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.override import HOW_TO_NAME
+from pytest_vlmlatency.measure.trace import Node, Trace, descend
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from pytest_vlmlatency.measure.trace import Node, Trace
+    from collections.abc import Mapping, Sequence
 
 
 def find_step(trace: Trace) -> str:
     """Return the module that was called by no other and gave logits, most often.
 
     Without logits, it is what was called most often after all work on pixels, with modules inside:
-    embedding and head are called as often, and a tower perhaps for more images than tokens.
+    embedding and head are called as often, and have fewer inside; a tower perhaps runs for more
+    images than tokens.
     """
     with_logits = Counter(node.path for node in trace.roots if node.has_logits)
     if with_logits:
         return with_logits.most_common(1)[0][0]
     pixels_end = max((node.index for node in trace.roots if node.has_raw_pixels), default=-1)
     after = [node for node in trace.roots if node.index > pixels_end and node.method is None]
-    around_others = [node for node in after if node.children] or after
-    called = Counter(node.path for node in around_others).most_common(1)
-    if called and called[0][1] > 1:
-        return called[0][0]
+    called = Counter(node.path for node in after)
+    sizes = {node.path: sum(1 for _ in descend(node)) for node in after}
+    around_others = [path for path in called if sizes[path] > 1] or list(called)
+    step = max(around_others, key=lambda path: (called[path], sizes[path]), default=None)
+    if step is not None and called[step] > 1:
+        _check_whole(step, called)
+        return step
     seen = ", ".join(repr(node.path) for node in trace.roots[:8]) or "no module call at all"
     raise PhasesNotFound(
         f"no module was seen to run once a token: outermost were {seen}, none with logits in its "
@@ -38,18 +41,32 @@ def find_step(trace: Trace) -> str:
     )
 
 
+def _check_whole(step: str, called: Mapping[str, int]) -> None:
+    """Raise where the members of a list ran on their own: what goes through them was not seen."""
+    owner = step.rpartition(".")[0]
+    alike = [path for path in called if owner and path.rpartition(".")[0] == owner]
+    if len(alike) > 1 and len({called[path] for path in alike}) == 1:
+        raise PhasesNotFound(
+            f"{', '.join(alike[:4])} were called by no module, each once a token; expected one "
+            f"module around them that runs once a token: generate() must call it, as in "
+            f"self(input_ids), because hooks do not see a forward() that is called by itself"
+        )
+
+
 def find_prompt_end(model: torch.nn.Module, trace: Trace, steps: Sequence[Node]) -> str:
     """Return the module that ends the prompt: the step, or a head that is called after it.
 
-    An embedding there is the next token's.
+    An embedding there is the next token's, and so is what ran before the prompt, too.
     """
     if steps[0].has_logits or len(steps) < 2:
         return steps[0].path
+    before = {node.path for node in trace.roots if node.index < steps[0].index}
     between = [
         node
         for node in trace.roots
         if steps[0].index < node.index < steps[1].index
         and node.method is None
+        and node.path not in before
         and not isinstance(model.get_submodule(node.path), torch.nn.Embedding)
     ]
     return between[-1].path if between else steps[0].path

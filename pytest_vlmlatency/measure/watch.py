@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.measure.compilation import run_uncompiled
+from pytest_vlmlatency.measure.doubt import check_no_sound
 from pytest_vlmlatency.measure.hooks import replaced_method
+from pytest_vlmlatency.measure.interception import prompted_once
 from pytest_vlmlatency.measure.phases import CallKind, find_phases
 from pytest_vlmlatency.measure.regions import seen_from_outside
 from pytest_vlmlatency.measure.trace import tracing
@@ -47,6 +49,7 @@ def watch_call(
     named: Named,
 ) -> tuple[object, PhaseMap]:
     """Return what a watched call gave, which may be shorter than asked for, and its phases."""
+    check_no_sound(inputs.shapes)
     output, trace = trace_call(original, args, kwargs, model, inputs, methods=named.vision_methods)
     kind = CallKind(
         has_pixels=inputs.has_pixels,
@@ -71,7 +74,7 @@ def trace_call(
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
     short = _shortened(kwargs) if _takes_lengths(original) else kwargs
     tracer = tracing(model, inputs.pixels, n_steps=n_steps, methods=methods)
-    with tracer as trace, _never_compiled(model), run_uncompiled():
+    with tracer as trace, _never_compiled(model), run_uncompiled(), prompted_once(model):
         output = original(*args, **short)
     return output, trace
 

@@ -1,0 +1,72 @@
+"""What ran for the prompt alone and may be vision or not: refused by name rather than guessed.
+
+Pure over a Trace and the model's structure. Only what has weights is doubted: masks and rotary
+angles are made once for a prompt by many models, and embeddings belong to the text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
+from pytest_vlmlatency.measure.override import HOW_TO_NAME
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from pytest_vlmlatency.measure.trace import Node
+
+SOUND_WORDS = ("audio", "speech", "waveform", "input_features")
+"""In the names of tensors that are sound; transformers calls a spectrogram input_features."""
+
+
+def check_no_sound(names: Iterable[str]) -> None:
+    """Raise where a call was given sound: its encoder is neither vision nor the prompt."""
+    sounds = [name for name in names if any(word in name for word in SOUND_WORDS)]
+    if sounds:
+        raise InvalidMeasurement(
+            f"{', '.join(sounds)} looks like sound; expected text and images or videos alone: "
+            f"there is no phase for what encodes sound, so its time and its tokens would be "
+            f"another phase's. Measure the call without it"
+        )
+
+
+def check_no_vision(once: Iterable[Node]) -> None:
+    """Raise where something ran for the prompt alone although no pixels were seen."""
+    names = _names(once)
+    if names:
+        raise PhasesNotFound(
+            f"no pixels were seen among the arguments, but {', '.join(names[:4])} ran for the "
+            f"prompt alone, as vision does; expected nothing of the kind in a call with text "
+            f"alone; {HOW_TO_NAME}"
+        )
+
+
+def check_before_vision(
+    model: torch.nn.Module, once: Sequence[Node], vision: Sequence[str]
+) -> None:
+    """Raise where something ran for the prompt alone before the pixels were seen to be used.
+
+    It may be a tower for pixels of another size, a part that works on sound, or one for text.
+    """
+    seen = [node.method is not None or node.path in vision for node in once]
+    first = seen.index(True) if any(seen) else 0
+    names = _names(node for node in once[:first] if _is_doubtful(model, node))
+    if names:
+        raise PhasesNotFound(
+            f"{', '.join(names[:4])} ran for the prompt alone, before {once[first].label!r} was "
+            f"seen to work on the pixels; expected to tell whether it is vision, from the pixels "
+            f"that were passed or a copy of them: {HOW_TO_NAME}"
+        )
+
+
+def _is_doubtful(model: torch.nn.Module, node: Node) -> bool:
+    module = model.get_submodule(node.path)
+    is_embedding = isinstance(module, torch.nn.Embedding)
+    return not is_embedding and any(True for _ in module.parameters())
+
+
+def _names(nodes: Iterable[Node]) -> list[str]:
+    return list(dict.fromkeys(node.label for node in nodes))
