@@ -24,7 +24,7 @@ def count_tokens(
         n_vision=call.n_vision_tokens,
         n_text=call.n_text_tokens,
         n_padding=(
-            n_columns * inputs.batch_size - inputs.n_prompt_tokens(n_columns)
+            n_columns * inputs.batch_size - inputs.count_prompt_tokens(n_columns)
             if inputs.n_prompt_columns
             else None
         ),
