@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from benchmarks.evidence import _sample
+from benchmarks.evidence import _inspection, _sample
 from benchmarks.evidence._docs import blocks
 from benchmarks.evidence._record import ROOT
+from pytest_vlmlatency import cli
 from pytest_vlmlatency.models.images import photograph
 from pytest_vlmlatency.models.load import load_model
 from pytest_vlmlatency.models.shapes import DUMMY_SHAPES
@@ -104,8 +105,13 @@ def test_the_scripts_in_the_readme_run(code: str, capsys: pytest.CaptureFixture[
     assert sum(times_ms[:4]) == pytest.approx(times_ms[4])
 
 
-def test_every_option_in_the_readme_exists(pytester: pytest.Pytester) -> None:
-    registered = set(OPTION.findall(help_of(pytester)))
+def test_every_option_in_the_readme_exists(
+    pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["inspect", "--help"])
+    registered = set(OPTION.findall(capsys.readouterr().out))
+    registered |= set(OPTION.findall(help_of(pytester)))
 
     assert set(OPTION.findall(README)) - registered == set()
 
@@ -164,6 +170,16 @@ def test_the_sample_names_its_command_and_has_its_columns() -> None:
     assert origin.startswith(f"`{_sample.COMMAND}`, ")
     assert header[:5] == ["name", "vision", "prefill", "decode", "per"]
     assert table.endswith("CPU total, TTFT.\n```")
+
+
+def test_the_page_of_inspect_is_what_the_command_prints(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(_inspection.WIDTH))
+
+    cli.main(_inspection.ARGUMENTS)
+
+    assert blocks(README)["inspection"] == _inspection.block_of(capsys.readouterr().out)
 
 
 def test_a_sample_is_cut_out_of_what_pytest_printed() -> None:

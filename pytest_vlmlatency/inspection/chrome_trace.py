@@ -7,6 +7,7 @@ On an accelerator that clock is the device's own; where it has none, the host's.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -48,10 +49,20 @@ class Slice:
             "tid": ROWS[self.row],
             "name": self.name,
             "cat": self.row,
-            "ts": self.start_ns / NS_PER_US,
-            "dur": (self.end_ns - self.start_ns) / NS_PER_US,
+            "ts": microseconds(self.start_ns),
+            "dur": microseconds(self.end_ns - self.start_ns),
             "args": dict(self.args),
         }
+
+
+def microseconds(ns: int) -> float:
+    """Return whole nanoseconds as microseconds that are no less, as a double, than they are.
+
+    Perfetto multiplies by 1000 and cuts off. A double a little too small would lose a nanosecond
+    there, and a bar that begins a nanosecond before its neighbour ends is dropped.
+    """
+    us = ns / NS_PER_US
+    return us if int(us * NS_PER_US) == ns else math.nextafter(us, math.inf)
 
 
 def chrome_trace(

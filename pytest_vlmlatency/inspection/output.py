@@ -76,7 +76,7 @@ def _notes(look: Look, request: Request) -> list[str]:
         if n_seen != n_expected:
             notes.append(
                 f"{n_seen} runs of blocks were seen; expected {n_expected}, each block once a "
-                f"forward: hooks do not fire in compiled code"
+                f"forward: fewer where hooks lie in compiled code, more where a block runs again"
             )
     if request.has_trace_tokens:
         notes.append(TOKENS_COST)

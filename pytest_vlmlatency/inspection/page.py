@@ -75,9 +75,9 @@ def _experts(experts: Mapping[str, str]) -> str:
     if set(experts.values()) <= {"eager"}:
         return ""
     if len(set(experts.values())) == 1:
-        return f"Experts implementation: {next(iter(experts.values()))}."
+        return f"Experts implementations of its parts: {next(iter(experts.values()))}."
     listed = "; ".join(f"{name} in {phase}" for phase, name in experts.items())
-    return f"Experts implementation: {listed}."
+    return f"Experts implementations of its parts: {listed}."
 
 
 def _how_often(row: CallRow) -> str:

@@ -1,5 +1,6 @@
 """`vlmlatency inspect` from end to end: what a user sees, and how it ends."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pytest_vlmlatency.models.load import load_model
 from pytest_vlmlatency.plain import from_plain
 from tests.inspection.conftest import Inspect
 from tests.inspection.runs import Run
+from tests.projects import REPOSITORY
 
 NANO = "dummy:molmoe-nano"
 ZooModel = Callable[[str], str]
@@ -291,3 +293,16 @@ def test_a_dummys_name_without_its_prefix_gets_a_hint(
 
     assert run.status == 1
     assert run.err.endswith("Did you mean dummy:molmoe-nano?\n")
+
+
+def test_the_documented_keys_are_those_that_are_printed(inspect: Inspect) -> None:
+    found = inspect(NANO, "--json").json
+    text = (REPOSITORY / "docs" / "inspecting.md").read_text(encoding="utf-8")
+    table = text.partition("## JSON\n")[2].partition("\nWhere inspection is refused")[0]
+    rows = [line.split(" | ", 1) for line in table.splitlines() if line.startswith("| `")]
+    documented = {name: holds for keys, holds in rows for name in re.findall(r"`(\w+)`", keys)}
+
+    assert set(documented) == set(found)
+    for key in ("modules", "calls", "checks"):
+        assert set(found[key][0]) <= set(re.findall(r"`(\w+)`", documented[key]))
+    assert set(found["tokens"]) == set(re.findall(r"`(\w+)`", documented["tokens"]))

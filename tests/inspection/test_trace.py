@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pytest_vlmlatency import span
-from pytest_vlmlatency.inspection.chrome_trace import chrome_trace
+from pytest_vlmlatency.inspection.chrome_trace import chrome_trace, microseconds
 from pytest_vlmlatency.measure.clock import Stamp
 from pytest_vlmlatency.measure.interception import find_target
 from pytest_vlmlatency.measure.recorder import Recorder
@@ -127,6 +129,26 @@ def test_every_event_of_a_trace_has_what_the_format_asks_for(
     )
     named = {event["tid"] for event in names if event["name"] == "thread_name"}
     assert {event["tid"] for event in complete} == named
+
+
+@given(st.integers(0, 10**15))
+def test_a_reader_that_cuts_off_gets_every_nanosecond(ns: int) -> None:
+    assert int(microseconds(ns) * 1000) == ns
+
+
+def test_perfetto_drops_no_bar(inspect: Inspect, zoo_model: ZooModel, tmp_path: Path) -> None:
+    """It cuts off to whole nanoseconds, and drops what overlaps a bar of its row in part."""
+    inspect(zoo_model("mllama"), "--trace", "t.json", "--trace-blocks", "--trace-tokens")
+
+    trace = json.loads((tmp_path / "t.json").read_text(encoding="utf-8"))
+    read = sorted(
+        (event["tid"], int(event["ts"] * 1000), int(event["dur"] * 1000))
+        for event in trace["traceEvents"]
+        if event["ph"] == "X"
+    )
+    assert [
+        (one, two) for one, two in pairwise(read) if one[0] == two[0] and one[1] + one[2] > two[1]
+    ] == []
 
 
 def test_known_delays_are_where_they_were_put(clock: FakeClock) -> None:
