@@ -22,14 +22,6 @@ VISION_MS = 60.0
 PROMPT_MS = 30.0
 STEP_MS = 7.0
 MEASURABLE = [name for name in available() if name not in ENCODES_EACH_STEP]
-PROJECTS_IN_FORWARD = {"llama4"}
-"""Where their tower runs before the prompt's forward, their projector runs inside it."""
-
-
-def where_vision_runs(specimen: Specimen) -> str:
-    if specimen.vision_runs == "before" and specimen.name in PROJECTS_IN_FORWARD:
-        return "both"
-    return specimen.vision_runs.removesuffix(" forward")
 
 
 def measure_with_delays(specimen: Specimen) -> Case:
@@ -80,7 +72,7 @@ def test_what_is_found_is_what_the_architecture_is_made_of(name: str) -> None:
     assert phase_map.step == specimen.step_path
     assert len(phase_map.blocks) == specimen.n_blocks
     assert all(path.startswith(f"{specimen.block_path}.") for path in phase_map.blocks)
-    assert phase_map.vision_runs == where_vision_runs(specimen)
+    assert phase_map.vision_runs == specimen.all_vision_runs
     assert (call.n_vision_tokens, call.n_text_tokens) == (
         specimen.n_vision_tokens,
         specimen.n_text_tokens,

@@ -84,6 +84,7 @@ def build(name: str, *, seed: int = 0) -> Specimen:
         n_vision_tokens=n_vision_tokens,
         n_text_tokens=n_prompt_tokens - n_placeholders,
         vision_runs=where_vision_runs(recipe, model),
+        projects_in_forward=recipe.projects_in_forward,
         n_vision_runs=N_NEW_TOKENS if name in ENCODES_EACH_STEP else 1,
         n_prompt_columns=1 if model.config.is_encoder_decoder else n_prompt_tokens,
     )

@@ -96,6 +96,7 @@ _LLAMA4 = Recipe(
         projector="multi_modal_projector",
         blocks="language_model.model.layers",
     ),
+    projects_in_forward=True,
 )
 VISION_ENCODER_DECODER = Recipe(
     make_pixels=pixels.square,

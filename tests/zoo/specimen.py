@@ -41,6 +41,7 @@ class Recipe:
     configuration keys. `count_vision_tokens` is the number of vision
     features that the decoder attends to. `make_pixels` returns what the image becomes, and
     `make_prompt` the rest: it is told how many placeholders the image needs (0 without an image).
+    `projects_in_forward`: the projector runs inside the first forward, wherever the tower does.
     `n_dropped_words` is how many of the prompt's last tokens generate() itself leaves out.
     `weight_gain` scales the weights: normalising after each block wants smaller ones, or every
     position ends up the same.
@@ -56,6 +57,7 @@ class Recipe:
     overrides: Mapping[str, object] = field(default_factory=dict)
     paths: Paths = Paths()
     vision_runs: VisionRuns = "before"
+    projects_in_forward: bool = False
     takes_text_alone: bool = True
     weight_gain: float = 1.0
 
@@ -85,6 +87,14 @@ class Specimen:
     n_prompt_columns: int
     vision_runs: VisionRuns
     n_vision_runs: int
+    projects_in_forward: bool = False
+
+    @property
+    def all_vision_runs(self) -> Literal["before", "inside", "both"]:
+        """Where tower and projector run, by the prompt's forward."""
+        if self.vision_runs == "inside forward":
+            return "inside"
+        return "both" if self.projects_in_forward else "before"
 
     @property
     def config(self) -> PreTrainedConfig:
