@@ -7,17 +7,21 @@ network is needed, and nothing here knows how phases are found or timed. `ZOO` h
 
 from collections.abc import Callable
 from types import MappingProxyType
+from typing import cast
 
 import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
 from transformers import PretrainedConfig as PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING,
+)
 
 from tests.zoo.earlier import ENCODES_EACH_STEP, taken, where_vision_runs
 from tests.zoo.encoders import ENCODERS
 from tests.zoo.further import FURTHER
 from tests.zoo.grids import GRIDS
 from tests.zoo.newest import NEWEST
+from tests.zoo.outside import OUTSIDE
 from tests.zoo.readers import READERS
 from tests.zoo.recipes import REQUIRED
 from tests.zoo.shrink import BOS, PAD, build_tiny_config, count_decoder_blocks
@@ -47,7 +51,7 @@ __all__ = [
 ]
 
 N_NEW_TOKENS = 8
-ZOO = MappingProxyType(REQUIRED | FURTHER | GRIDS | TOWERS | ENCODERS | READERS | NEWEST)
+ZOO = MappingProxyType(REQUIRED | FURTHER | GRIDS | TOWERS | ENCODERS | READERS | NEWEST | OUTSIDE)
 
 # Named for its type: it is declared without one.
 _from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (
@@ -57,7 +61,14 @@ _from_config: Callable[[PreTrainedConfig], PreTrainedModel] = (
 
 def available() -> tuple[str, ...]:
     """Return the names in the zoo that the installed transformers has, in order of the alphabet."""
-    return tuple(sorted(ZOO.keys() & MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES.keys()))
+    return tuple(sorted(name for name in ZOO if is_available(name)))
+
+
+def is_available(name: str) -> bool:
+    """Whether a member can be built: it is in the mapping, or none of transformers' own."""
+    recipe = ZOO[name]
+    architecture = recipe.architecture or name
+    return recipe.make_model is not None or architecture in MAPPING
 
 
 def build(name: str, *, seed: int = 0) -> Specimen:
@@ -65,17 +76,18 @@ def build(name: str, *, seed: int = 0) -> Specimen:
     recipe = ZOO[name]
     generator = torch.Generator().manual_seed(seed)
     model = _build_model(name, recipe, generator)
-    n_vision_tokens = recipe.count_vision_tokens(model.config)
-    prompt = recipe.make_prompt(model.config, n_vision_tokens)
+    config = cast("PreTrainedConfig", model.config)
+    n_vision_tokens = recipe.count_vision_tokens(config)
+    prompt = recipe.make_prompt(config, n_vision_tokens)
     n_prompt_tokens = prompt["input_ids"].shape[1] if "input_ids" in prompt else 0
     n_prompt_tokens -= recipe.n_dropped_words
     n_placeholders = n_vision_tokens if recipe.is_placeholder else 0
     return Specimen(
         name=name,
         model=model,
-        inputs=taken(model, prompt) | recipe.make_pixels(model.config, generator),
+        inputs=taken(model, prompt) | recipe.make_pixels(config, generator),
         text_inputs=_text_inputs(recipe, model),
-        n_blocks=count_decoder_blocks(model.config),
+        n_blocks=count_decoder_blocks(config),
         vision_path=recipe.paths.vision,
         projector_path=recipe.paths.projector,
         block_path=recipe.paths.blocks,
@@ -86,22 +98,21 @@ def build(name: str, *, seed: int = 0) -> Specimen:
         vision_runs=where_vision_runs(recipe, model),
         projects_in_forward=recipe.projects_in_forward,
         n_vision_runs=N_NEW_TOKENS if name in ENCODES_EACH_STEP else 1,
-        n_prompt_columns=1 if model.config.is_encoder_decoder else n_prompt_tokens,
+        n_prompt_columns=1 if config.is_encoder_decoder else n_prompt_tokens,
     )
 
 
-def _text_inputs(recipe: Recipe, model: PreTrainedModel) -> Inputs | None:
+def _text_inputs(recipe: Recipe, model: torch.nn.Module) -> Inputs | None:
     if not recipe.takes_text_alone:
         return None
-    return taken(model, recipe.make_prompt(model.config, 0))
+    return taken(model, recipe.make_prompt(cast("PreTrainedConfig", model.config), 0))
 
 
-def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> PreTrainedModel:
+def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> torch.nn.Module:
     """Return the model, in eval mode, leaving torch's own random state as it was."""
-    config = build_tiny_config(recipe.architecture or name, recipe.overrides, parts=recipe.sections)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(generator.initial_seed())
-        model = _from_config(config)
+        model = recipe.make_model() if recipe.make_model else _from_mapping(name, recipe)
     draw_weights(model, generator, gain=recipe.weight_gain)
     forbid_special_tokens(model)
     _generate_greedily(model)
@@ -109,7 +120,13 @@ def _build_model(name: str, recipe: Recipe, generator: torch.Generator) -> PreTr
     return model
 
 
-def _generate_greedily(model: PreTrainedModel) -> None:
+def _from_mapping(name: str, recipe: Recipe) -> PreTrainedModel:
+    parts = recipe.sections
+    config = build_tiny_config(recipe.architecture or name, recipe.overrides, parts=parts)
+    return _from_config(config)
+
+
+def _generate_greedily(model: torch.nn.Module) -> None:
     """Make every generate() in the model yield exactly `N_NEW_TOKENS` tokens, without sampling."""
     generating = [
         module

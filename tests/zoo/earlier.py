@@ -6,8 +6,10 @@ has, never by its number, so that versions between both ends get what they want,
 
 import inspect
 from collections.abc import Mapping
+from typing import cast
 
-from transformers import AutoConfig, GenerationMixin, PreTrainedModel
+import torch
+from transformers import AutoConfig, GenerationMixin
 from transformers import PretrainedConfig as PreTrainedConfig
 
 from tests.zoo.specimen import Inputs, Recipe, VisionRuns
@@ -40,15 +42,17 @@ def override(section: dict[str, object], key: str, value: object) -> None:
         section[former if former in section else key] = value
 
 
-def taken(model: PreTrainedModel, inputs: Inputs) -> Inputs:
+def taken(model: torch.nn.Module, inputs: Inputs) -> Inputs:
     """Return the inputs without those that the model's forward does not know yet."""
     known = inspect.signature(model.forward).parameters
     return {key: value for key, value in inputs.items() if key not in _NEWER_INPUTS or key in known}
 
 
-def where_vision_runs(recipe: Recipe, model: PreTrainedModel) -> VisionRuns:
+def where_vision_runs(recipe: Recipe, model: torch.nn.Module) -> VisionRuns:
     """Return what the recipe says, unless it speaks of a generate() that encodes first."""
-    has_own_way = bool(recipe.paths.step) or model.config.is_encoder_decoder
+    has_own_way = (
+        bool(recipe.paths.step) or cast("PreTrainedConfig", model.config).is_encoder_decoder
+    )
     return recipe.vision_runs if ENCODES_FIRST or has_own_way else "inside forward"
 
 

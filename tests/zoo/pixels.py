@@ -80,6 +80,25 @@ def crops(n_crops: int) -> Pixels:
     return make
 
 
+def gridded_crops(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+    """Return an image's overview and two crops side by side, with their grid: rows and columns."""
+    shape = (1, 3, 3, IMAGE_SIZE, IMAGE_SIZE)  # (B, 1 + crops, C, H, W)
+    return {
+        "pixel_values": _noise(*shape, generator=generator),
+        "crop_grids": torch.tensor([[1, 2]]),
+    }
+
+
+def crops_of_patches(n_crops: int) -> Pixels:
+    """Return a kind with the flattened patches of each crop: (B, n, P, values)."""
+
+    def make(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+        shape = (1, n_crops, N_PATCHES, 3 * PATCH_SIZE**2)
+        return {"images": _noise(*shape, generator=generator)}
+
+    return make
+
+
 def batched_crops(n_crops: int) -> Pixels:
     """Return a kind with the crops of an image in a dimension of their own: (B, n, C, H, W)."""
 

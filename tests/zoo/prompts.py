@@ -67,6 +67,19 @@ def masked_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inputs
     return inputs | {"image_embeds_position_mask": inputs["input_ids"] == UNNAMED_IMAGE_TOKEN}
 
 
+def indexed_placeholders(n_crops: int) -> Prompt:
+    """Return a prompt whose image positions are listed, crop by crop: any id may stand there."""
+
+    def make(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
+        ids = _around([UNNAMED_IMAGE_TOKEN] * n_placeholders)["input_ids"]
+        if not n_placeholders:
+            return {"input_ids": ids}
+        places = (ids[0] == UNNAMED_IMAGE_TOKEN).nonzero()
+        return {"input_ids": ids, "image_input_idx": places.reshape(1, n_crops, -1)}
+
+    return make
+
+
 def image_mask(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
     """Return `words` and which of them attend to the only image: all."""
     inputs = words(config, 0)

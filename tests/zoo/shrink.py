@@ -129,9 +129,9 @@ def build_tiny_config(
 
 def count_decoder_blocks(config: PreTrainedConfig) -> int:
     """Return the number of blocks that each decode step runs through."""
-    text = config.get_text_config(decoder=True)
+    text = config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
     # An encoder-decoder's `num_hidden_layers` counts its encoder.
-    names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers")
+    names = ("decoder_layers", "num_decoder_layers", "num_hidden_layers", "n_layers")
     return int(next(getattr(text, name) for name in names if hasattr(text, name)))
 
 

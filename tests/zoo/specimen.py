@@ -12,7 +12,7 @@ import torch
 from transformers import PretrainedConfig as PreTrainedConfig
 
 Inputs = dict[str, torch.Tensor]
-PIXEL_NAMES = ("pixel_values", "pixel_values_images", "flattened_patches")
+PIXEL_NAMES = ("pixel_values", "pixel_values_images", "flattened_patches", "images")
 VisionRuns = Literal["before", "inside forward"]
 
 
@@ -38,19 +38,21 @@ class Recipe:
 
     `architecture` is the one that the configuration is of, where the name says more. `sections` are
     the architectures of parts that its default leaves open or has otherwise, `overrides` are dotted
-    configuration keys. `count_vision_tokens` is the number of vision
-    features that the decoder attends to. `make_pixels` returns what the image becomes, and
-    `make_prompt` the rest: it is told how many placeholders the image needs (0 without an image).
-    `projects_in_forward`: the projector runs inside the first forward, wherever the tower does.
-    `n_dropped_words` is how many of the prompt's last tokens generate() itself leaves out.
-    `weight_gain` scales the weights: normalising after each block wants smaller ones, or every
-    position ends up the same.
+    configuration keys. `make_model` returns a model that the mapping doesn't have.
+
+    `count_vision_tokens` is the number of vision features that the decoder attends to.
+    `make_pixels` returns what the image becomes, and `make_prompt` the rest: it is told how many
+    placeholders the image needs (0 without an image). `projects_in_forward`: the projector runs inside the
+    first forward, wherever the tower does. `n_dropped_words` is how many of the prompt's last
+    tokens generate() itself leaves out. `weight_gain` scales the weights: normalising after each
+    block wants smaller ones, or every position ends up the same.
     """
 
     make_pixels: Callable[[PreTrainedConfig, torch.Generator], Inputs]
     make_prompt: Callable[[PreTrainedConfig, int], Inputs]
     count_vision_tokens: Callable[[PreTrainedConfig], int]
     architecture: str | None = None
+    make_model: Callable[[], torch.nn.Module] | None = None
     sections: Mapping[str, str] = field(default_factory=dict)
     is_placeholder: bool = True
     n_dropped_words: int = 0

@@ -1,7 +1,6 @@
 """Random weights for tiny models: every part matters to the output, and only words come out."""
 
 import torch
-from transformers import PreTrainedModel
 
 from tests.zoo.shrink import FIRST_WORD, N_WORDS
 
@@ -10,7 +9,7 @@ _VECTOR_DEVIATION = 0.1
 
 
 @torch.no_grad()
-def draw_weights(model: PreTrainedModel, generator: torch.Generator, *, gain: float) -> None:
+def draw_weights(model: torch.nn.Module, generator: torch.Generator, *, gain: float) -> None:
     """Draw all parameters anew, matrices with deviation `gain` over the root of their fan-in.
 
     The usual initialisation (deviation 0.02, gates at zero) suits large widths: here it would let
@@ -28,13 +27,13 @@ def draw_weights(model: PreTrainedModel, generator: torch.Generator, *, gain: fl
 
 
 @torch.no_grad()
-def forbid_special_tokens(model: PreTrainedModel) -> None:
+def forbid_special_tokens(model: torch.nn.Module) -> None:
     """Give every token but words a logit of exactly 0, which is never the highest of 300.
 
     Padding, end of sequence or an image token in an answer would be mistaken for what they mean.
     """
-    inner = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
-    heads = [module.get_output_embeddings() for module in inner]  # type: ignore[no-untyped-call]
+    found = (getattr(module, "get_output_embeddings", None) for module in model.modules())
+    heads = [get_head() for get_head in found if get_head is not None]
     for parameter in (parameter for head in heads if head for parameter in head.parameters()):
         parameter[:FIRST_WORD] = 0
         parameter[N_WORDS:] = 0
