@@ -98,11 +98,7 @@ OUTSIDE: dict[str, Recipe] = {
         make_pixels=pixels.crops_of_patches(N_CROPS),
         make_prompt=prompts.indexed_placeholders(N_CROPS),
         count_vision_tokens=lambda config: N_CROPS * N_PATCHES // config.pool,
-        paths=Paths(
-            vision="vision_backbone",
-            projector="vision_backbone.image_projector",
-            blocks="transformer.blocks",
-        ),
+        paths=Paths(vision="vision_backbone", projector=None, blocks="transformer.blocks"),
         vision_runs="inside forward",
     ),
 }
