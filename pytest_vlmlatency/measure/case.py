@@ -9,9 +9,10 @@ import torch
 
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.compilation import n_limits_reached
-from pytest_vlmlatency.measure.generation import Mode
+from pytest_vlmlatency.measure.labels import is_compiled_anywhere, labels_of
+from pytest_vlmlatency.measure.past import asked_cache, is_kind
 from pytest_vlmlatency.measure.wrapping import configured_part
-from pytest_vlmlatency.records import Case, DeviceState, Scalar, Workload
+from pytest_vlmlatency.records import Call, Case, DeviceState, Scalar, Workload
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,13 +60,8 @@ def finished_case(
         calls=tuple(subject.calls),
         discarded=tuple(subject.discarded),
         config=_values(subject.config),
-        labels=_labels(subject.first),
-        notes=(
-            *_output_notes(subject),
-            *_flush_notes(subject),
-            *_thread_notes(subject.first),
-            *_compile_notes(subject.first),
-        ),
+        labels=labels_of(subject.first),
+        notes=tuple(_notes(subject)),
         stop_reason=stop_reason,
         n_threads=subject.first.n_threads,
         device_before=before,
@@ -121,18 +117,6 @@ def _attention(config: object) -> str:
     return str(next(iter(named.values()), getattr(config, "_attn_implementation", None)))
 
 
-def _labels(seen: Observation) -> tuple[str, ...]:
-    """Return short words for what makes this case unlike a plain greedy call with images."""
-    labels = {
-        str(seen.inputs.mode): seen.inputs.mode is not Mode.GREEDY,
-        "chunked": seen.inputs.n_prompt_forwards > 1,
-        "text-only": not seen.recorder.vision_calls,
-        "compiled": _is_compiled(seen),
-        "per-token": seen.call.decode_step_times_ms is not None,
-    }
-    return tuple(label for label, holds in labels.items() if holds)
-
-
 def _notes(subject: Subject) -> list[str]:
     assert subject.first is not None, "a case without a round"
     return [
@@ -140,6 +124,8 @@ def _notes(subject: Subject) -> list[str]:
         *_flush_notes(subject),
         *_thread_notes(subject.first),
         *_compile_notes(subject.first),
+        *_draft_notes(subject.first.call),
+        *_cache_notes(subject.first),
     ]
 
 
@@ -166,7 +152,7 @@ def _thread_notes(seen: Observation) -> list[str]:
 def _compile_notes(seen: Observation) -> list[str]:
     """Say so where torch gave up compiling something: it does so with no more than a log line."""
     n_limits = n_limits_reached()
-    if not (_is_compiled(seen) and n_limits):
+    if not (is_compiled_anywhere(seen) and n_limits):
         return []
     return [
         f"torch.compile reached its recompile limit {n_limits} times in this process, and runs "
@@ -174,8 +160,23 @@ def _compile_notes(seen: Observation) -> list[str]:
     ]
 
 
-def _is_compiled(seen: Observation) -> bool:
-    return bool(seen.phase_map.compiled) or seen.recorder.is_step_compiled
+def _draft_notes(call: Call) -> list[str]:
+    """Say how much of the drafts of assisted decoding was accepted."""
+    if not (call.accepted_lengths and call.drafted_lengths):
+        return []
+    n_accepted, n_forwards = sum(call.accepted_lengths), len(call.accepted_lengths)
+    return [
+        f"of {sum(call.drafted_lengths)} drafted tokens {n_accepted - n_forwards} were accepted: "
+        f"{n_forwards} forwards gave {n_accepted} tokens, {call.mean_accepted_length:.2f} each"
+    ]
+
+
+def _cache_notes(seen: Observation) -> list[str]:
+    """Say so where steps had another cache than was asked for: transformers does not."""
+    asked, found = asked_cache(seen.inputs.settings), seen.phase_map.cache
+    if not asked or not found or is_kind(found, asked):
+        return []
+    return [f"a cache of the kind {asked!r} was asked for, but generate() worked with {found!r}"]
 
 
 def _flush_notes(subject: Subject) -> list[str]:

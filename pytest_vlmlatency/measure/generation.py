@@ -22,6 +22,12 @@ GENERATION_KEYS = (
     "cache_implementation",
     "prefill_chunk_size",
     "prompt_lookup_num_tokens",
+    "assistant_early_exit",
+    "use_mtp",
+    "output_scores",
+    "output_logits",
+    "output_attentions",
+    "output_hidden_states",
     "guidance_scale",
     "temperature",
     "top_k",
@@ -31,6 +37,12 @@ GENERATION_KEYS = (
     "pad_token_id",
 )
 """The settings that are stored; others (a hub token, a prompt) are nobody's business."""
+
+
+DRAFTING = ("prompt_lookup_num_tokens", "assistant_early_exit", "use_mtp")
+"""Settings that draft tokens without a further model."""
+MOVED = ("penalty_alpha", "dola_layers", "force_words_ids", "constraints")
+"""Settings of ways to decode that transformers fetches from repositories of their own."""
 
 
 class Mode(StrEnum):
@@ -66,23 +78,25 @@ def _vars_of(value: object) -> Mapping[str, object]:
 
 def read_mode(settings: Mapping[str, Scalar], named: Mapping[str, object]) -> Mode:
     """Return how the call will decode."""
-    if named.get("custom_generate") is not None:
+    has_groups = int(settings.get("num_beam_groups") or 1) > 1
+    is_moved = has_groups or any(named.get(key) or settings.get(key) for key in MOVED)
+    if named.get("custom_generate") is not None or is_moved:
         return Mode.CUSTOM
-    if named.get("assistant_model") is not None or settings.get("prompt_lookup_num_tokens"):
+    has_beams = int(settings.get("num_beams") or 1) > 1
+    is_drafting = named.get("assistant_model") is not None or any(map(settings.get, DRAFTING))
+    if is_drafting and not has_beams:  # with beams, an assistant is ignored
         return Mode.ASSISTED
     if float(settings.get("guidance_scale") or 1) > 1:
         return Mode.GUIDED
-    if int(settings.get("num_beams") or 1) > 1:
+    if has_beams:
         return Mode.BEAM
     return Mode.SAMPLE if settings.get("do_sample") else Mode.GREEDY
 
 
-def count_prompt_forwards(settings: Mapping[str, Scalar], prompt: torch.Tensor | None) -> int:
-    """Return how many forwards the prompt takes: more than one where its prefill is chunked."""
+def count_prompt_forwards(settings: Mapping[str, Scalar], n_columns: int) -> int:
+    """Return how many forwards a prompt takes: more than one where its prefill is chunked."""
     chunk = settings.get("prefill_chunk_size")
-    if not chunk or prompt is None:
-        return 1
-    return -(-prompt.shape[1] // int(chunk))
+    return -(-n_columns // int(chunk)) if chunk else 1
 
 
 def read_eos_ids(settings: Mapping[str, Scalar]) -> frozenset[int]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 FEATURE_METHODS = ("get_image_features", "get_video_features")
 STEP_PREPARATION = "prepare_inputs_for_generation"
 COMPILED_CALL = "get_compiled_call"
-ASSISTANT = "assistant"
 
 Method = Callable[..., object]
 
@@ -43,7 +42,6 @@ def attached(
     is_chunked: bool = False,
     is_per_token: bool = False,
     is_encoder_decoder: bool = False,
-    assistant: torch.nn.Module | None = None,
 ) -> Iterator[None]:
     """Record the boundaries of one generate() of `model`; everything is undone on the way out.
 
@@ -70,8 +68,6 @@ def attached(
         )
         prompt.attach(model, phase_map)
         _watch_compiled_call(step, phase_map, prompt, recorder, undo, is_chunked=is_chunked)
-        if assistant is not None:
-            _watch_assistant(assistant, recorder, undo)
         _count_forwards(step, phase_map, recorder, handles, undo, is_per_token=is_per_token)
         yield
 
@@ -158,22 +154,6 @@ def _watch_compiled_call(
         return prompt.around(call, phase_map) if is_chunked else call
 
     undo.enter_context(replaced_method(step, COMPILED_CALL, compiled_call))
-
-
-def _watch_assistant(assistant: torch.nn.Module, recorder: Recorder, undo: ExitStack) -> None:
-    """Give an assistant's drafts before the prompt's logits a span of their own, as no `other`."""
-    method: Method = assistant.generate  # type: ignore[assignment]  # a method, not a module
-
-    @functools.wraps(method)
-    def draft(*args: object, **kwargs: object) -> object:
-        if recorder.has_prompt:
-            return method(*args, **kwargs)
-        recorder.mark(Boundary.ENTER, ASSISTANT)
-        output = method(*args, **kwargs)
-        recorder.mark(Boundary.EXIT, ASSISTANT, wait=True)
-        return output
-
-    undo.enter_context(replaced_method(assistant, "generate", draft))
 
 
 def _count_forwards(

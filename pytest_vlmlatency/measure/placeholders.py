@@ -25,11 +25,29 @@ def placeholder_ids(config: object) -> frozenset[int]:
     return frozenset(value for value in values if isinstance(value, int))
 
 
-def count_tokens(input_ids: torch.Tensor | None, ids: Iterable[int]) -> int:
-    """Return how many of the prompt's tokens are among `ids`."""
-    if input_ids is None:
-        return 0
-    return sum(int((input_ids == value).sum()) for value in ids)
+def find_placeholders(
+    model: torch.nn.Module, prompt: torch.Tensor | None, ids: Iterable[int]
+) -> torch.Tensor | None:
+    """Return which positions of a prompt stand for an image, None without any prompt.
+
+    In a prompt of embeddings these are the placeholders' own, as transformers itself tells them.
+    """
+    if prompt is None:
+        return None
+    marked = torch.zeros(prompt.shape[:2], dtype=torch.bool, device=prompt.device)
+    for value in ids:
+        if prompt.dim() == 2:
+            marked |= prompt == value
+        else:
+            marked |= (prompt == _embedding(model, value, prompt.device)).all(-1)
+    return marked
+
+
+@torch.no_grad()
+def _embedding(model: torch.nn.Module, value: int, device: torch.device) -> torch.Tensor:
+    embed = model.get_input_embeddings()  # type: ignore[operator]  # a method, not a module
+    vector: torch.Tensor = embed(torch.tensor([value], device=device))
+    return vector
 
 
 def count_marked(named: Mapping[str, object], input_ids: torch.Tensor | None) -> frozenset[int]:

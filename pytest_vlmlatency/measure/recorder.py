@@ -34,7 +34,9 @@ class Recorder:
     those that its last module pooled, `n_prompt_forwards` how many forwards made the prompt ready.
     `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
     ran before the prompt was ready, None if it was never seen, `is_step_compiled` whether
-    generate() compiled decode by itself. `step_starts` are kept where each decode step is timed.
+    generate() compiled decode by itself. `step_starts` are kept where each decode step is timed. In
+    assisted decoding, `widths` are those of the ids that each forward was prepared for, its draft
+    included, and `accepted` how many tokens it gave, as numbers or as tensors that are read later.
     """
 
     clock: Clock
@@ -52,6 +54,8 @@ class Recorder:
     is_block_in_prompt: bool | None = None
     is_step_compiled: bool = False
     step_starts: list[Tick] = field(default_factory=list)
+    widths: list[int] = field(default_factory=list)
+    accepted: list[object] = field(default_factory=list)
     vision_depth: int = 0
     _turn: Lock = field(default_factory=Lock)
 

@@ -21,6 +21,7 @@ from pytest_vlmlatency.measure.allocator import (
 )
 from pytest_vlmlatency.measure.compilation import n_compilations
 from pytest_vlmlatency.measure.contention import ContentionMeter
+from pytest_vlmlatency.measure.drafts import read_drafts, watching_drafts
 from pytest_vlmlatency.measure.hooks import attached
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
@@ -126,12 +127,11 @@ def _run(
         is_chunked=bool(inputs.settings.get("prefill_chunk_size")),
         is_per_token=rig.is_per_token,
         is_encoder_decoder=inputs.is_encoder_decoder,
-        assistant=inputs.assistant,
     )
     reset_peak_memory(rig.devices)
     counters = allocator_counters(rig.devices)
     n_flushes, n_frames = rig.watch.n_calls, n_compilations()
-    with hooks:
+    with hooks, watching_drafts(step, recorder, inputs):
         contention = ContentionMeter()
         contention.start()
         recorder.mark(Boundary.GENERATE_START, wait=True)
@@ -186,7 +186,10 @@ def _call(
     """Return the record of one call; without token ids, tokens are counted by the forwards."""
     n_steps = recorder.n_forwards - facts.inputs.n_prompt_forwards
     n_longest = n_steps + 1 if output.n_longest is None else output.n_longest
-    n_vision_tokens, n_text_tokens = count_prompt_tokens(facts.inputs, recorder, phase_map)
+    drafts = read_drafts(recorder, facts.inputs, output.n_longest)
+    n_vision_tokens, n_text_tokens = count_prompt_tokens(
+        facts.inputs, recorder, phase_map, n_drafted=drafts.n_with_prompt
+    )
     n_generated = output.n_generated
     if n_generated is None:
         n_generated = n_longest * facts.inputs.batch_size
@@ -199,6 +202,8 @@ def _call(
         n_generated_tokens=n_generated,
         n_vision_tokens=n_vision_tokens,
         n_text_tokens=n_text_tokens,
+        drafted_lengths=drafts.drafted,
+        accepted_lengths=drafts.accepted,
         batch_size=facts.inputs.batch_size,
         n_vision_calls=n_vision_calls(recorder.vision_calls),
         peak_memory_bytes=facts.peak_bytes,

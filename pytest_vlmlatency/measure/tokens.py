@@ -14,41 +14,46 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.records import PhaseMap
 
 
-def count_prompt_tokens(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap) -> tuple[int, int]:
+def count_prompt_tokens(
+    inputs: Inputs, recorder: Recorder, phase_map: PhaseMap, *, n_drafted: int = 0
+) -> tuple[int, int]:
     """Return the vision and the text tokens of the batch, padding left out.
 
+    What a cache that was passed in stands for is left out too: only new tokens are worked on.
     Placeholders in the prompt stand for one vision token each, or a mask or a tensor of positions
     beside the prompt says where they go. A model that joins vision and text itself shows vision as
     the length that its first block saw beyond the prompt's, one with an encoder as what that gave
     beyond the prompt. One that attends across to vision shows more feature vectors than
-    placeholders, which are text then.
+    placeholders, which are text then. `n_drafted` tokens came with the prompt.
     """
+    n_seen = max(0, (recorder.prompt_length or 0) - n_drafted)
+    n_skipped = inputs.n_skipped_columns(n_seen)
     n_columns = inputs.n_read_columns(recorder.prompt_length)
-    n_prompt = inputs.count_prompt_tokens(n_columns)
+    n_prompt = inputs.count_prompt_tokens(n_columns, start=n_skipped)
     n_features = _n_features(recorder.feature_rows)
     if phase_map.vision_runs == "inside":
         n_features //= max(1, recorder.prompt_rows // inputs.batch_size)  # beams see copies
-    n_seen = recorder.prompt_length or 0
     if not recorder.vision_calls:
         return 0, n_prompt
-    n_placed = _n_placed(inputs, recorder, phase_map, n_features)
+    n_placeholders = inputs.count_placeholders(start=n_skipped)
+    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == n_placeholders
+    if n_placeholders and (is_merged or n_placeholders >= n_features):
+        return n_placeholders, n_prompt - n_placeholders
+    n_placed = _n_placed(inputs, n_features)
     if n_placed:
         return n_placed, n_prompt - n_placed
     if not inputs.is_prompt_known:
         return n_features, max(0, n_seen * recorder.prompt_rows - n_features)
     if inputs.is_encoder_decoder:
         return _n_encoded(inputs, recorder, n_prompt) or n_features, n_prompt
-    n_joined = n_seen - n_columns
+    n_joined = n_seen - (n_columns - n_skipped)
     if n_joined > 0:
         return n_joined * inputs.batch_size, n_prompt
     return n_features, n_prompt
 
 
-def _n_placed(inputs: Inputs, recorder: Recorder, phase_map: PhaseMap, n_features: int) -> int:
-    """Return how many of the prompt's own positions are vision, 0 if none is said to be."""
-    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == inputs.n_placeholders
-    if inputs.n_placeholders and (is_merged or inputs.n_placeholders >= n_features):
-        return inputs.n_placeholders
+def _n_placed(inputs: Inputs, n_features: int) -> int:
+    """Return how many of the prompt's own positions are vision, 0 if nothing beside it says so."""
     if n_features in inputs.n_marked:
         return n_features
     return inputs.n_indexed.get(n_features, 0)

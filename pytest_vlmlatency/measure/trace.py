@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
+from pytest_vlmlatency.measure.past import kind_of_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition
 from pytest_vlmlatency.records import Phase
 
@@ -51,7 +52,8 @@ class Trace:
 
     `n_prepared` counts the prepare_inputs_for_generation calls by module path, `experts` is the
     experts implementation that was in force when the prompt, and when a decode step was prepared.
-    `n_given` is how often each image was passed to generate(), by its mark.
+    `n_given` is how often each image was passed to generate(), by its mark, `cache` the kind of
+    cache that the last step was prepared with.
     """
 
     roots: list[Node] = field(default_factory=list)
@@ -59,6 +61,7 @@ class Trace:
     n_prepared: dict[str, int] = field(default_factory=dict)
     experts: dict[str, str] = field(default_factory=dict)
     n_given: Counter[Mark] = field(default_factory=Counter)
+    cache: str = ""
     is_done: bool = False
 
     def nodes(self) -> Iterator[Node]:
@@ -166,6 +169,7 @@ class _Tracer:
                 self.trace.n_prepared[path] = self.trace.n_prepared.get(path, 0) + 1
                 phase = Phase.PREFILL if self.trace.n_prepared[path] == 1 else Phase.DECODE
                 self.trace.experts.setdefault(phase, experts_implementation(module))
+                self.trace.cache = kind_of_cache(kwargs.get("past_key_values"))
             return method(*args, **kwargs)
 
         return prepare

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import inspect
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
+from pytest_vlmlatency.measure.drafts import check_drafts
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.interception import prompted_once
 from pytest_vlmlatency.measure.phases import CallKind, find_phases
@@ -50,6 +52,7 @@ def watch_call(
 ) -> tuple[object, PhaseMap]:
     """Return what a watched call gave, which may be shorter than asked for, and its phases."""
     check_no_sound(inputs.shapes)
+    check_drafts(model, inputs)
     output, trace = trace_call(original, args, kwargs, model, inputs, methods=named.vision_methods)
     kind = CallKind(
         has_pixels=inputs.has_pixels,
@@ -57,7 +60,7 @@ def watch_call(
         is_encoder_decoder=inputs.is_encoder_decoder,
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
-    phase_map = find_phases(model, trace, kind, named=named)
+    phase_map = replace(find_phases(model, trace, kind, named=named), cache=trace.cache)
     return output, seen_from_outside(model, trace, phase_map)
 
 

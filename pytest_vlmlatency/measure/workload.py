@@ -5,13 +5,12 @@ Only shapes and counts are ever stored, never pixels or text.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_vlmlatency.measure.arguments import name_arguments, shape_of
 from pytest_vlmlatency.measure.generation import (
     GENERATION_KEYS,
     Mode,
@@ -20,18 +19,20 @@ from pytest_vlmlatency.measure.generation import (
     read_mode,
     read_settings,
 )
+from pytest_vlmlatency.measure.labels import labels_of_arguments
+from pytest_vlmlatency.measure.past import count_cached, count_held_columns
 from pytest_vlmlatency.measure.pixels import find_pixels, tensors_of
 from pytest_vlmlatency.measure.placeholders import (
     check_placeholders,
     count_indexed,
     count_marked,
-    count_tokens,
+    find_placeholders,
     placeholder_ids,
 )
 from pytest_vlmlatency.measure.wrapping import configured_part
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmlatency.records import Scalar
 
@@ -44,7 +45,9 @@ NO_PROMPT = ("mask", "position", "type", "label", "cache", "grid", "size", "deco
 class Inputs:
     """The arguments of one generate().
 
-    `n_prompt_columns` is the width of input_ids, padding in; `prompt_mask` tells padding apart.
+    `n_prompt_columns` is the width of the prompt, padding in; `prompt_mask` tells padding apart,
+    `placeholder_mask` what stands for an image. `n_cached` tokens lie in a cache that was passed
+    in, `n_held_columns` of the prompt among them.
     `n_start_columns` is the width of what an encoder-decoder's output begins with.
     `n_marked` are the numbers of positions that further inputs of the prompt's shape mark, as the
     masks do by which some models say where vision goes; `n_indexed` is what tensors of positions
@@ -62,7 +65,8 @@ class Inputs:
     prompt_mask: torch.Tensor | None
     n_start_columns: int
     n_cached: int
-    n_placeholders: int
+    n_held_columns: int
+    placeholder_mask: torch.Tensor | None
     n_marked: frozenset[int]
     n_indexed: Mapping[int, int]
     expects_placeholders: bool
@@ -71,6 +75,12 @@ class Inputs:
     n_prompt_forwards: int
     eos_ids: frozenset[int]
     assistant: torch.nn.Module | None
+    labels: tuple[str, ...]
+
+    @property
+    def n_placeholders(self) -> int:
+        """The prompt's tokens that stand for an image, over the batch."""
+        return 0 if self.placeholder_mask is None else int(self.placeholder_mask.sum())
 
     @property
     def is_prompt_known(self) -> bool:
@@ -94,11 +104,23 @@ class Inputs:
         """The prompt's tokens over the batch, padding left out."""
         return self.count_prompt_tokens(self.n_prompt_columns)
 
-    def count_prompt_tokens(self, n_columns: int) -> int:
-        """Return the tokens in the prompt's first columns over the batch, padding left out."""
+    def n_skipped_columns(self, n_seen: int) -> int:
+        """Return how many columns of the prompt the cache stood for, given what a block saw."""
+        if not self.n_cached or self.is_encoder_decoder:
+            return 0
+        if self.n_prompt_forwards > 1:
+            return self.n_held_columns
+        return max(0, self.n_prompt_columns - n_seen)
+
+    def count_prompt_tokens(self, n_columns: int, *, start: int = 0) -> int:
+        """Return the tokens in the prompt's columns up to one, over the batch, padding left out."""
         if self.prompt_mask is None:
-            return n_columns * self.batch_size if self.n_prompt_columns else 0
-        return int(self.prompt_mask[:, :n_columns].sum())
+            return (n_columns - start) * self.batch_size if self.n_prompt_columns else 0
+        return int(self.prompt_mask[:, start:n_columns].sum())
+
+    def count_placeholders(self, *, start: int) -> int:
+        """Return the placeholders from a column on, over the batch."""
+        return 0 if self.placeholder_mask is None else int(self.placeholder_mask[:, start:].sum())
 
 
 def read_inputs(
@@ -123,9 +145,11 @@ def read_inputs(
     pixels = tensors_of(images)
     is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
     marks = placeholder_ids(config)
-    prompt = input_ids if input_ids is not None else _embeds(named)
+    prompt = input_ids if input_ids is not None else named.get("inputs_embeds")
+    prompt = prompt if isinstance(prompt, torch.Tensor) else None
+    n_held = 0 if is_encoder_decoder else count_held_columns(named, prompt)
     inputs = Inputs(
-        shapes={name: text for name, value in named.items() if (text := _shape(value))},
+        shapes={name: text for name, value in named.items() if (text := shape_of(value))},
         settings={key: settings[key] for key in GENERATION_KEYS if key in settings},
         has_pixels=bool(images),
         pixels=pixels,
@@ -134,47 +158,27 @@ def read_inputs(
         n_prompt_columns=0 if prompt is None else prompt.shape[1],
         prompt_mask=_prompt_mask(prompt, named.get("attention_mask")),
         n_start_columns=_n_start_columns(named),
-        n_cached=_n_cached(named),
-        n_placeholders=count_tokens(input_ids, marks),
+        n_cached=count_cached(named),
+        n_held_columns=n_held,
+        placeholder_mask=find_placeholders(model, prompt, marks),
         n_marked=count_marked(named, input_ids),
         n_indexed=count_indexed(named, input_ids),
         expects_placeholders=bool(marks),
         is_encoder_decoder=is_encoder_decoder,
         mode=read_mode(settings, named),
-        n_prompt_forwards=1 if is_encoder_decoder else _n_forwards(settings, named, prompt),
+        n_prompt_forwards=1 if is_encoder_decoder else _n_forwards(settings, named, prompt, n_held),
         eos_ids=read_eos_ids(settings),
         assistant=_assistant(named),
+        labels=labels_of_arguments(named, settings, images, model),
     )
     check_placeholders(inputs, named, images)
     return inputs
 
 
-def name_arguments(
-    generate: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
-) -> dict[str, object]:
-    """Return the arguments of a call by name; a mapping passed as one argument is opened."""
-    try:
-        signature = inspect.signature(generate)
-        bound = signature.bind_partial(*args, **kwargs)
-    except (TypeError, ValueError):
-        return {f"argument_{index}": value for index, value in enumerate(args)} | dict(kwargs)
-    named: dict[str, object] = {}
-    for name, value in bound.arguments.items():
-        kind = signature.parameters[name].kind
-        if kind is inspect.Parameter.VAR_KEYWORD:
-            named.update(value)
-        elif kind is inspect.Parameter.VAR_POSITIONAL:
-            named.update({f"argument_{index}": item for index, item in enumerate(value)})
-        elif isinstance(value, Mapping):
-            named.update(value)
-        else:
-            named[name] = value
-    return {name: value for name, value in named.items() if value is not None}
-
-
 def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
     """Return the prompt: the argument of its usual name, else the first that looks like one."""
     likely = [name for name in named if not any(word in name for word in NO_PROMPT)]
+    likely = [] if "inputs_embeds" in named else likely
     for name in (*(key for key in PROMPT_NAMES if key in named), *likely):
         value = named[name]
         if isinstance(value, torch.Tensor) and value.dim() == 2 and not value.is_floating_point():
@@ -182,34 +186,19 @@ def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
     return None
 
 
-def _embeds(named: Mapping[str, object]) -> torch.Tensor | None:
-    value = named.get("inputs_embeds")
-    return value if isinstance(value, torch.Tensor) else None
-
-
 def _prompt_mask(prompt: torch.Tensor | None, mask: object) -> torch.Tensor | None:
     """Return the mask that tells the prompt's tokens from its padding, None where all count."""
     if prompt is None or not isinstance(mask, torch.Tensor):
         return None
-    return mask if mask.shape == prompt.shape[:2] else None
+    n_columns = prompt.shape[1]
+    is_wide = mask.dim() == 2 and mask.shape[1] >= n_columns > 0
+    return mask[:, -n_columns:] if is_wide else None
 
 
 def _batch_size(prompt: torch.Tensor | None, pixels: Sequence[torch.Tensor]) -> int:
     if prompt is not None:
         return prompt.shape[0]
     return pixels[0].shape[0] if pixels else 1
-
-
-def _shape(value: object) -> str | None:
-    """Return a tensor's dtype and sizes as text, a cache's length, a list's shapes; else None."""
-    if isinstance(value, torch.Tensor):
-        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    length = getattr(value, "get_seq_length", None)
-    if callable(length):
-        return f"cache[{int(length())}]"
-    if isinstance(value, list | tuple) and value and isinstance(value[0], torch.Tensor):
-        return "; ".join(str(_shape(item)) for item in value)
-    return None
 
 
 def _n_start_columns(named: Mapping[str, object]) -> int:
@@ -219,19 +208,18 @@ def _n_start_columns(named: Mapping[str, object]) -> int:
 
 
 def _n_forwards(
-    settings: Mapping[str, Scalar], named: Mapping[str, object], prompt: torch.Tensor | None
+    settings: Mapping[str, Scalar],
+    named: Mapping[str, object],
+    prompt: torch.Tensor | None,
+    n_held: int,
 ) -> int:
     """Return the forwards that a prompt takes; assisted decoding knows no chunks."""
     is_assisted = read_mode(settings, named) is Mode.ASSISTED
-    return 1 if is_assisted else count_prompt_forwards(settings, prompt)
+    if is_assisted or prompt is None:
+        return 1
+    return count_prompt_forwards(settings, prompt.shape[1] - n_held)
 
 
 def _assistant(named: Mapping[str, object]) -> torch.nn.Module | None:
     assistant = named.get("assistant_model")
     return assistant if isinstance(assistant, torch.nn.Module) else None
-
-
-def _n_cached(named: Mapping[str, object]) -> int:
-    """Return how many tokens a cache that was passed in already holds."""
-    length = getattr(named.get("past_key_values"), "get_seq_length", None)
-    return int(length()) if callable(length) else 0

@@ -82,7 +82,9 @@ class Call:
 
     Token counts are totals over the batch, padding left out, but for `n_output_tokens`, which is
     the longest row's: the loop runs as long as that row does. `n_decode_steps` counts the
-    forwards of the step module after the prompt's own.
+    forwards of the step module after the prompt's own. In assisted decoding each forward, the
+    prompt's first, verifies a draft of `drafted_lengths` tokens and gives `accepted_lengths`:
+    those that matched, and one more; None elsewhere.
     """
 
     total: Mapping[str, float]
@@ -100,6 +102,8 @@ class Call:
     contended_ratio: float | None = None
     n_flushes_before: int = 0
     decode_step_times_ms: tuple[float, ...] | None = None
+    drafted_lengths: tuple[int, ...] | None = None
+    accepted_lengths: tuple[int, ...] | None = None
     discarded_because: str | None = None
 
     vision_ms = _PhaseTime(Phase.VISION)
@@ -112,6 +116,13 @@ class Call:
     prefill_cpu_ms = _PhaseCpuTime(Phase.PREFILL)
     decode_cpu_ms = _PhaseCpuTime(Phase.DECODE)
     other_cpu_ms = _PhaseCpuTime(Phase.OTHER)
+
+    @property
+    def mean_accepted_length(self) -> float | None:
+        """Tokens per forward in assisted decoding, None elsewhere."""
+        if not self.accepted_lengths:
+            return None
+        return sum(self.accepted_lengths) / len(self.accepted_lengths)
 
     def phase_time(self, phase: str, measure: str) -> float:
         """Return a phase's (or a user's span's) own time in one measure, 0 if it did not occur."""

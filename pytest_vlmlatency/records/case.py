@@ -47,6 +47,7 @@ class PhaseMap:
     named methods, `vision_methods`, whose paths end in their names. `entry` is the module whose
     call shows that the blocks begin: the first block, or the compiled region around it.
     `compiled` are the modules (or feature methods) that torch.compile had compiled as a whole.
+    `cache` is the kind of cache that steps were given, "" where that was not seen.
     """
 
     step: str
@@ -63,6 +64,7 @@ class PhaseMap:
     entry: str | None = None
     compiled: tuple[str, ...] = ()
     experts: Mapping[str, str] = field(default_factory=dict)
+    cache: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,47 @@
+"""The arguments of a call by name, and their shapes as text. Only shapes are ever stored."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def name_arguments(
+    generate: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the arguments of a call by name; a mapping passed as one argument is opened."""
+    try:
+        signature = inspect.signature(generate)
+        bound = signature.bind_partial(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {f"argument_{index}": value for index, value in enumerate(args)} | dict(kwargs)
+    named: dict[str, object] = {}
+    for name, value in bound.arguments.items():
+        kind = signature.parameters[name].kind
+        if kind is inspect.Parameter.VAR_KEYWORD:
+            named.update(value)
+        elif kind is inspect.Parameter.VAR_POSITIONAL:
+            named.update({f"argument_{index}": item for index, item in enumerate(value)})
+        elif isinstance(value, Mapping):
+            named.update(value)
+        else:
+            named[name] = value
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def shape_of(value: object) -> str | None:
+    """Return a tensor's dtype and sizes as text, a cache's length, a list's shapes; else None."""
+    if isinstance(value, torch.Tensor):
+        return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
+    length = getattr(value, "get_seq_length", None)
+    if callable(length):
+        return f"cache[{int(length())}]"
+    if isinstance(value, list | tuple) and value and isinstance(value[0], torch.Tensor):
+        return "; ".join(str(shape_of(item)) for item in value)
+    return None

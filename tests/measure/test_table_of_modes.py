@@ -1,0 +1,53 @@
+"""Every way to call generate(), in families that are wired differently: right, or refused."""
+
+from collections.abc import Iterator
+from functools import cache
+
+import pytest
+import torch
+
+from tests.modes import FAMILIES, MODES, Mode, Outcome, judge
+from tests.zoo import Specimen, build
+
+CELLS = [
+    (mode, family)
+    for mode in MODES
+    for family in FAMILIES
+    if mode.expects(family)[0] is not Outcome.NOT_APPLICABLE
+]
+HARDEST = ("llava", "qwen2_vl", "mllama", "blip-2", "git", "florence2")
+"""The other families are in the table of docs/coverage.md, which is made by the same code."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A bare call is to give what a measured one does, to the last bit: on one thread, too."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@cache
+def specimen(family: str) -> Specimen:
+    """Return a family's model, built once; each cell checks that it is left as it was."""
+    return build(family)
+
+
+@pytest.mark.parametrize(
+    ("mode", "family"),
+    [pytest.param(*cell, id=f"{cell[0].name}, {cell[1]}") for cell in CELLS if cell[1] in HARDEST],
+)
+def test_each_mode_is_measured_right_or_says_why_not(mode: Mode, family: str) -> None:
+    outcome, words = mode.expects(family)
+
+    verdict = judge(mode, specimen(family))
+
+    assert verdict.outcome is outcome, verdict.why
+    assert words in verdict.why
+
+
+def test_the_table_is_as_large_as_promised() -> None:
+    assert len(MODES) >= 14
+    assert len(FAMILIES) >= len(HARDEST) >= 6
+    assert len({mode.name for mode in MODES}) == len(MODES)
