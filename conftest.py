@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 pytest_plugins = ["pytester"]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_remembered() -> None:
+    """Let each test find phases anew, unless it measures several cases itself."""
+    discovery = sys.modules.get("pytest_vlmlatency.measure.discovery")
+    if discovery is not None:
+        discovery.MEMORY.clear()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

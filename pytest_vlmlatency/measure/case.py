@@ -57,6 +57,7 @@ def finished_case(
         device=subject.device,
         workload=describe_workload(subject.target.model, subject.first),
         phase_map=subject.phase_map,
+        discovery=subject.discovery,
         calls=tuple(subject.calls),
         discarded=tuple(subject.discarded),
         config=_values(subject.config),

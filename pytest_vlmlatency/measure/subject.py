@@ -8,11 +8,12 @@ measured call, kept, discarded or refused.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.measure.discovery import PhaseSearch
 from pytest_vlmlatency.measure.disturbance import check_discards, timing_problem
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
@@ -24,20 +25,19 @@ from pytest_vlmlatency.measure.invariants import (
     check_work,
 )
 from pytest_vlmlatency.measure.output import read_output
-from pytest_vlmlatency.measure.override import read_override
 from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.recorder import Recorder
 from pytest_vlmlatency.measure.repeatability import no_garbage_collection
 from pytest_vlmlatency.measure.stopping import MAX_ROUNDS
 from pytest_vlmlatency.measure.timed import Rig, Seen, measure_call
-from pytest_vlmlatency.measure.watch import watch_call
 from pytest_vlmlatency.measure.workload import Inputs, read_inputs
-from pytest_vlmlatency.records import CPU, WALL, Call, PhaseMap
+from pytest_vlmlatency.records import CPU, WALL, Call, Discovery, PhaseMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.measure.clock import Clock
+    from pytest_vlmlatency.measure.timed import Around
     from pytest_vlmlatency.options import Configuration, Options
 
 __tracebackhide__ = True  # an error inside generate() points at the user's own code
@@ -69,15 +69,25 @@ class Subject:
         self.first: Observation | None = None
         self.last: Observation | None = None
         self.result: object = None
-        self.phase_map: PhaseMap | None = None
         self.references: list[str] = []
         self.is_warm = False
+        self._search = PhaseSearch(target.model, options.phases, config)
         self._options = options
         self._clock = clock
         self._rig = rig
         self._restore_random = restore_random
         self._n_flushes_at_preparation = 0
         self._first_inputs: Inputs | None = None
+
+    @property
+    def phase_map(self) -> PhaseMap | None:
+        """Where the phases are, None until they are found."""
+        return self._search.phase_map
+
+    @property
+    def discovery(self) -> Discovery | None:
+        """How the phases were found, None until they are."""
+        return self._search.discovery
 
     @property
     def is_on_cpu(self) -> bool:
@@ -98,8 +108,7 @@ class Subject:
         """Make one call that does not count; the last of them, a rehearsal, makes it warm."""
         n_calls = max(N_REFERENCES, self._options.warmup_rounds)
         if self.phase_map is not None and len(self.references) >= n_calls:
-            check_structure(self._measure().observation)
-            self.is_warm = True
+            self._rehearse()
             return
         with self._prepared() as (args, kwargs):
             call_target(self.target, args, kwargs, self._watch_or_run)
@@ -123,12 +132,29 @@ class Subject:
             )
         )
 
-    def _measure(self) -> Seen:
-        assert self.phase_map is not None, "a measured call before the watched one"
+    def _rehearse(self) -> None:
+        """Measure a call that is thrown away; where it belies remembered phases, find them anew."""
+        try:
+            check_structure(self._measure(self._search.rehearsing).observation)
+        except InvalidMeasurement:
+            if not self._search.is_remembered:
+                raise
+            self._search.distrust()
+            return
+        self.is_warm = self._search.settle()
+
+    def _measure(self, around: Around = lambda _inputs: nullcontext()) -> Seen:
+        assert self.phase_map is not None, "a measured call before the phases are found"
         with self._prepared() as (args, kwargs):
             recorder = Recorder(self._clock)
             return measure_call(
-                self.target, args, kwargs, self.phase_map, recorder=recorder, rig=self._rig
+                self.target,
+                args,
+                kwargs,
+                self.phase_map,
+                recorder=recorder,
+                rig=self._rig,
+                around=around,
             )
 
     def _file(self, call: Call) -> None:
@@ -176,16 +202,18 @@ class Subject:
     def _watch_or_run(
         self, original: Generate, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> object:
-        """Run generate unmeasured, the second time watched: what compiles does so without hooks."""
+        """Run generate unmeasured, and find the phases the second time, unless they are known.
+
+        What compiles does so in the first, without hooks.
+        """
         inputs = read_inputs(original, self.target.model, args, kwargs)
         self._first_inputs = self._first_inputs or inputs
         check_inputs(self._first_inputs, inputs)
         if self.phase_map is None and self.references:
-            named = read_override(self.target.model, self._options.phases or {})
-            output, self.phase_map = watch_call(
-                original, args, kwargs, self.target.model, inputs, named=named
-            )
-            return output
-        output = original(*args, **kwargs)
+            output, is_whole = self._search.search(original, args, kwargs, inputs)
+            if not is_whole:
+                return output
+        else:
+            output = original(*args, **kwargs)
         self.references.append(read_output(output, inputs).digest)
         return output

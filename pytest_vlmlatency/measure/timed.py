@@ -6,6 +6,7 @@ span. The result is a Seen: raw facts, judged by nobody yet.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,9 +34,12 @@ from pytest_vlmlatency.measure.workload import Inputs, read_inputs
 from pytest_vlmlatency.records import Call, PhaseMap
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from pytest_vlmlatency.measure.recorder import Recorder
+
+    Around = Callable[[Inputs], AbstractContextManager[None]]
 
 __tracebackhide__ = True  # an error inside generate() points at the user's own code
 
@@ -89,13 +93,17 @@ def measure_call(
     *,
     recorder: Recorder,
     rig: Rig,
+    around: Around = lambda _inputs: nullcontext(),
 ) -> Seen:
-    """Call the function once with its model's generate() timed phase by phase."""
+    """Call the function once with its model's generate() timed phase by phase.
+
+    `around` is entered around the timed generate(), with what it was given; it is timed, too.
+    """
     facts: list[_Facts] = []
 
     def timed(original: Generate, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         recorder.mark(Boundary.GENERATE_CALLED, wait=True)
-        facts.append(_run(original, args, kwargs, target.model, phase_map, recorder, rig))
+        facts.append(_run(original, args, kwargs, target.model, phase_map, recorder, rig, around))
         recorder.mark(Boundary.GENERATE_RETURNED)
         return facts[0].output
 
@@ -115,6 +123,7 @@ def _run(
     phase_map: PhaseMap,
     recorder: Recorder,
     rig: Rig,
+    around: Around,
 ) -> _Facts:
     step = model.get_submodule(phase_map.step)
     generator = step if hasattr(step, "generation_config") else None
@@ -131,7 +140,7 @@ def _run(
     reset_peak_memory(rig.devices)
     counters = allocator_counters(rig.devices)
     n_flushes, n_frames = rig.watch.n_calls, n_compilations()
-    with hooks, watching_drafts(step, recorder, inputs):
+    with around(inputs), hooks, watching_drafts(step, recorder, inputs):
         contention = ContentionMeter()
         contention.start()
         recorder.mark(Boundary.GENERATE_START, wait=True)

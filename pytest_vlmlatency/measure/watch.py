@@ -1,10 +1,10 @@
 """Watch one call of generate(), never timed, to find where its phases are.
 
-Each case watches for itself: where phases are depends on the inputs, the settings and the state of
-the model, and a map that was right for another call would be wrong silently. A transformers model
-is watched for a few tokens only, whatever the call asks for: a prompt alone, or a prompt that ends
-at once, would not show what runs in every step. Compiled parts run as they were written, so that
-what they are made of is seen, and hooks are no part of what torch compiled.
+Where phases are depends on the inputs, the settings and the state of the model; `discovery` decides
+whether a case watches, or what another case saw is right for it, too. A transformers model is
+watched for a few tokens only, whatever the call asks for: a prompt alone, or a prompt that ends at
+once, would not show what runs in every step. Compiled parts run as they were written, so that what
+they are made of is seen, and hooks are no part of what torch compiled.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.measure.call_kind import LENGTHS
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
 from pytest_vlmlatency.measure.drafts import check_drafts
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 WATCHED_TOKENS = 3
 """The prompt's, and two that show what a decode step does."""
-LENGTHS = ("max_length", "min_length", "max_new_tokens", "min_new_tokens")
 ENDS = ("stopping_criteria", "stop_strings", "max_time")
 """What else ends a call early; left out of a watched one."""
 
@@ -54,6 +54,11 @@ def watch_call(
     check_no_sound(inputs.shapes)
     check_drafts(model, inputs)
     output, trace = trace_call(original, args, kwargs, model, inputs, methods=named.vision_methods)
+    return output, read_phases(model, trace, inputs, named)
+
+
+def read_phases(model: torch.nn.Module, trace: Trace, inputs: Inputs, named: Named) -> PhaseMap:
+    """Return where the phases of a traced call are, or raise with what was seen."""
     kind = CallKind(
         has_pixels=inputs.has_pixels,
         has_text=inputs.input_ids is not None,
@@ -61,7 +66,7 @@ def watch_call(
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
     phase_map = replace(find_phases(model, trace, kind, named=named), cache=trace.cache)
-    return output, seen_from_outside(model, trace, phase_map)
+    return seen_from_outside(model, trace, phase_map)
 
 
 def trace_call(
@@ -74,12 +79,22 @@ def trace_call(
     methods: Sequence[str] = (),
 ) -> tuple[object, Trace]:
     """Return what a short call gave, and which module, or method of `methods`, called which."""
-    n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
     short = _shortened(kwargs) if _takes_lengths(original) else kwargs
-    tracer = tracing(model, inputs.pixels, n_steps=n_steps, methods=methods)
-    with tracer as trace, _never_compiled(model), run_uncompiled(), prompted_once(model):
+    watch = watching(model, inputs, methods=methods)
+    with watch as trace, _never_compiled(model), run_uncompiled():
         output = original(*args, **short)
     return output, trace
+
+
+@contextmanager
+def watching(
+    model: torch.nn.Module, inputs: Inputs, *, methods: Sequence[str] = ()
+) -> Iterator[Trace]:
+    """Trace the generate() that runs inside for a few tokens; those after them run as usual."""
+    n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
+    tracer = tracing(model, inputs.pixels, n_steps=n_steps, methods=methods)
+    with tracer as trace, prompted_once(model):
+        yield trace
 
 
 def _takes_lengths(generate: Generate) -> bool:

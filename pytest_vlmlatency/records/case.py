@@ -68,6 +68,21 @@ class PhaseMap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Discovery:
+    """How the phases of a case were found: watched in a call of its own, or remembered.
+
+    `inputs` is the kind of the call in words, `time_ms` the wall time of finding them, which is in
+    no phase. `not_kept_because` says why no later case can be spared the watching, "" if it can.
+    """
+
+    model: str
+    inputs: str
+    time_ms: float
+    is_remembered: bool
+    not_kept_because: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
     """What the driver said of one device at one moment; None where it does not say."""
 
@@ -104,6 +119,7 @@ class Case:
     device_before: tuple[DeviceState, ...] = ()
     device_after: tuple[DeviceState, ...] = ()
     worker: str | None = None
+    discovery: Discovery | None = None
 
     @property
     def gating_measure(self) -> str:

@@ -13,6 +13,7 @@ from pytest_vlmlatency.history.benchmark import OUTPUTS, entries_of
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment, Run
+from pytest_vlmlatency.report.discovery import discovery_lines
 from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
 
 if TYPE_CHECKING:
@@ -75,6 +76,9 @@ def print_summary(
         reporter.write_line(line)
     for line in wrapped([f"Lost with its worker: {test}" for test in lost], width):
         reporter.write_line(line, red=True)
+    if reporter.config.get_verbosity() > 0:
+        for line in wrapped(discovery_lines(cases), width):
+            reporter.write_line(line)
     waits = (
         [f"Waited {waited_ms / MS_PER_S:.0f} s for other measurements on the same device."]
         if waited_ms > LONG_WAIT_MS
