@@ -94,13 +94,17 @@ class Check:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What was found. `source` is what was asked for, `untold` what could not be told."""
+    """What was found. `source` is what was asked for, `untold` what could not be told.
+
+    `is_step_compiled`: generate() compiled the decode step by itself, as it does for static caches.
+    """
 
     source: str
     description: str
     device: str
     mode: str
     is_encoder_decoder: bool
+    is_step_compiled: bool
     workload: Workload
     phase_map: PhaseMap
     modules: tuple[ModuleRow, ...]

@@ -86,6 +86,7 @@ def _inspection(name: str, source: Source, single: Single) -> Inspection:
         device=single.device,
         mode=str(seen.inputs.mode),
         is_encoder_decoder=seen.inputs.is_encoder_decoder,
+        is_step_compiled=seen.recorder.is_step_compiled,
         workload=describe_workload(model, seen),
         phase_map=seen.phase_map,
         modules=module_rows(model, seen.phase_map, phases),

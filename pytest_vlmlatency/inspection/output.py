@@ -72,11 +72,11 @@ def _notes(look: Look, request: Request) -> list[str]:
     notes = [ONE_CALL]
     if request.has_trace_blocks:
         notes.append(BLOCKS_COST)
-        n_seen, n_expected = len(single.block_runs), _n_block_runs(look)
-        if n_seen != n_expected:
+        n_seen, n_usual = len(single.block_runs), _n_block_runs(look)
+        if n_seen != n_usual:
             notes.append(
-                f"{n_seen} runs of blocks were seen; expected {n_expected}, each block once a "
-                f"forward: fewer where hooks lie in compiled code, more where a block runs again"
+                f"{n_seen} runs of blocks were seen, and would be {n_usual} if each block ran "
+                f"once a forward"
             )
     if request.has_trace_tokens:
         notes.append(TOKENS_COST)

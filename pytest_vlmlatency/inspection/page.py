@@ -67,7 +67,16 @@ def _calls(found: Inspection, width: int) -> list[str]:
         start = f"{INDENT}{row.phase:<{phase_width}}  {_how_often(row):<10}"
         lines += _hanging(_what(row, found.modules[0]), start, width)
     lines += _hanging(VISION_RUNS[found.phase_map.vision_runs], INDENT, width)
-    return [*lines, *_hanging(_experts(found.phase_map.experts), INDENT, width)]
+    lines += _hanging(_experts(found.phase_map.experts), INDENT, width)
+    return [*lines, *_hanging(_compiled(found), INDENT, width)]
+
+
+def _compiled(found: Inspection) -> str:
+    """Say what runs compiled; nothing where nothing does."""
+    regions = ", ".join(region or "the model" for region in found.phase_map.compiled)
+    whole = f"Compiled as a whole: {regions}." if regions else ""
+    steps = "generate() compiles decode steps by itself." if found.is_step_compiled else ""
+    return f"{whole} {steps}".strip()
 
 
 def _experts(experts: Mapping[str, str]) -> str:

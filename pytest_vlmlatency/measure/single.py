@@ -6,6 +6,7 @@ is: no Case comes out of here.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,9 +92,11 @@ def observe(
 def _measure_once(subject: Subject, clock: Clock, *, has_blocks: bool) -> tuple[BlockRun, ...]:
     """Make the measured call, and again while it was disturbed."""
     assert subject.phase_map is not None, "a warm subject has its phases"
-    model, blocks = subject.target.model, subject.phase_map.blocks if has_blocks else ()
     for _ in range(N_ATTEMPTS):
-        with block_times(model, blocks, clock) as seen:
+        blocks: AbstractContextManager[list[BlockRun]] = nullcontext([])
+        if has_blocks:
+            blocks = block_times(subject.target.model, subject.phase_map, clock)
+        with blocks as seen:
             subject.measure_round(started_ms=0.0)
         runs = tuple(seen)
         if subject.calls:
