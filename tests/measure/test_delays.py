@@ -1,16 +1,19 @@
 """A known delay in a part of a model comes back in that part's phase, and in no other."""
 
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 import pytest
+import torch
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.records import Case
+from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.zoo import (
     ENCODES_EACH_STEP,
     N_NEW_TOKENS,
+    ZOO,
     Specimen,
     available,
     block_modules,
@@ -42,14 +45,50 @@ def measure_with_delays(specimen: Specimen) -> Case:
     with ExitStack() as delays:
         delays.enter_context(delayed(vision_module(specimen), vision_delay))
         delays.enter_context(delayed(block_modules(specimen)[-1], block_delay))
-        return measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=2, clock=clock)
+        return measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=1, clock=clock)
 
 
-@pytest.mark.parametrize("name", MEASURABLE)
-def test_each_delay_comes_back_in_its_phase(name: str) -> None:
-    specimen = build(name)
+Traces = dict[str, tuple[tuple[str, ...], int]]
 
-    call = measure_with_delays(specimen).calls[-1]
+
+def traces(model: torch.nn.Module) -> Traces:
+    """Return what each module has of its own: the names of its attributes, and how many hooks."""
+    return {
+        path: (tuple(vars(module)), len(module._forward_hooks) + len(module._forward_pre_hooks))
+        for path, module in model.named_modules()
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One member with its delays measured, what it said, and how it was, before and after."""
+
+    specimen: Specimen
+    case: Case
+    said: tuple[torch.Tensor, torch.Tensor]
+    traces: tuple[Traces, Traces]
+
+    @property
+    def call(self) -> Call:
+        return self.case.calls[-1]
+
+
+@pytest.fixture(scope="module", params=MEASURABLE)
+def measured(request: pytest.FixtureRequest) -> Measured:
+    specimen = build(request.param)
+    said = specimen.generate(**specimen.inputs)
+    before = traces(specimen.model)
+    case = measure_with_delays(specimen)
+    return Measured(
+        specimen=specimen,
+        case=case,
+        said=(said, specimen.generate(**specimen.inputs)),
+        traces=(before, traces(specimen.model)),
+    )
+
+
+def test_each_delay_comes_back_in_its_phase(measured: Measured) -> None:
+    call = measured.call
 
     assert call.vision_ms == VISION_MS
     assert call.prefill_ms == PROMPT_MS
@@ -61,27 +100,37 @@ def test_each_delay_comes_back_in_its_phase(name: str) -> None:
     assert call.tpot_ms == STEP_MS
 
 
-@pytest.mark.parametrize("name", MEASURABLE)
-def test_what_is_found_is_what_the_architecture_is_made_of(name: str) -> None:
-    specimen = build(name)
+def test_the_phases_that_are_found_are_those_of_the_architecture(measured: Measured) -> None:
+    specimen, phase_map = measured.specimen, measured.case.phase_map
 
-    case = measure_with_delays(specimen)
-
-    call, phase_map = case.calls[-1], case.phase_map
     assert phase_map is not None
     assert phase_map.step == specimen.step_path
-    assert len(phase_map.blocks) == specimen.n_blocks
-    assert all(path.startswith(f"{specimen.block_path}.") for path in phase_map.blocks)
+    expected = tuple(f"{specimen.block_path}.{index}" for index in range(specimen.n_blocks))
+    assert phase_map.blocks == expected
     assert phase_map.vision_runs == specimen.all_vision_runs
-    assert (call.n_vision_tokens, call.n_text_tokens) == (
-        specimen.n_vision_tokens,
-        specimen.n_text_tokens,
-    )
+
+
+def test_the_tokens_are_those_that_the_decoder_sees(measured: Measured) -> None:
+    specimen, call = measured.specimen, measured.call
+
+    n_prompt = (call.n_vision_tokens, call.n_text_tokens)
+    assert n_prompt == (specimen.n_vision_tokens, specimen.n_text_tokens)
     assert (call.n_output_tokens, call.n_decode_steps) == (N_NEW_TOKENS, N_NEW_TOKENS - 1)
-    assert call.n_vision_calls == 1
 
 
-@pytest.mark.parametrize("name", ["florence2"])
+def test_vision_runs_once(measured: Measured) -> None:
+    assert measured.call.n_vision_calls == 1
+
+
+def test_measuring_leaves_the_output_and_the_model_as_they_were(measured: Measured) -> None:
+    said_before, said_after = measured.said
+    before, after = measured.traces
+
+    assert torch.equal(said_after, said_before)
+    assert after == before
+
+
+@pytest.mark.parametrize("name", [name for name in MEASURABLE if ZOO[name].paths.text_encoder])
 def test_a_text_encoder_has_its_own_span(name: str) -> None:
     specimen = build(name)
     clock = FakeClock()

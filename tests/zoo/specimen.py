@@ -42,10 +42,10 @@ class Recipe:
 
     `count_vision_tokens` is the number of vision features that the decoder attends to.
     `make_pixels` returns what the image becomes, and `make_prompt` the rest: it is told how many
-    placeholders the image needs (0 without an image). `projects_in_forward`: the projector runs inside the
-    first forward, wherever the tower does. `n_dropped_words` is how many of the prompt's last
-    tokens generate() itself leaves out. `weight_gain` scales the weights: normalising after each
-    block wants smaller ones, or every position ends up the same.
+    placeholders the image needs (0 without an image). `projects_in_forward`: the projector runs
+    inside the first forward, wherever the tower does. `n_dropped_words` is how many of the prompt's
+    last tokens generate() itself leaves out. `weight_gain` scales the weights: normalising after
+    each block wants smaller ones, or every position ends up the same.
     """
 
     make_pixels: Callable[[PreTrainedConfig, torch.Generator], Inputs]
