@@ -117,7 +117,8 @@ def _enter_vision(recorder: Recorder, path: str) -> None:
 def _exit_vision(recorder: Recorder, path: str, features: object) -> None:
     if recorder.vision_depth == 1:
         recorder.mark(Boundary.EXIT, Phase.VISION, wait=True)
-        recorder.feature_rows[path] = count_feature_rows(features)
+        n_before = recorder.feature_rows.get(path, 0)  # a call for each image
+        recorder.feature_rows[path] = n_before + count_feature_rows(features)
     recorder.vision_depth -= 1
 
 

@@ -134,7 +134,8 @@ def _find_vision(
     trace: Trace, steps: Sequence[Node], first_block: Node, kind: CallKind
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Return the vision modules, the text encoder, and whether any vision was seen at all."""
-    later = {node.path for step in steps[1:] for node in descend(step) if node.method is None}
+    end = max(node.index for node in descend(steps[0]))
+    later = {node.path for node in trace.nodes() if node.index > end and node.method is None}
     vision: list[str] = []
     text_encoder: list[str] = []
     has_started = False

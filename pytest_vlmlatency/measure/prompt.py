@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 STATES = ("hidden_states", "inputs_embeds")
 """What blocks, and the modules around them, call what they work on, (B, L, D)."""
+STATE_DIMS = 3
+"""So many dimensions tell states by another name from a mask, which has two or four."""
 
 
 class PromptHooks:
@@ -87,13 +89,13 @@ class PromptHooks:
         self._recorder.mark(Boundary.ENTER, Phase.PREFILL)
 
     def _enter_block(
-        self, _module: object, args: Sequence[object], kwargs: Mapping[str, object]
+        self, block: object, args: Sequence[object], kwargs: Mapping[str, object]
     ) -> None:
         if not self._recorder.has_step or self._recorder.vision_depth:
             return  # a block that vision shares
         self._drop("block")
         self._recorder.is_block_in_prompt = not self._recorder.has_prompt
-        states = _states(args, kwargs)
+        states = _states(args, kwargs) if block is None else _states_of_block(args, kwargs)
         if states is not None:
             self._recorder.prompt_length = states.shape[-2]  # (B, L, D) -> L
             self._recorder.prompt_rows = states.shape[0] if states.dim() > 2 else 1
@@ -111,6 +113,15 @@ class PromptHooks:
     def _drop(self, name: str) -> None:
         if name in self._hooks:
             self._handles.drop(self._hooks.pop(name))
+
+
+def _states_of_block(args: Sequence[object], kwargs: Mapping[str, object]) -> torch.Tensor | None:
+    """Return what a block works on, which may be by a name of its own."""
+    states = _states(args, kwargs)
+    if states is not None or args:
+        return states
+    named = (value for value in kwargs.values() if isinstance(value, torch.Tensor))
+    return next((it for it in named if it.is_floating_point() and it.dim() == STATE_DIMS), None)
 
 
 def _states(args: Sequence[object], kwargs: Mapping[str, object]) -> torch.Tensor | None:

@@ -19,8 +19,8 @@ def find_step(trace: Trace) -> str:
     """Return the module that was called by no other and gave logits, most often.
 
     Without logits, it is what was called most often after all work on pixels, with modules inside:
-    embedding and head are called as often, and have fewer inside; a tower perhaps runs for more
-    images than tokens.
+    embedding and head are called as often, or once more, and have fewer inside; a tower perhaps
+    runs for more images than tokens.
     """
     with_logits = Counter(node.path for node in trace.roots if node.has_logits)
     if with_logits:
@@ -30,8 +30,10 @@ def find_step(trace: Trace) -> str:
     called = Counter(node.path for node in after)
     sizes = {node.path: sum(1 for _ in descend(node)) for node in after}
     around_others = [path for path in called if sizes[path] > 1] or list(called)
-    step = max(around_others, key=lambda path: (called[path], sizes[path]), default=None)
-    if step is not None and called[step] > 1:
+    most = max((called[path] for path in around_others), default=0)
+    often = [path for path in around_others if called[path] >= max(2, most - 1)]
+    step = max(often, key=lambda path: (sizes[path], called[path]), default=None)
+    if step is not None:
         _check_whole(step, called)
         return step
     seen = ", ".join(repr(node.path) for node in trace.roots[:8]) or "no module call at all"
@@ -43,9 +45,9 @@ def find_step(trace: Trace) -> str:
 
 def _check_whole(step: str, called: Mapping[str, int]) -> None:
     """Raise where the members of a list ran on their own: what goes through them was not seen."""
-    owner = step.rpartition(".")[0]
-    alike = [path for path in called if owner and path.rpartition(".")[0] == owner]
-    if len(alike) > 1 and len({called[path] for path in alike}) == 1:
+    owner, _, name = step.rpartition(".")
+    alike = [path for path in called if path.rpartition(".")[0] == owner]
+    if name.isdigit() and len(alike) > 1 and len({called[path] for path in alike}) == 1:
         raise PhasesNotFound(
             f"{', '.join(alike[:4])} were called by no module, each once a token; expected one "
             f"module around them that runs once a token: generate() must call it, as in "

@@ -12,6 +12,8 @@ from pytest_vlmlatency.errors import PhasesNotFound
 from tests.builders import FakeClock
 from tests.measure.custom_models import (
     ASKED,
+    IMAGES,
+    N_PATCHES,
     N_WORDS,
     WIDTH,
     Block,
@@ -132,6 +134,58 @@ class NormsItsWords(Captioner):
         return torch.cat(tokens, dim=1)
 
 
+class EmbedsAfterwards(NormsItsWords):
+    """Embeds its words once the image is encoded."""
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: torch.Tensor, images: Images | None = None, max_new_tokens: int = 8
+    ) -> torch.Tensor:
+        features = [] if images is None else [self.encode(images)]
+        states = torch.cat([*features, self.embed(input_ids)], dim=1)
+        tokens = [input_ids]
+        while len(tokens) <= max_new_tokens:
+            tokens.append(self.lm_head(self.text(states))[:, -1].argmax(-1, keepdim=True))
+            states = self.embed(tokens[-1])
+        return torch.cat(tokens, dim=1)
+
+
+class ReadsOneByOne(Captioner):
+    """Encodes and projects each image by calls of their own, and attends across to all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = nn.Linear(WIDTH, WIDTH)
+
+    def encode(self, images: Images) -> torch.Tensor:
+        parts = [self.proj(self.vision(image.reshape(1, 3, 32, 32))) for image in images]
+        return torch.cat(parts, dim=1)
+
+    def forward(self, input_ids: torch.Tensor, images: Images | None = None) -> SimpleNamespace:
+        features = [] if images is None else [self.encode(images)]
+        states = self.embed(input_ids)
+        for block in self.blocks:
+            states = block(states)
+        for seen in features:
+            states = states + self.read(seen).mean(dim=1, keepdim=True)
+        return SimpleNamespace(logits=self.lm_head(states[:, -1:]))
+
+
+class PoolsAndNames(Captioner):
+    """Pools four features into one by no module, and calls its blocks by keyword."""
+
+    def encode(self, images: Images) -> torch.Tensor:
+        return super().encode(images).reshape(1, -1, 4, WIDTH).mean(dim=2)
+
+    def forward(self, input_ids: torch.Tensor, images: Images | None = None) -> SimpleNamespace:
+        states: torch.Tensor = self.embed(input_ids)
+        if images is not None:
+            states = torch.cat([self.encode(images), states], dim=1)
+        for block in self.blocks:
+            states = block(states=states)
+        return SimpleNamespace(logits=self.lm_head(states[:, -1:]))
+
+
 class OneTuple(Captioner):
     """Returns its logits in a tuple, from an inner module's forward."""
 
@@ -206,9 +260,10 @@ def test_a_forward_that_hooks_do_not_see_is_refused_with_what_to_do(clock: FakeC
     ("model", "step", "delays_ms"),
     [
         (NormsItsWords(), "text", {"vision": 60, "proj": 11, "embed": 0, "text.blocks.0": 3}),
+        (EmbedsAfterwards(), "text", {"vision": 60, "proj": 11, "text.blocks.0": 3}),
         (OneTuple(), "", {"vision": 60, "proj": 11, "blocks.0": 3}),
     ],
-    ids=["embedding and head outside", "a tuple"],
+    ids=["embedding and head outside", "embedding after vision", "a tuple"],
 )
 def test_steps_without_logits_of_their_own_are_found(
     clock: FakeClock, model: Captioner, step: str, delays_ms: Mapping[str, float]
@@ -219,3 +274,15 @@ def test_steps_without_logits_of_their_own_are_found(
     assert case.phase_map is not None
     assert case.phase_map.step == step
     assert (call.vision_ms, call.prefill_ms, call.decode_ms) == (71, 3, 21)
+
+
+def test_each_images_vectors_count_as_vision_tokens(clock: FakeClock) -> None:
+    call = measure_custom(ReadsOneByOne(), clock, {**ASKED, "images": IMAGES}).calls[0]
+
+    assert (call.n_vision_tokens, call.n_text_tokens) == (3 * N_PATCHES, 4)
+
+
+def test_what_the_blocks_see_counts_whatever_they_call_it(clock: FakeClock) -> None:
+    call = measure_custom(PoolsAndNames(), clock).calls[0]
+
+    assert (call.n_vision_tokens, call.n_text_tokens) == (N_PATCHES // 4, 4)
