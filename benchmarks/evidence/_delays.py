@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.evidence._progress import one_by_one
+from benchmarks.evidence._progress import one_by_one, quiet_transformers
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -108,6 +108,7 @@ class Figures:
 
 def gather(name: str, models: Sequence[str], plan: Plan) -> Evidence[Figures]:
     """Measure every model with each delay and without; return what came back, judged."""
+    quiet_transformers()
     started_at = now()
     measured = tuple(measure_model(model, plan) for model in one_by_one(models))
     figures = Figures(n_turns=plan.n_turns, models=measured)

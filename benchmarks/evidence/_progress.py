@@ -6,11 +6,18 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from transformers.utils import logging
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 ERASED = "\r\x1b[K"
 """Back to the start of the line, and clear it."""
+
+
+def quiet_transformers() -> None:
+    """Let transformers warn of nothing: which packages are missing is no progress."""
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it has no types
 
 
 def show_progress(text: str) -> None:
