@@ -55,9 +55,10 @@ class CallRow:
 class Tokens:
     """What the prompt and the output were, as the decoder sees them; totals over the batch.
 
-    `n_block_positions` is what the first block was given for the prompt, padding in and copies for
-    beams left out; None where several forwards share it. `n_images`, `per_image` and `n_padding`
-    are None where they cannot be told, `n_output`, the longest row's, where no token ids came back.
+    `n_block_positions` is what the first block was given for the prompt, padding in, and copies for
+    beams and drafts left out; None where several forwards share it. `n_images`, `per_image` and
+    `n_padding` are None where they cannot be told, `n_output`, the longest row's, where no token
+    ids came back. `accepted_lengths` are the tokens that each forward of assisted decoding gave.
     `placeholder_runs` are the lengths of the prompt's uninterrupted runs of image placeholders.
     """
 
@@ -72,6 +73,7 @@ class Tokens:
     n_prompt_forwards: int
     n_decode_steps: int
     n_output: int | None
+    accepted_lengths: tuple[int, ...] | None = None
 
 
 class Verdict(StrEnum):
@@ -96,7 +98,7 @@ class Check:
 class Inspection:
     """What was found. `source` is what was asked for, `untold` what could not be told.
 
-    `is_step_compiled`: generate() compiled the decode step by itself, as it does for static caches.
+    `labels` are the short words for the mode that a measured case would have.
     """
 
     source: str
@@ -104,7 +106,7 @@ class Inspection:
     device: str
     mode: str
     is_encoder_decoder: bool
-    is_step_compiled: bool
+    labels: tuple[str, ...]
     workload: Workload
     phase_map: PhaseMap
     modules: tuple[ModuleRow, ...]

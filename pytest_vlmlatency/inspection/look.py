@@ -19,6 +19,7 @@ from pytest_vlmlatency.inspection.untold import untold
 from pytest_vlmlatency.measure.case import describe_workload
 from pytest_vlmlatency.measure.devices import model_devices
 from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.measure.labels import labels_of
 from pytest_vlmlatency.measure.placeholders import placeholder_ids
 from pytest_vlmlatency.measure.single import Single, observe
 from pytest_vlmlatency.measure.wrapping import configured_part
@@ -86,7 +87,7 @@ def _inspection(name: str, source: Source, single: Single) -> Inspection:
         device=single.device,
         mode=str(seen.inputs.mode),
         is_encoder_decoder=seen.inputs.is_encoder_decoder,
-        is_step_compiled=seen.recorder.is_step_compiled,
+        labels=labels_of(seen),
         workload=describe_workload(model, seen),
         phase_map=seen.phase_map,
         modules=module_rows(model, seen.phase_map, phases),

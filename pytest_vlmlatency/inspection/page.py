@@ -75,8 +75,8 @@ def _compiled(found: Inspection) -> str:
     """Say what runs compiled; nothing where nothing does."""
     regions = ", ".join(region or "the model" for region in found.phase_map.compiled)
     whole = f"Compiled as a whole: {regions}." if regions else ""
-    steps = "generate() compiles decode steps by itself." if found.is_step_compiled else ""
-    return f"{whole} {steps}".strip()
+    is_by_itself = "compiled" in found.labels and not regions
+    return "generate() compiles decode steps by itself." if is_by_itself else whole
 
 
 def _experts(experts: Mapping[str, str]) -> str:
@@ -153,7 +153,11 @@ def _decode(found: Inspection) -> str:
     tokens = found.tokens
     n_out = "tokens that were not returned" if tokens.n_output is None else ""
     out = n_out or f"{counted(tokens.n_output or 0, 'token')} out"
-    return f"{counted(tokens.n_decode_steps, 'step')} after the prompt's, {out} ({found.mode})"
+    words = ", ".join(dict.fromkeys((found.mode, *found.labels)))
+    steps = f"{counted(tokens.n_decode_steps, 'step')} after the prompt's, {out} ({words})"
+    if tokens.accepted_lengths is None:
+        return steps
+    return f"{steps}; tokens by forward: {', '.join(map(str, tokens.accepted_lengths))}"
 
 
 def _checks(checks: Sequence[Check], width: int) -> list[str]:

@@ -16,29 +16,34 @@ def count_tokens(
     seen: Observation, *, n_images: int | None, placeholders: frozenset[int]
 ) -> Tokens:
     """Return the counts of one call; `placeholders` are the token ids that stand for an image."""
-    inputs, call, recorder = seen.inputs, seen.call, seen.recorder
+    inputs, call = seen.inputs, seen.call
+    n_drafted = call.drafted_lengths[0] if call.drafted_lengths else 0
+    n_seen = max(0, (seen.recorder.prompt_length or 0) - n_drafted)
     runs = placeholder_runs(inputs.input_ids, placeholders)
-    n_columns = inputs.n_read_columns(recorder.prompt_length)
-    is_block_told = recorder.prompt_length is not None and inputs.n_prompt_forwards == 1
+    is_block_told = seen.recorder.prompt_length is not None and inputs.n_prompt_forwards == 1
     return Tokens(
         n_vision=call.n_vision_tokens,
         n_text=call.n_text_tokens,
-        n_padding=(
-            n_columns * inputs.batch_size - inputs.count_prompt_tokens(n_columns)
-            if inputs.n_prompt_columns
-            else None
-        ),
+        n_padding=_n_padding(seen, n_seen),
         n_images=n_images,
         per_image=_per_image(call.n_vision_tokens, n_images, runs),
         placeholder_runs=runs,
-        n_block_positions=(
-            (recorder.prompt_length or 0) * inputs.batch_size if is_block_told else None
-        ),
+        n_block_positions=n_seen * inputs.batch_size if is_block_told else None,
         batch_size=inputs.batch_size,
         n_prompt_forwards=inputs.n_prompt_forwards,
         n_decode_steps=call.n_decode_steps,
         n_output=seen.output.n_longest,
+        accepted_lengths=call.accepted_lengths,
     )
+
+
+def _n_padding(seen: Observation, n_seen: int) -> int | None:
+    """Return the padding in the columns that the decoder read, None where the prompt is unknown."""
+    inputs = seen.inputs
+    if not inputs.n_prompt_columns:
+        return None
+    start, end = inputs.n_skipped_columns(n_seen), inputs.n_read_columns(n_seen)
+    return (end - start) * inputs.batch_size - inputs.count_prompt_tokens(end, start=start)
 
 
 def _per_image(

@@ -21,5 +21,5 @@ def counted(n: int, noun: str) -> str:
 
 
 def times(n: int) -> str:
-    """Return how often: once, 7 times."""
-    return "once" if n == 1 else f"{n} times"
+    """Return how often: never, once, 7 times."""
+    return {0: "never", 1: "once"}.get(n, f"{n} times")

@@ -118,6 +118,51 @@ def test_padding_is_told_apart(inspect: Inspect, user_file: UserFile) -> None:
     assert "28 positions into the first block: vision and text joined\n" in run.out
 
 
+def test_a_second_turn_has_its_new_tokens_alone(inspect: Inspect, user_file: UserFile) -> None:
+    user_file(
+        "import torch\n"
+        "from transformers import DynamicCache\n\n"
+        "def second_turn():\n"
+        "    specimen = specimen_of('llava')\n"
+        "    model, text = specimen.model, specimen.text_inputs\n"
+        "    ids = torch.cat([text['input_ids'], text['input_ids'][:, 1:]], dim=1)\n"
+        "    def fresh():\n"
+        "        cache = DynamicCache(config=model.config)\n"
+        "        model(**text, past_key_values=cache, use_cache=True)\n"
+        "        return {'input_ids': ids, 'past_key_values': cache}\n"
+        "    return model, fresh\n"
+    )
+
+    found = inspect("models.py:second_turn", "--json").json
+
+    n_new = found["tokens"]["n_text"]
+    assert (found["tokens"]["n_block_positions"], found["tokens"]["n_padding"]) == (n_new, 0)
+    assert f"int64[1, {2 * n_new + 1}]" == found["workload"]["inputs"]["input_ids"]
+    assert found["labels"] == ["continued", "text-only"]
+
+
+def test_a_draft_is_no_part_of_the_prompt(inspect: Inspect, user_file: UserFile) -> None:
+    user_file(
+        "import copy\n\n"
+        "def build():\n    model, inputs = zoo('llava')\n"
+        "    return model, {**inputs, 'assistant_model': copy.deepcopy(model)}\n"
+    )
+
+    tokens = inspect("models.py:build", "--json").json["tokens"]
+
+    assert tokens["n_block_positions"] == tokens["n_vision"] + tokens["n_text"] == 25
+    assert sum(tokens["accepted_lengths"]) == tokens["n_output"] == 8
+
+
+def test_a_single_token_has_no_decode_step(inspect: Inspect, user_file: UserFile) -> None:
+    user_file("def build():\n    return zoo('llava')\n")
+
+    run = inspect("models.py:build", "--max-new-tokens", "1")
+
+    assert "\n  decode   never     the model, LlavaForConditionalGeneration\n" in run.out
+    assert "  decode   0 steps after the prompt's, 1 token out (greedy)\n" in run.out
+
+
 def test_a_chunked_prompt_says_what_it_hides(inspect: Inspect, user_file: UserFile) -> None:
     user_file(
         "def build():\n    model, inputs = zoo('llava')\n"
