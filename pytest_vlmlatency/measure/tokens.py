@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 
 if TYPE_CHECKING:
@@ -35,11 +36,7 @@ def count_prompt_tokens(
         n_features //= max(1, recorder.prompt_rows // inputs.batch_size)  # beams see copies
     if not recorder.vision_calls:
         return 0, n_prompt
-    n_placeholders = inputs.count_placeholders(start=n_skipped)
-    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == n_placeholders
-    if n_placeholders and (is_merged or n_placeholders >= n_features):
-        return n_placeholders, n_prompt - n_placeholders
-    n_placed = _n_placed(inputs, n_features)
+    n_placed = _n_placed(inputs, recorder, phase_map, n_features, n_skipped)
     if n_placed:
         return n_placed, n_prompt - n_placed
     if not inputs.is_prompt_known:
@@ -52,8 +49,21 @@ def count_prompt_tokens(
     return n_features, n_prompt
 
 
-def _n_placed(inputs: Inputs, n_features: int) -> int:
-    """Return how many of the prompt's own positions are vision, 0 if nothing beside it says so."""
+def _n_placed(
+    inputs: Inputs, recorder: Recorder, phase_map: PhaseMap, n_features: int, n_skipped: int
+) -> int:
+    """Return how many of the prompt's own positions are vision, 0 if none is said to be."""
+    n_placeholders = inputs.count_placeholders(start=n_skipped)
+    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == n_placeholders
+    if n_placeholders and (is_merged or n_placeholders >= n_features):
+        return n_placeholders
+    if n_placeholders < n_features <= inputs.n_placeholders:
+        raise InvalidMeasurement(
+            f"vision gave {n_features} features for {inputs.n_placeholders} placeholders, but the "
+            f"decoder worked on {n_placeholders} of them: the cache that was passed in stands for "
+            f"{n_skipped} columns of the prompt and cuts through its image; expected it to hold "
+            f"whole turns. Pass the whole conversation, with a mask as wide, or the new turn alone"
+        )
     if n_features in inputs.n_marked:
         return n_features
     return inputs.n_indexed.get(n_features, 0)

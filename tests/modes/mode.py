@@ -22,7 +22,6 @@ class Outcome(StrEnum):
     WRONG = "wrong"
     REFUSED = "refused"
     FAILING = "transformers itself refuses"
-    NOT_APPLICABLE = "does not apply"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +51,6 @@ class Mode:
     `labels` are those of the case, in a family of `labels_of` these instead; `n_tokens` come out of
     the longest row. Where a family is in `refused`, measuring must raise an error with these words,
     and where it is in `failing`, generate() itself does so, measured or not; ALL is any family.
-    `inapplicable` are families that have no such mode, and why.
     """
 
     name: str
@@ -62,12 +60,9 @@ class Mode:
     n_tokens: int = N_NEW_TOKENS
     refused: Mapping[str, str] = field(default_factory=dict)
     failing: Mapping[str, str] = field(default_factory=dict)
-    inapplicable: Mapping[str, str] = field(default_factory=dict)
 
     def expects(self, family: str) -> tuple[Outcome, str]:
         """Return what must become of this mode in a family, and words of the reason."""
-        if family in self.inapplicable:
-            return Outcome.NOT_APPLICABLE, self.inapplicable[family]
         for key in (family, ALL):
             if key in self.failing:
                 return Outcome.FAILING, self.failing[key]

@@ -86,9 +86,12 @@ def is_wide(name: str, value: torch.Tensor, n_columns: int) -> bool:
 
 
 def two_images(specimen: Specimen) -> Asked:
-    """Put the image into the prompt twice, a word between, the second time another one."""
+    """Put the image into the prompt twice, a word between, the second time another one.
+
+    A prompt that doesn't mention its image stays as it is.
+    """
     ids = specimen.inputs["input_ids"]
-    marks = (ids[0] >= N_WORDS).nonzero().flatten().tolist()
+    marks = (ids[0] >= N_WORDS).nonzero().flatten().tolist() or [ids.shape[1] - 1]
     start, end = marks[0], marks[-1] + 1
 
     def twice(name: str, value: torch.Tensor) -> torch.Tensor:
@@ -115,8 +118,11 @@ def second_turn(specimen: Specimen) -> Asked:
     first = _first_turn(specimen)
     ids = torch.cat([first.sequences, torch.tensor([ANSWER])], dim=1)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-    # GIT's cache is longer than its prompt by the image, and transformers slices by the difference.
-    n_text_tokens = 9 if specimen.name == "git" else 1 + len(ANSWER)
+    n_text_tokens = 1 + len(ANSWER)
+    if specimen.name == "git":  # its cache is longer than its prompt by the image: sliced wrongly
+        n_text_tokens = 9
+    if cast("PreTrainedModel", specimen.model).config.is_encoder_decoder:  # it encodes all anew
+        n_text_tokens = ids.shape[1]
     return asked(
         specimen, fresh=_with_cache(first, inputs), n_images=0, n_text_tokens=n_text_tokens
     )

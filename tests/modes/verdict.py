@@ -48,8 +48,6 @@ class Bare:
 
 def judge(mode: Mode, specimen: Specimen) -> Verdict:
     """Call generate() in this mode, bare and measured, and compare."""
-    if specimen.name in mode.inapplicable:
-        return Verdict(outcome=Outcome.NOT_APPLICABLE, why=mode.inapplicable[specimen.name])
     asked = mode.ask(specimen)
     try:
         bare = call_bare(asked)
