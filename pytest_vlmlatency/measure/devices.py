@@ -10,17 +10,33 @@ from pytest_vlmlatency.errors import NoAccelerator
 from pytest_vlmlatency.measure.clock import Clock, DeviceClock, Event, HostClock
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def model_devices(model: torch.nn.Module) -> tuple[torch.device, ...]:
-    """Return every device that holds a parameter or buffer, in a fixed order.
+    """Return every device that holds a parameter or buffer, or computes, in a fixed order.
 
-    Tensors on the meta device (offloaded weights) have no place yet and do not count.
+    Tensors on the meta device (offloaded weights) have no place yet and do not count: where they
+    compute is said by the hooks that fetch them.
     """
     tensors = [*model.parameters(), *model.buffers()]
     devices = {tensor.device for tensor in tensors if tensor.device.type != "meta"}
+    if any(tensor.device.type == "meta" for tensor in tensors):
+        devices |= set(_execution_devices(model))
     return tuple(sorted(devices, key=str)) or (torch.device("cpu"),)
+
+
+def _execution_devices(model: torch.nn.Module) -> Iterator[torch.device]:
+    """Yield where accelerate's hooks let each module of a model compute."""
+    for module in model.modules():
+        hook = getattr(module, "_hf_hook", None)
+        for one in (hook, *getattr(hook, "hooks", ())):
+            device = getattr(one, "execution_device", None)
+            if isinstance(device, int):
+                accelerator = torch.accelerator.current_accelerator()
+                yield torch.device(accelerator.type if accelerator else "cpu", device)
+            elif device is not None:
+                yield torch.device(device)
 
 
 def check_devices(devices: Sequence[torch.device], wanted: str | None) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
+from pytest_vlmlatency.measure.devices import model_devices
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
 
@@ -57,6 +58,24 @@ def test_an_error_of_an_offloaded_model_is_its_own(name: str) -> None:
 
     with pytest.raises(NotImplementedError, match="meta tensor"):
         measure_delayed(specimen, specimen.generate)
+
+
+def test_offloaded_weights_are_timed_where_they_compute(llava: Specimen) -> None:
+    """All of them wait on the meta device; a host's clock would read the time of launching."""
+    text = llava.model.get_submodule("model.language_model").to("meta")
+    vars(text)["_hf_hook"] = accelerate.hooks.SequentialHook(
+        accelerate.hooks.ModelHook(), accelerate.hooks.AlignDevicesHook("cuda:1")
+    )
+    accelerate.cpu_offload(llava.model.get_submodule(llava.vision_path), execution_device="cpu")
+
+    assert model_devices(text) == (torch.device("cuda:1"),)
+    assert model_devices(llava.model) == (torch.device("cpu"), torch.device("cuda:1"))
+
+
+def test_a_hook_over_weights_in_their_place_adds_no_device(llava: Specimen) -> None:
+    vars(llava.model)["_hf_hook"] = accelerate.hooks.AlignDevicesHook("cuda:1")
+
+    assert model_devices(llava.model) == (torch.device("cpu"),)
 
 
 @pytest.mark.parametrize("where", ["cpu", "auto"])
