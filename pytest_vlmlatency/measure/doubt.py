@@ -62,6 +62,26 @@ def check_before_vision(
         )
 
 
+def check_after_vision(model: torch.nn.Module, once: Sequence[Node], vision: Sequence[str]) -> None:
+    """Raise where something ran on whole numbers for the prompt alone, after vision began.
+
+    It works on no features: it may be a prompt that was learnt, or an embedding of the image's
+    places.
+    """
+    names = _names(
+        node
+        for node in once
+        if node.takes_ids_alone and not node.has_raw_pixels and node.path in vision
+        if _is_doubtful(model, node)
+    )
+    if names:
+        raise PhasesNotFound(
+            f"{', '.join(names[:4])} ran for the prompt alone, after vision began, on whole "
+            f"numbers and no features; expected to tell whether it is vision, or a part of the "
+            f"prompt that was learnt: {HOW_TO_NAME}"
+        )
+
+
 def _is_doubtful(model: torch.nn.Module, node: Node) -> bool:
     module = model.get_submodule(node.path)
     is_embedding = isinstance(module, torch.nn.Embedding)

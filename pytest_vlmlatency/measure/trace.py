@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import torch
 
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
@@ -19,19 +20,20 @@ from pytest_vlmlatency.measure.past import kind_of_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition
 from pytest_vlmlatency.records import Phase
 
-if TYPE_CHECKING:
-    import torch
-
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One call of a module, or of a feature method (`method` is its name then)."""
+    """One call of a module, or of a feature method (`method` is its name then).
+
+    `takes_ids_alone`: all that it was given are whole numbers, which no features are.
+    """
 
     path: str
     parent: Node | None
     index: int
     method: str | None = None
     pixels: tuple[Mark, ...] = ()
+    takes_ids_alone: bool = False
     has_logits: bool = False
     children: list[Node] = field(default_factory=list)
 
@@ -177,6 +179,7 @@ class _Tracer:
     def _push(self, path: str, method: str | None, inputs: Sequence[object]) -> None:
         parent = self._open[-1] if self._open else None
         node = Node(path, parent, self.trace.n_nodes, method, self._recognition.marks(inputs))
+        node.takes_ids_alone = _are_ids(inputs)
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)
         self._open.append(node)
@@ -184,6 +187,13 @@ class _Tracer:
     def _count_step(self, path: str) -> None:
         self._n_steps[path] = self._n_steps.get(path, 0) + 1
         self.trace.is_done = self.trace.is_done or self._n_steps[path] >= self._n_traced
+
+
+def _are_ids(inputs: Sequence[object]) -> bool:
+    given = [value for value in inputs if value is not None]
+    return bool(given) and all(
+        isinstance(value, torch.Tensor) and not value.is_floating_point() for value in given
+    )
 
 
 def experts_implementation(model: torch.nn.Module) -> str:

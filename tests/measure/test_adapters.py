@@ -86,3 +86,45 @@ def test_a_prompt_that_is_learnt_is_refused_in_text_alone_and_measured_when_name
     case = measure_generate(model.generate, kwargs=kwargs, rounds=1, phases={"vision": []})
 
     assert case.labels == ("text-only",)
+
+
+@pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
+def test_a_prompt_that_is_learnt_is_refused_beside_an_image_unless_vision_is_named(
+    llava: Specimen,
+) -> None:
+    config = peft.PromptTuningConfig(
+        task_type="CAUSAL_LM",
+        num_virtual_tokens=4,
+        num_layers=2,
+        token_dim=64,
+        num_attention_heads=4,
+        num_transformer_submodules=1,
+    )
+    model = peft.get_peft_model(llava.model, config).train(mode=False)
+
+    with pytest.raises(
+        PhasesNotFound, match=r"^prompt_encoder.default .* whole numbers and no fea"
+    ):
+        measure_generate(model.generate, kwargs=llava.inputs, rounds=1)
+    named = {"vision": [f"base_model.{llava.vision_path}", f"base_model.{llava.projector_path}"]}
+    check_delays(measure_delayed(llava, model.generate, phases=named), llava)
+
+
+@pytest.mark.parametrize("kind", ["dora", "several", "ia3"])
+def test_further_kinds_of_adapters_leave_each_delay_in_its_phase(
+    kind: str, llava: Specimen
+) -> None:
+    targets = ["q_proj", "v_proj"]
+    low_rank = peft.LoraConfig(target_modules=targets, r=2)
+    configs = {
+        "dora": peft.LoraConfig(
+            target_modules=targets, r=2, use_dora=True, modules_to_save=["multi_modal_projector"]
+        ),
+        "several": low_rank,
+        "ia3": peft.IA3Config(target_modules=targets, feedforward_modules=[]),
+    }
+    model = peft.get_peft_model(llava.model, configs[kind]).train(mode=False)
+    model.add_adapter("second", configs[kind])
+    model.set_adapter("second")
+
+    check_delays(measure_delayed(llava, model.generate), llava)
