@@ -195,11 +195,12 @@ def tell_rounds(figures: Figures, plan: Plan) -> str:
     """Return what the figures are, and their control."""
     n_discarded = sum(model.n_discarded for model in figures.models)
     n_rounds = sum(model.n_rounds for model in figures.models)
+    steps = f"each of {plan.n_steps} steps" if plan.n_steps > 1 else "the only step"
     controls_ms = [abs(ms) for model in figures.models for ms in model.control_ms.values()]
     return (
         f"Differences of medians of CPU time in ms, {2 * figures.n_turns} rounds with each delay "
         f"and {2 * figures.n_turns} without, in turn; the decode delay is "
-        f"{plan.delay_ms[Part.DECODE]:g} ms in each of {plan.n_steps} steps. 'leaked' is the "
+        f"{plan.delay_ms[Part.DECODE]:g} ms in {steps}. 'leaked' is the "
         f"largest change of any other phase. Control, undelayed rounds against undelayed ones: at "
         f"most {max(controls_ms, default=0.0):.3f} ms in any phase. {n_rounds} rounds kept, "
         f"{n_discarded} discarded."

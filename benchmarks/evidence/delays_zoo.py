@@ -13,13 +13,13 @@ from tests.zoo import available
 
 NAME = "delays_zoo"
 PLAN = Plan(
-    delay_ms={Part.VISION: 40.0, Part.PREFILL: 40.0, Part.DECODE: 20.0},
+    delay_ms={Part.VISION: 50.0, Part.PREFILL: 50.0, Part.DECODE: 50.0},
     n_turns=5,
     tolerance_ratio=0.02,
     tolerance_ms=0.5,
-    n_steps=2,
+    n_steps=1,
 )
-"""A delay has room for a call of the twin; a shorter one would be spun away, and cool caches."""
+"""A delay has room for calls of the twin; a shorter one would be spun away, and cool caches."""
 
 
 def main() -> int:
