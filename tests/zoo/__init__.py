@@ -10,7 +10,12 @@ from types import MappingProxyType
 from typing import cast
 
 import torch
-from transformers import AutoModelForImageTextToText, GenerationConfig, PreTrainedModel
+from transformers import (
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    GenerationMixin,
+    PreTrainedModel,
+)
 from transformers import PretrainedConfig as PreTrainedConfig
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING,
@@ -46,6 +51,7 @@ __all__ = [
     "available",
     "block_modules",
     "build",
+    "build_recipe",
     "step_module",
     "vision_module",
 ]
@@ -73,7 +79,11 @@ def is_available(name: str) -> bool:
 
 def build(name: str, *, seed: int = 0) -> Specimen:
     """Build the tiny model of one architecture, with inputs of one image."""
-    recipe = ZOO[name]
+    return build_recipe(name, ZOO[name], seed=seed)
+
+
+def build_recipe(name: str, recipe: Recipe, *, seed: int = 0) -> Specimen:
+    """Build what a recipe says, in the zoo or not."""
     generator = torch.Generator().manual_seed(seed)
     model = _build_model(name, recipe, generator)
     config = cast("PreTrainedConfig", model.config)
@@ -131,7 +141,9 @@ def _generate_greedily(model: torch.nn.Module) -> None:
     generating = [
         module
         for module in model.modules()
-        if isinstance(module, PreTrainedModel) and module.can_generate()
+        if isinstance(module, PreTrainedModel)
+        and isinstance(module, GenerationMixin)
+        and module.can_generate()
     ]
     for module in generating:
         module.generation_config = GenerationConfig(  # type: ignore[no-untyped-call]  # it has none

@@ -26,6 +26,18 @@ _GEMMA4 = replace(
     },
     paths=Paths(projector="model.embed_vision"),
 )
+DIFFUSION_GEMMA = replace(
+    _GEMMA4,
+    sections={},
+    overrides={
+        **_GEMMA4.overrides,
+        "text_config.num_experts": 4,
+        "text_config.top_k_experts": 2,
+        "text_config.moe_intermediate_size": TEXT_WIDTH,
+        "canvas_length": 8,
+    },
+)
+"""Not in the zoo: it denoises blocks of tokens, and measuring it is refused."""
 _GEMMA4_UNIFIED = replace(
     _GEMMA4,
     sections={"vision_config": "gemma4_unified_vision"},

@@ -9,7 +9,9 @@ from transformers import AutoConfig, GenerationMixin, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES as ENCODERS
 
-from tests.zoo import ZOO, available
+from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from tests.zoo import ZOO, available, build_recipe
+from tests.zoo.newest import DIFFUSION_GEMMA
 from tests.zoo.outside import OUTSIDE
 from tests.zoo.uncovered import (
     DECODES_NO_STEPS,
@@ -85,6 +87,16 @@ def test_what_is_said_to_generate_no_text_has_no_generate(name: str) -> None:
 def test_what_is_said_to_decode_no_steps_has_blocks_and_a_generate_of_its_own(name: str) -> None:
     assert not issubclass(class_of(name), GenerationMixin)
     assert AutoConfig.for_model(name).canvas_length > 1
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # its generate() loads them
+@pytest.mark.parametrize("name", listed(DECODES_NO_STEPS))
+def test_what_is_said_to_decode_no_steps_is_refused(name: str) -> None:
+    specimen = build_recipe(name, DIFFUSION_GEMMA)
+    settings = {"max_new_tokens": 8, "disable_compile": True}
+
+    with pytest.raises(InvalidMeasurement, match="step forwards after the prompt's for"):
+        measure_generate(specimen.generate, kwargs={**specimen.inputs, **settings}, rounds=1)
 
 
 @pytest.mark.parametrize("name", listed(WANTS_ANOTHER_PACKAGE))

@@ -15,7 +15,10 @@ REASONS = MappingProxyType(
             GENERATES_NO_TEXT,
             "a policy gives a robot's actions, and has no generate()",
         ),
-        "diffusion_gemma": (DECODES_NO_STEPS, "each forward denoises a whole block of tokens"),
+        "diffusion_gemma": (
+            DECODES_NO_STEPS,
+            "a forward denoises a whole block; it is refused",
+        ),
         "gemma3n": (WANTS_ANOTHER_PACKAGE, "its configuration insists on timm's"),
     }
 )
