@@ -77,7 +77,8 @@ def _watch_vision(module: torch.nn.Module, path: str, recorder: Recorder, handle
 
     def leave(_module: torch.nn.Module, _args: object, output: object) -> None:
         if recorder.vision_depth == 1:
-            recorder.n_pooled_rows = count_feature_rows(getattr(output, "pooler_output", None))
+            n_pooled = count_feature_rows(getattr(output, "pooler_output", None))
+            recorder.pooled_rows[path] = recorder.pooled_rows.get(path, 0) + n_pooled
         _exit_vision(recorder, path, states_of(output))
 
     handles.post(module, leave)

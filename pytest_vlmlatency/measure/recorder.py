@@ -30,8 +30,8 @@ class Recorder:
     """The marks and counts of one call.
 
     `prompt_length` and `prompt_rows` are what the first block saw, `attended` what it was given to
-    attend to beside, `feature_rows` the vectors that each entry into vision gave, `n_pooled_rows`
-    those that its last module pooled, `n_prompt_forwards` how many forwards made the prompt ready.
+    attend to beside, `feature_rows` the vectors that each entry into vision gave, `pooled_rows`
+    those that each pooled, `n_prompt_forwards` how many forwards made the prompt ready.
     `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
     ran before the prompt was ready, None if it was never seen, `is_step_compiled` whether
     generate() compiled decode by itself. `step_starts` are kept where each decode step is timed. In
@@ -45,7 +45,7 @@ class Recorder:
     n_forwards: int = 0
     n_prompt_forwards: int = 0
     feature_rows: dict[str, int] = field(default_factory=dict)
-    n_pooled_rows: int = 0
+    pooled_rows: dict[str, int] = field(default_factory=dict)
     prompt_length: int | None = None
     prompt_rows: int = 1
     attended: Attended | None = None

@@ -54,7 +54,8 @@ def _n_placed(
 ) -> int:
     """Return how many of the prompt's own positions are vision, 0 if none is said to be."""
     n_placeholders = inputs.count_placeholders(start=n_skipped)
-    is_merged = phase_map.is_vision_named and recorder.n_pooled_rows == n_placeholders
+    n_pooled = list(recorder.pooled_rows.values())[-1:]
+    is_merged = phase_map.is_vision_named and n_pooled == [n_placeholders]
     if n_placeholders and (is_merged or n_placeholders >= n_features):
         return n_placeholders
     if n_placeholders < n_features <= inputs.n_placeholders:

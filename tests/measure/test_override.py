@@ -1,6 +1,7 @@
 """Phases that the user names: by path, by module, by function or by method; wrong ones refused."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,7 +14,15 @@ from pytest_vlmlatency.options import PhaseOverride
 from pytest_vlmlatency.plain import from_plain, to_plain
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
-from tests.measure.custom_models import ASKED, N_PATCHES, Captioner, Images, measure_custom
+from tests.measure.custom_models import (
+    ASKED,
+    IMAGES,
+    N_PATCHES,
+    Captioner,
+    Images,
+    OneByOne,
+    measure_custom,
+)
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
 
@@ -213,3 +222,44 @@ def test_a_case_keeps_the_paths_as_plain_data(clock: FakeClock) -> None:
 
 def listed_blocks(model: Captioner) -> nn.ModuleList:
     return model.blocks
+
+
+class PoolsEach(OneByOne):
+    """Its tower pools four patches into one, for each image by a call of its own."""
+
+    config = SimpleNamespace(image_token_id=7)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pooling = Pooling(self.vision)
+
+    def encode(self, images: Images) -> torch.Tensor:
+        pooled = [self.pooling(image.reshape(1, 3, 32, 32)).pooler_output for image in images]
+        features: torch.Tensor = self.proj(torch.cat(pooled, dim=1))
+        return features
+
+
+class Pooling(nn.Module):
+    def __init__(self, tower: nn.Module) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, images: torch.Tensor) -> SimpleNamespace:
+        states = self.tower(images)
+        pooled = states.unflatten(1, (-1, 4)).mean(dim=2)
+        return SimpleNamespace(last_hidden_state=states, pooler_output=pooled)
+
+
+@pytest.mark.parametrize("named", [["pooling"], ["pooling", "proj"]])
+def test_a_named_tower_that_pools_each_image_gives_as_many_tokens_as_it_pooled(
+    named: list[str], clock: FakeClock
+) -> None:
+    n_pooled = 3 * N_PATCHES // 4
+    prompt = torch.tensor([[1, *[7] * n_pooled, 2, 3]])
+
+    case = measure_custom(
+        PoolsEach(), clock, {"input_ids": prompt, "images": IMAGES}, phases={"vision": named}
+    )
+
+    call = case.calls[0]
+    assert (call.n_vision_tokens, call.n_text_tokens, call.n_vision_calls) == (n_pooled, 3, 3)
