@@ -135,7 +135,7 @@ def _prefill(found: Inspection) -> str:
     tokens = found.tokens
     forwards = counted(tokens.n_prompt_forwards, "forward")
     if tokens.n_block_positions is None:
-        return f"{forwards}, the prompt in chunks"
+        return f"{forwards}, the prompt in chunks" if tokens.n_prompt_forwards > 1 else forwards
     text = f"{forwards}, {counted(tokens.n_block_positions, 'position')} into the first block"
     n_written = tokens.n_text + (tokens.n_padding or 0)
     if found.is_encoder_decoder:
@@ -144,9 +144,7 @@ def _prefill(found: Inspection) -> str:
         return text
     if tokens.n_block_positions == tokens.n_vision + n_written:
         return f"{text}: vision and text joined"
-    if tokens.n_block_positions == n_written:
-        return f"{text}: text alone, which attends to vision from the side"
-    return text
+    return f"{text}: text alone, which attends to vision from the side"
 
 
 def _decode(found: Inspection) -> str:

@@ -20,21 +20,38 @@ def count_tokens(
     n_drafted = call.drafted_lengths[0] if call.drafted_lengths else 0
     n_seen = max(0, (seen.recorder.prompt_length or 0) - n_drafted)
     runs = placeholder_runs(inputs.input_ids, placeholders)
-    is_block_told = seen.recorder.prompt_length is not None and inputs.n_prompt_forwards == 1
+    n_padding = _n_padding(seen, n_seen)
     return Tokens(
         n_vision=call.n_vision_tokens,
         n_text=call.n_text_tokens,
-        n_padding=_n_padding(seen, n_seen),
+        n_padding=n_padding,
         n_images=n_images,
         per_image=_per_image(call.n_vision_tokens, n_images, runs),
         placeholder_runs=runs,
-        n_block_positions=n_seen * inputs.batch_size if is_block_told else None,
+        n_block_positions=_n_block_positions(seen, n_seen, n_padding or 0),
         batch_size=inputs.batch_size,
         n_prompt_forwards=inputs.n_prompt_forwards,
         n_decode_steps=call.n_decode_steps,
         n_output=seen.output.n_longest,
         accepted_lengths=call.accepted_lengths,
     )
+
+
+def _n_block_positions(seen: Observation, n_seen: int, n_padding: int) -> int | None:
+    """Return what the first block was given, None where that is no length of this prompt.
+
+    States may have a further dimension, and several forwards share a prompt. Text alone is a
+    length only where vision has no positions in the prompt.
+    """
+    n_vision, n_written = seen.call.n_vision_tokens, seen.call.n_text_tokens + n_padding
+    n_possible = {n_vision + n_written}
+    if seen.inputs.n_placeholders != n_vision:
+        n_possible.add(n_written)
+    if seen.inputs.is_encoder_decoder:
+        n_possible = {seen.inputs.n_start_columns * seen.inputs.batch_size}
+    n_positions = n_seen * seen.inputs.batch_size
+    is_told = n_positions in n_possible and seen.inputs.n_prompt_forwards == 1
+    return n_positions if is_told else None
 
 
 def _n_padding(seen: Observation, n_seen: int) -> int | None:

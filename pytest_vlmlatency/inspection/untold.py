@@ -30,6 +30,8 @@ def untold(single: Single, tokens: Tokens) -> tuple[str, ...]:
         "what the first block was given: the prompt took several forwards": (
             tokens.n_prompt_forwards > 1
         ),
+        "what the first block was given: its states do not have the length of the prompt, nor that "
+        "of its text": tokens.n_prompt_forwards == 1 and tokens.n_block_positions is None,
         "whether watching changes what the model returns: unmeasured calls differed among "
         "themselves": not single.is_repeatable,
         f"an undisturbed call: {single.disturbed_because}": single.disturbed_because is not None,

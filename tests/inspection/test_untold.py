@@ -53,6 +53,13 @@ def test_a_prompt_that_is_not_known_hides_its_padding(single: Single) -> None:
     )
 
 
+def test_states_of_another_length_are_no_positions(single: Single) -> None:
+    assert untold(single, replace(TOKENS, n_block_positions=None)) == (
+        "what the first block was given: its states do not have the length of the prompt, nor that "
+        "of its text",
+    )
+
+
 def test_outputs_that_differ_and_a_disturbance_are_said(single: Single) -> None:
     other = replace(single, is_repeatable=False, disturbed_because="the clocks disagreed")
 
