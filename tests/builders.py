@@ -4,6 +4,7 @@ import functools
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
+import pytest
 import torch
 
 from pytest_vlmlatency.measure.clock import NS_PER_MS, Stamp, host_measures
@@ -48,3 +49,9 @@ def delayed(module: torch.nn.Module, delay: Delay) -> Iterator[None]:
         yield
     finally:
         del vars(module)["forward"]
+
+
+def see_accelerator(monkeypatch: pytest.MonkeyPatch, kind: str | None) -> None:
+    """Let torch see an accelerator of this kind, or none."""
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: kind is not None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(str(kind)))

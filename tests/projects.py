@@ -7,12 +7,17 @@ from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
+from pytest_benchmark.session import BenchmarkSession
+
 # Torch cannot be imported twice in a process, and pytester forgets what a run in it imported; so
 # does it with modules of ours, which a test could not patch then.
 import tests.fake_engine  # noqa: F401
 
 if TYPE_CHECKING:
     import pytest
+
+WARNS_OF_ANY_WORKERS = not hasattr(BenchmarkSession, "note_xdist_benchmark")
+"""Whether this pytest-benchmark (before 5.3) warns of workers before it knows of benchmarks."""
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from tests.projects import in_subprocess, project
+from tests.builders import see_accelerator
+from tests.projects import WARNS_OF_ANY_WORKERS, in_subprocess, project
 
 OWN_GPU = """\
     def pytest_addoption(parser):
@@ -22,7 +22,7 @@ NO_ACCELERATOR = "ERROR: --gpu: torch * sees no accelerator (built for *; visibl
 
 @pytest.fixture(autouse=True)
 def _no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
+    see_accelerator(monkeypatch, None)
 
 
 def test_gpu_where_there_is_none_ends_the_run_before_any_test(pytester: pytest.Pytester) -> None:
@@ -44,7 +44,7 @@ def test_gpu_is_no_error_for_tests_that_measure_nothing(pytester: pytest.Pyteste
 def test_gpu_gives_the_engine_the_current_accelerator(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    see_accelerator(monkeypatch, "cuda")
     project(
         pytester,
         """\
@@ -66,7 +66,7 @@ def test_vlm_device_is_where_a_test_puts_its_own_model(
     arguments: tuple[str, ...],
     device: str,
 ) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    see_accelerator(monkeypatch, "cuda")
     project(pytester, f"def test_device(vlm_device):\n    assert vlm_device == {device!r}\n")
 
     pytester.runpytest_inprocess(*arguments).assert_outcomes(passed=1)
@@ -81,7 +81,7 @@ def test_collecting_only_asks_for_no_device(pytester: pytest.Pytester) -> None:
 def test_gpu_on_the_command_line_beats_a_device_in_the_ini_file(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    see_accelerator(monkeypatch, "cuda")
     pytester.makeini("[pytest]\nvlm_device = cpu\n")
     project(
         pytester,
@@ -110,6 +110,21 @@ def test_a_projects_own_gpu_option_keeps_its_meaning(pytester: pytest.Pytester) 
     project(pytester, READS_OWN_GPU, conftest=OWN_GPU)
 
     pytester.runpytest_inprocess("--gpu=seven").assert_outcomes(passed=1)
+
+
+def test_a_projects_own_gpu_flag_keeps_its_meaning(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        def test_own(request, vlm_latency, _vlm_engine):
+            vlm_latency(model.generate)
+            assert request.config.getoption("--gpu") is True
+            assert _vlm_engine.options[-1].device is None
+        """,
+        conftest=OWN_GPU.replace('"store", default="none"', '"store_true"'),
+    )
+
+    pytester.runpytest_inprocess("--gpu").assert_outcomes(passed=1)
 
 
 def test_a_projects_own_gpu_option_keeps_its_meaning_in_workers(
@@ -152,4 +167,5 @@ def test_workers_that_find_no_accelerator_end_the_run_as_one_process_does(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.parseoutcomes() == {}
     result.stderr.fnmatch_lines([NO_ACCELERATOR])
-    assert "PytestBenchmarkWarning" not in result.stderr.str()
+    is_warned = "PytestBenchmarkWarning" in result.stderr.str()
+    assert is_warned is WARNS_OF_ANY_WORKERS

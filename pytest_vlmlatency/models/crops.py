@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import torch
 from PIL import Image, ImageOps
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.models.image_processors import pillow_processor
 from pytest_vlmlatency.models.scales import TIERS
 from pytest_vlmlatency.models.tokenizer import IMAGE, MOLMOE_IMAGE, build_tokenizer, chat_template
 
@@ -36,7 +36,7 @@ class MolmoeProcessor:
         self.tokenizer = build_tokenizer()
         self.tokenizer.chat_template = chat_template(IMAGE)
         side = config.crop_pixels
-        self.image_processor = CLIPImageProcessorPil(
+        self.image_processor = pillow_processor("clip", "CLIPImageProcessor")(
             size={"height": side, "width": side}, do_center_crop=False
         )
 

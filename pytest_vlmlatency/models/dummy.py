@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from transformers import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING, AutoConfig
 
@@ -99,6 +99,17 @@ def build_config(shape: DummyShape) -> PreTrainedConfig:
     fields = deepcopy(dict(shape.config))
     text = fields["text_config"]
     text["vocab_size"] = text["vocab_size"] or len(build_tokenizer())
+    if "tie_word_embeddings" in fields:  # earlier transformers read the text part's own
+        text["tie_word_embeddings"] = fields["tie_word_embeddings"]
+    _spell_rope(text, AutoConfig.for_model(shape.family).get_text_config())
     text |= {"pad_token_id": token_id(PAD), "eos_token_id": token_id(END), "bos_token_id": None}
     fields |= {key: token_id(token) for key, token in IMAGE_TOKENS[shape.family].items()}
     return AutoConfig.for_model(shape.family, **fields)
+
+
+def _spell_rope(text: dict[str, Any], default: PreTrainedConfig) -> None:
+    """Spread `rope_parameters` over the two values that they were before they were one mapping."""
+    if "rope_parameters" in text and not hasattr(default, "rope_parameters"):
+        rope = dict(text.pop("rope_parameters"))
+        text["rope_theta"] = rope.pop("rope_theta")
+        text["rope_scaling"] = rope

@@ -6,19 +6,31 @@ question only; `load` decides what follows from the answer.
 
 from __future__ import annotations
 
+from importlib import import_module
+
+import huggingface_hub.utils
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the client it uses itself
 
 TIMEOUT_S = 10.0
 
 
 def hub_answers(name: str) -> bool:
     """Return whether the hub can be asked about a model, also when it refuses or has none."""
+    no_answer: tuple[type[Exception], ...] = (OfflineModeIsEnabled, *silences())
     try:
         HfApi().model_info(name, timeout=TIMEOUT_S)
     except HfHubHTTPError:
         return True  # what it said is repeated, with advice, when the model is loaded
-    except (OfflineModeIsEnabled, httpx.ConnectError, httpx.TimeoutException):
+    except no_answer:
         return False
     return True
+
+
+def silences() -> tuple[type[Exception], ...]:
+    """Return the exceptions by which huggingface_hub's own client says that nothing answered."""
+    client = getattr(huggingface_hub.utils, "httpx", None)
+    if client is not None:
+        return client.ConnectError, client.TimeoutException
+    client = import_module("requests")  # the one before it, which later ones do not install
+    return client.ConnectionError, client.Timeout

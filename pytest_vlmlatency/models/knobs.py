@@ -10,7 +10,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.models.scales import TIERS
@@ -18,10 +18,15 @@ from pytest_vlmlatency.models.scales import TIERS
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from transformers.models.olmoe.modeling_olmoe import OlmoeTopKRouter
-
     from pytest_vlmlatency.models.molmoe import MolmoeForConditionalGeneration
     from pytest_vlmlatency.records import Scalar
+
+
+class Router(Protocol):
+    """The part of a block that sends each token to `top_k` experts."""
+
+    top_k: int
+
 
 TIER_NAMES = tuple(TIERS)
 TOP_K = range(4, 13)
@@ -66,7 +71,7 @@ class MolmoeConfiguration:
         built. The number of blocks is a setting that generate reads before it builds its cache.
         """
         molmoe = _molmoe(model)
-        text, gates = molmoe.config.text_config, _gates(molmoe)
+        text, gates = molmoe.config.text_config, routers(molmoe)
         _check_fits(self, n_experts=text.num_experts, n_blocks=len(gates))
         tier, n_blocks = molmoe.config.tier, text.num_hidden_layers
         top_ks = [gate.top_k for gate in gates]
@@ -87,7 +92,7 @@ class MolmoeConfiguration:
         molmoe = _molmoe(model)
         decoder = molmoe.model.language_model
         n_blocks = len(decoder.layers[: decoder.config.num_hidden_layers])
-        top_ks = sorted({gate.top_k for gate in _gates(molmoe)[:n_blocks]})
+        top_ks = sorted({gate.top_k for gate in routers(molmoe)[:n_blocks]})
         return {
             "tier": molmoe.model.config.tier,
             "top_k": top_ks[0] if len(top_ks) == 1 else " and ".join(map(str, top_ks)),
@@ -153,5 +158,7 @@ def _molmoe(model: object) -> MolmoeForConditionalGeneration:
     return model  # type: ignore[return-value]  # only that class has this model_type
 
 
-def _gates(model: MolmoeForConditionalGeneration) -> list[OlmoeTopKRouter]:
-    return [block.mlp.gate for block in model.model.language_model.layers]
+def routers(model: MolmoeForConditionalGeneration) -> list[Router]:
+    """Return what chooses the experts in each block: its gate, or all of its experts' module."""
+    mlps = [block.mlp for block in model.model.language_model.layers]
+    return [mlp.gate if hasattr(mlp.gate, "top_k") else mlp for mlp in mlps]

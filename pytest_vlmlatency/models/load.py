@@ -23,9 +23,10 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
 
 from pytest_vlmlatency.errors import ModelNotLoaded, NoAccelerator, UsageProblem
+from pytest_vlmlatency.models.accelerator import visible_accelerator
 from pytest_vlmlatency.models.dummy import build_dummy, find_shape
 from pytest_vlmlatency.models.hub import hub_answers
-from pytest_vlmlatency.models.processors import prompt_text, without_video
+from pytest_vlmlatency.models.processors import parts_of, prompt_text, without_video
 from pytest_vlmlatency.models.shapes import PREFIX
 from pytest_vlmlatency.options import DTYPES
 
@@ -192,7 +193,7 @@ def _load_pretrained(
 
 def _load_processor(source: str, config: PreTrainedConfig, chosen: dict[str, Any]) -> Processor:
     own = cast("type[ProcessorMixin] | None", PROCESSOR_MAPPING.get(type(config), None))
-    wants_video = own is not None and "video_processor" in own.get_attributes()
+    wants_video = own is not None and "video_processor" in parts_of(own)
     if own is not None and wants_video and not is_torchvision_available():
         return cast("Processor", without_video(own).from_pretrained(source, **chosen))
     return cast("Processor", AutoProcessor.from_pretrained(source, **chosen))
@@ -217,7 +218,7 @@ def _checked_device(device: str | torch.device) -> torch.device:
         place = torch.device(device)
     except RuntimeError as error:
         raise UsageProblem(f"device is {device!r}: {_first_line(error)}") from error
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    accelerator = visible_accelerator()
     if place.type != "cpu" and (accelerator is None or accelerator.type != place.type):
         raise NoAccelerator(
             f"device is {str(place)!r}, and torch sees "

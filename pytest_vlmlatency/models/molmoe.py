@@ -13,7 +13,7 @@ makes them, `knobs` changes the tier. Unlike MolmoE, padded borders have no embe
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -87,15 +87,26 @@ class MolmoeModel(LlavaModel):
         input_ids: torch.Tensor | None = None,
         pixel_values: torch.Tensor | None = None,
         crop_grids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         **kwargs: Any,
     ) -> LlavaModelOutputWithPast:
         """Run the text decoder over the prompt's tokens with the images' in their places."""
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+        encoded = (mm_encoder_outputs or {}).get("image")
         if pixel_values is not None:
-            mm_encoder_outputs = {"image": self.get_image_features(pixel_values, crop_grids)}
-        outputs: LlavaModelOutputWithPast = super().forward(
-            input_ids=input_ids, mm_encoder_outputs=mm_encoder_outputs, **kwargs
-        )
+            encoded = self.get_image_features(pixel_values, crop_grids)
+        if encoded is not None:
+            images = cast("list[torch.Tensor]", encoded.pooler_output)  # I x (T, H)
+            features = torch.cat(images).to(inputs_embeds)
+            places = self.get_placeholder_mask(
+                input_ids,  # type: ignore[arg-type]  # it may be None
+                inputs_embeds,
+                features,
+            )
+            inputs_embeds = inputs_embeds.masked_scatter(places, features)
+        outputs: LlavaModelOutputWithPast = super().forward(inputs_embeds=inputs_embeds, **kwargs)
         return outputs
 
 
@@ -103,6 +114,7 @@ class MolmoeForConditionalGeneration(LlavaPreTrainedModel, GenerationMixin):
     """The model with its language modelling head: what `generate` is called on."""
 
     config: MolmoeConfig
+    base_model_prefix = "model"
 
     def __init__(self, config: MolmoeConfig) -> None:
         super().__init__(config)
@@ -143,6 +155,17 @@ class MolmoeForConditionalGeneration(LlavaPreTrainedModel, GenerationMixin):
             past_key_values=outputs.past_key_values,
             image_hidden_states=outputs.image_hidden_states,
         )
+
+    def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the next forward is given; what the cache holds is not encoded again.
+
+        transformers 5 encodes images before its loop, and leaves no pixels to be dropped here.
+        """
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]  # a mixin's
+        cache = inputs.get("past_key_values")
+        if cache is not None and cache.get_seq_length() > 0:
+            inputs |= {"pixel_values": None, "crop_grids": None}
+        return inputs
 
 
 def build_molmoe(

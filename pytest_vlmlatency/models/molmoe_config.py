@@ -8,9 +8,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from huggingface_hub.dataclasses import strict
 from transformers import CLIPVisionConfig, LlavaConfig, OlmoeConfig
 
 from pytest_vlmlatency.models.tokenizer import END, MOLMOE_IMAGE, PAD, build_tokenizer, token_id
@@ -21,15 +20,26 @@ if TYPE_CHECKING:
 FEATURE_LAYERS = [-2, -9]  # MolmoE's vit_layers
 
 
-@strict
 class MolmoeConfig(LlavaConfig):
-    """LLaVA's configuration with the crops' overlap, the projector's width and the current tier."""
+    """LLaVA's configuration with the crops' overlap, the projector's width and the current tier.
+
+    Its own __init__, since LLaVA's is a dataclass in transformers 5 and was none before.
+    """
 
     model_type = "molmoe"
 
-    margin_patches: int = 4
-    projector_width: int = 1024
-    tier: str = "high"
+    def __init__(
+        self,
+        *,
+        margin_patches: int = 4,
+        projector_width: int = 1024,
+        tier: str = "high",
+        **kwargs: Any,
+    ) -> None:
+        self.margin_patches = margin_patches
+        self.projector_width = projector_width
+        self.tier = tier
+        super().__init__(**kwargs)
 
     if TYPE_CHECKING:  # what LLaVA declares as any configuration
         vision_config: CLIPVisionConfig

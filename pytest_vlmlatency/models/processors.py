@@ -13,10 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from transformers import Idefics3Processor, LlavaProcessor, ProcessorMixin, Qwen2VLProcessor
-from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
-from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
-from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from pytest_vlmlatency.models.image_processors import pillow_processor
 from pytest_vlmlatency.models.tokenizer import (
     IMAGE,
     QWEN_IMAGE,
@@ -50,13 +48,19 @@ def without_video(processor_class: type[ProcessorMixin]) -> type[ProcessorMixin]
     """Return a processor class that neither takes nor loads a video processor."""
     if processor_class.__name__ == "SmolVLMProcessor":
         return Idefics3Processor
-    attributes = [name for name in processor_class.get_attributes() if name != "video_processor"]
+    parts = [name for name in parts_of(processor_class) if name != "video_processor"]
     # Under the same name, since save_pretrained writes it down.
     return type(
         processor_class.__name__,
         (processor_class,),
-        {"get_attributes": classmethod(lambda _cls: list(attributes))},
+        {"attributes": parts, "get_attributes": classmethod(lambda _cls: list(parts))},
     )
+
+
+def parts_of(processor_class: type[ProcessorMixin]) -> list[str]:
+    """Return the names of a processor's parts, which are listed or asked for by version."""
+    ask = getattr(processor_class, "get_attributes", None)
+    return list(ask() if ask is not None else vars(processor_class)["attributes"])
 
 
 def prompt_text(processor: Processor, prompt: str, *, n_images: int) -> str:
@@ -78,7 +82,7 @@ def prompt_text(processor: Processor, prompt: str, *, n_images: int) -> str:
 def llava_processor(config: PreTrainedConfig, image_processor: Mapping[str, Any]) -> Processor:
     """Return LLaVA's own processor around our tokenizer."""
     processor = LlavaProcessor(
-        CLIPImageProcessorPil(**image_processor),
+        pillow_processor("clip", "CLIPImageProcessor")(**image_processor),
         build_tokenizer(),
         patch_size=config.vision_config.patch_size,
         vision_feature_select_strategy=config.vision_feature_select_strategy,
@@ -93,7 +97,7 @@ def idefics3_processor(config: PreTrainedConfig, image_processor: Mapping[str, A
     vision = config.vision_config
     patches = (vision.image_size // vision.patch_size) ** 2
     processor = Idefics3Processor(
-        Idefics3ImageProcessorPil(**image_processor),
+        pillow_processor("idefics3", "Idefics3ImageProcessor")(**image_processor),
         build_tokenizer(),
         image_seq_len=patches // config.scale_factor**2,
         chat_template=chat_template(IMAGE),
@@ -107,8 +111,11 @@ def qwen2_vl_processor(
 ) -> Processor:
     """Return Qwen2-VL's own processor without its video half, around our tokenizer."""
     start, end = QWEN_VISION
-    processor = without_video(Qwen2VLProcessor)(
-        Qwen2VLImageProcessorPil(**image_processor),
+    without = without_video(Qwen2VLProcessor)
+    if hasattr(without, "tokenizer_class"):  # what earlier transformers hold a tokenizer to
+        without.tokenizer_class = "PreTrainedTokenizerFast"
+    processor = without(
+        pillow_processor("qwen2_vl", "Qwen2VLImageProcessor")(**image_processor),
         build_tokenizer(),
         chat_template=chat_template(start + QWEN_IMAGE + end),
     )

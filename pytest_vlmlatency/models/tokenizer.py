@@ -81,6 +81,7 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=PAD,
         eos_token=END,
         padding_side="left",
+        model_input_names=["input_ids", "attention_mask"],  # earlier transformers add token types
         model_max_length=32768,
     )
 

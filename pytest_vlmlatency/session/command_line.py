@@ -209,13 +209,18 @@ def add_gpu_option(parser: pytest.Parser, args: Sequence[str]) -> None:
     Only when it is asked for, or help is: a conftest that is loaded later, with its tests, may
     define one too, and pytest would refuse that one.
     """
-    if not {GPU, "-h", "--help"} & set(args):
-        return
-    group = parser.getgroup("vlmlatency")
-    try:
+    if {GPU, "-h", "--help"} & set(args) and _is_free(parser, GPU):
+        group = parser.getgroup("vlmlatency")
         group.addoption(GPU, dest="vlm_gpu", action="store_true", help=_GPU_HELP)
-    except (ValueError, argparse.ArgumentError):
-        return  # the project's own --gpu keeps its meaning; ours is --vlm-device
+
+
+def _is_free(parser: pytest.Parser, name: str) -> bool:
+    """Whether nobody has an option of this name: the project's own would keep its meaning."""
+    try:
+        _known, unknown = parser.parse_known_and_unknown_args([name])
+    except pytest.UsageError:  # somebody's, which wants a value
+        return False
+    return name in unknown
 
 
 def setting(config: pytest.Config, name: str) -> object:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
+from pytest_vlmlatency.models.accelerator import visible_accelerator
 
 
 def resolve_device(named: str | None, *, is_gpu_asked: bool) -> str | None:
@@ -29,7 +30,7 @@ def place_of(device: torch.device) -> str:
 
 
 def _current_accelerator() -> str:
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    accelerator = visible_accelerator()
     if accelerator is None:
         raise NoAccelerator(
             f"--gpu: torch {torch.__version__} sees no accelerator ({_what_torch_saw()}); install "
@@ -50,7 +51,7 @@ def _check_device(named: str, *, is_gpu_asked: bool) -> None:
         if is_gpu_asked:
             raise UsageProblem(f"--gpu and --vlm-device {named} contradict each other; give one")
         return
-    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    accelerator = visible_accelerator()
     if accelerator is None or accelerator.type != device.type:
         raise NoAccelerator(
             f"--vlm-device {named}: torch {torch.__version__} has no usable {device.type} "
@@ -75,7 +76,7 @@ def _what_torch_saw() -> str:
         )
         if is_built
     ]
-    seen = torch.accelerator.current_accelerator(check_available=True)
+    seen = visible_accelerator()
     return (
         f"built for {', '.join(built_for) or 'the CPU only'}; "
         f"visible: {'none' if seen is None else f'{torch.accelerator.device_count()} {seen.type}'}"

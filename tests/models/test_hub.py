@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+from unittest.mock import Mock
+
 import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
-from huggingface_hub.utils import httpx  # type: ignore[attr-defined]  # the client it uses itself
 
-from pytest_vlmlatency.models.hub import hub_answers
+from pytest_vlmlatency.models.hub import hub_answers, silences
 
-REQUEST = httpx.Request("GET", "https://hub.invalid/api/models/org/name")
+NO_CONNECTION, NO_ANSWER_IN_TIME = silences()
 
 
 def an_answer(outcome: Exception | None) -> object:
@@ -23,10 +24,10 @@ def an_answer(outcome: Exception | None) -> object:
     ("outcome", "is_answer"),
     [
         (None, True),
-        (RepositoryNotFoundError("401", response=httpx.Response(401, request=REQUEST)), True),
+        (RepositoryNotFoundError("401", response=Mock(headers={})), True),
         (OfflineModeIsEnabled("offline"), False),
-        (httpx.ConnectError("refused"), False),
-        (httpx.ReadTimeout("slow"), False),
+        (NO_CONNECTION("refused"), False),
+        (NO_ANSWER_IN_TIME("slow"), False),
     ],
 )
 def test_a_refusal_is_an_answer_and_silence_is_none(

@@ -14,17 +14,17 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMForConditionalGeneration,
 )
-from transformers.models.smolvlm.image_processing_pil_smolvlm import SmolVLMImageProcessorPil
-from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string
 
 from pytest_vlmlatency.errors import ModelNotLoaded
 from pytest_vlmlatency.models import load as room
+from pytest_vlmlatency.models.image_processors import pillow_processor
 from pytest_vlmlatency.models.load import LoadedModel, load_model
-from pytest_vlmlatency.models.processors import without_video
+from pytest_vlmlatency.models.processors import parts_of, without_video
 from pytest_vlmlatency.models.tokenizer import IMAGE, build_tokenizer, chat_template
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
     from PIL import Image
     from transformers import ProcessorMixin
@@ -39,6 +39,12 @@ ADVICE = (
 )
 
 
+class TwinProcessor(Idefics3Processor):
+    """Idefics3's, which earlier transformers would hold to Idefics3's own images."""
+
+    image_processor_class = "SmolVLMImageProcessor"
+
+
 def a_smolvlm() -> LoadedModel:
     """Return SmolVLM-tiny under the name and classes that SmolVLM2's checkpoints have."""
     twin = load_model("dummy:smolvlm-tiny")
@@ -49,8 +55,10 @@ def a_smolvlm() -> LoadedModel:
     model = SmolVLMForConditionalGeneration(config)
     model.load_state_dict(twin.model.state_dict())
     model.generation_config = twin.model.generation_config
-    processor = Idefics3Processor(
-        SmolVLMImageProcessorPil(size={"longest_edge": 512}, max_image_size={"longest_edge": 128}),
+    processor = TwinProcessor(
+        pillow_processor("smolvlm", "SmolVLMImageProcessor")(
+            size={"longest_edge": 512}, max_image_size={"longest_edge": 128}
+        ),
         build_tokenizer(),
         image_seq_len=16,
         chat_template=chat_template(IMAGE),
@@ -65,11 +73,20 @@ def a_smolvlm() -> LoadedModel:
     )
 
 
+def own_smolvlm_module() -> ModuleType:
+    module = pytest.importorskip(
+        "transformers.models.smolvlm.processing_smolvlm",
+        exc_type=ImportError,
+        reason="in transformers 4 the module of SmolVLM's own processor wants torchvision",
+    )
+    return cast("ModuleType", module)
+
+
 def saved(loaded: LoadedModel, folder: Path, *, processor_class: str, is_old: bool) -> Path:
     """Save as today's `save_pretrained` does, or in the separate files of older checkpoints."""
     processor = cast("ProcessorMixin", loaded.processor)
     loaded.model.save_pretrained(folder)
-    processor.save_pretrained(folder)
+    processor.save_pretrained(folder, legacy_serialization=False)  # an earlier one's word
     file = folder / "processor_config.json"
     fields = json.loads(file.read_text()) | {"processor_class": processor_class}
     if is_old:
@@ -106,6 +123,7 @@ def test_a_saved_model_is_loaded_as_it_was(
 def test_a_saved_smolvlm_is_loaded_without_its_video_half(
     *, is_old: bool, tmp_path: Path, cat: Image.Image
 ) -> None:
+    own_smolvlm_module()
     before = a_smolvlm()
     folder = saved(before, tmp_path, processor_class="SmolVLMProcessor", is_old=is_old)
 
@@ -126,11 +144,14 @@ def same_inputs_and_answer(before: LoadedModel, after: LoadedModel, image: Image
 
 
 def test_smolvlms_prompt_is_laid_out_as_its_own_processor_does(cat: Image.Image) -> None:
+    own_module = own_smolvlm_module()
     loaded = a_smolvlm()
 
     ids = loaded.prepare(cat, "?")["input_ids"][0]
 
-    own = get_image_prompt_string(3, 4, 16, "<fake_token_around_image>", IMAGE, "<global-img>")
+    own = own_module.get_image_prompt_string(
+        3, 4, 16, "<fake_token_around_image>", IMAGE, "<global-img>"
+    )
     text = f"<|im_start|>user\n{own}?<|im_end|>\n<|im_start|>assistant\n"
     assert ids.tolist() == build_tokenizer()(text)["input_ids"]
 
@@ -160,6 +181,12 @@ def test_a_model_without_a_chat_template_gets_its_image_token_first(
     assert ids.tolist()[0] == build_tokenizer()(IMAGE * 144 + "What?")["input_ids"]
 
 
+def use_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    # Earlier transformers keep their own copy of its name.
+    monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(folder), raising=False)
+
+
 def test_a_cached_model_is_loaded_while_the_hub_is_silent(
     tmp_path: Path, cat: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,7 +195,7 @@ def test_a_cached_model_is_loaded_while_the_hub_is_silent(
     (cached / "refs").mkdir(parents=True)
     (cached / "refs" / "main").write_text("a" * 40)
     saved(before, cached / "snapshots" / ("a" * 40), processor_class="LlavaProcessor", is_old=False)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    use_cache(monkeypatch, tmp_path)
     monkeypatch.setattr(room, "hub_answers", lambda _name: False)
 
     after = load_model("org/cached")
@@ -179,7 +206,7 @@ def test_a_cached_model_is_loaded_while_the_hub_is_silent(
 def test_a_hub_id_that_is_neither_reached_nor_cached_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    use_cache(monkeypatch, tmp_path)
     monkeypatch.setattr(room, "hub_answers", lambda _name: False)
 
     with pytest.raises(ModelNotLoaded) as refusal:
@@ -275,7 +302,7 @@ def test_a_processor_that_wants_torchvision_is_said(
 def test_a_processor_without_video_keeps_its_name() -> None:
     kind = without_video(Qwen2VLProcessor)
 
-    assert (kind.__name__, kind.get_attributes()) == (
+    assert (kind.__name__, parts_of(kind)) == (
         "Qwen2VLProcessor",
         ["image_processor", "tokenizer"],
     )

@@ -5,17 +5,18 @@ import torch
 
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
 from pytest_vlmlatency.session.placement import place_of, resolve_device
+from tests.builders import see_accelerator
 
 
 @pytest.fixture
 def no_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: None)
+    see_accelerator(monkeypatch, None)
     monkeypatch.setattr(torch.version, "cuda", "12.8")
 
 
 @pytest.fixture
 def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda **_: torch.device("cuda"))
+    see_accelerator(monkeypatch, "cuda")
     monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
 
 
