@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.inspection.findings import Inspection
     from pytest_vlmlatency.inspection.request import Request
 
+NARROWEST = 60
+"""Columns that the tree needs; a terminal with fewer wraps by itself."""
 ONE_CALL = "one call, after a warm-up: no measurement, and no basis for a comparison"
 BLOCKS_COST = "every decoder block was hooked, which slows the call: its phases are too long"
 TOKENS_COST = "every decode step was timed, which costs a little itself"
@@ -28,7 +30,7 @@ def looked(request: Request) -> Look:
 
 def print_page(look: Look) -> None:
     """Print what was found, as wide as the terminal is."""
-    width = shutil.get_terminal_size().columns
+    width = max(NARROWEST, shutil.get_terminal_size().columns)
     sys.stdout.write("\n".join(page_lines(look.inspection, width=width)) + "\n")
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 HEADER = ("module", "parameters", "runs in [role]")
 LAST, MORE, OPEN, EMPTY = "└─ ", "├─ ", "│  ", "   "
 GAP = "  "
-LEAST_NOTE = 20
-"""Columns kept for where a module runs, however long its name."""
+LEAST_NOTE = 22
+"""Columns kept for where a module runs, however long its name: a feature method has room."""
 
 
 def tree_lines(rows: Sequence[ModuleRow], *, width: int) -> list[str]:
@@ -31,7 +31,7 @@ def tree_lines(rows: Sequence[ModuleRow], *, width: int) -> list[str]:
     name_width = min(max(map(len, names)), room - LEAST_NOTE)
     lines = [_line(HEADER[0], HEADER[1], HEADER[2], name_width, count_width)]
     for index in range(len(rows)):
-        notes = wrap(_note(rows, index), room - name_width) or [""]
+        notes = wrap(_note(rows, index), room - name_width, break_long_words=False) or [""]
         name = _shortened(names[index], name_width)
         lines.append(_line(name, counts[index], notes[0], name_width, count_width))
         below = _below(rows, index)

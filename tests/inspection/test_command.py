@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pytest_vlmlatency.inspection.findings import Inspection
-from pytest_vlmlatency.models.load import load_model
+from pytest_vlmlatency.models.load import LoadedModel, load_model
 from pytest_vlmlatency.plain import from_plain
 from tests.inspection.conftest import Inspect
 from tests.inspection.runs import Run
@@ -284,6 +284,62 @@ def test_a_file_that_is_no_picture_is_named(inspect: Inspect, tmp_path: Path) ->
 
     assert run.status == 2
     assert "--image words.png: it is no picture that Pillow can read" in run.err
+
+
+def test_a_narrow_terminal_shortens_names_and_wraps_roles(
+    inspect: Inspect, zoo_model: ZooModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = zoo_model("llama4")
+    monkeypatch.setenv("COLUMNS", "20")
+
+    tree = inspect(model).out.partition("\nmodule")[2].splitlines()
+
+    assert tree[1:3] == [
+        "Llama4ForConditionalGen…       629 K  [step, prompt end,",
+        "│                                     get_image_features()]",
+    ]
+
+
+def test_a_processor_that_cannot_be_used_says_so(
+    inspect: Inspect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def prepare(*_: object) -> None:
+        raise KeyError("tiles")
+
+    monkeypatch.setattr(LoadedModel, "prepare", prepare)
+
+    run = inspect(NANO)
+
+    assert run.status == 1
+    assert run.err == (
+        "vlmlatency: ModelNotLoaded: dummy:molmoe-nano was loaded, but its MolmoeProcessor could "
+        "not make inputs of a picture and a prompt: KeyError: 'tiles'. Make them in a function of "
+        "your own: vlmlatency inspect path.py:function\n"
+    )
+
+
+def test_without_photographs_a_picture_of_ones_own_is_asked_for(
+    inspect: Inspect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vlmlatency.models.images.find_spec", lambda _name: None)
+
+    run = inspect(NANO)
+
+    assert run.status == 2
+    assert run.err.endswith("; or give a picture of your own: --image FILE\n")
+
+
+def test_progress_is_shown_where_somebody_watches(
+    inspect: Inspect, zoo_model: ZooModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = zoo_model("llava")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+
+    run = inspect(model)
+
+    assert run.err == (
+        "loading models.py:build_it ...\nfinding the phases ...\none measured call ...\n"
+    )
 
 
 def test_a_refusal_before_loading_is_json_too(inspect: Inspect) -> None:
