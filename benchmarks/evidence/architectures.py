@@ -32,6 +32,8 @@ from tests.zoo.uncovered import UNCOVERED
 NAME = "architectures"
 SEED = 0
 FEWEST_COVERED = 60
+OUTSIDE = {"llava+olmoe", "molmo"}
+"""Members of the zoo that no mapping knows: LLaVA with OLMoE, and a model in nobody's library."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +130,7 @@ def judge(figures: Figures) -> tuple[Claim, ...]:
         Claim(
             text="Models outside the mapping are covered too: LLaVA around OLMoE, and one written "
             "by hand.",
-            holds=len(figures.outside) > 1,
+            holds=set(figures.outside) >= OUTSIDE,
             seen=f"{', '.join(figures.outside) or 'none'}.",
         ),
         Claim(

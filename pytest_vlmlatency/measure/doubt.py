@@ -82,6 +82,28 @@ def check_after_vision(model: torch.nn.Module, once: Sequence[Node], vision: Seq
         )
 
 
+def check_whole_prompt(
+    model: torch.nn.Module, once: Sequence[Node], vision: Sequence[str], first_block: Node
+) -> None:
+    """Raise where something ran for the prompt alone, after vision, on just what the blocks get.
+
+    It may work on the whole prompt, vision and text.
+    """
+    names = _names(
+        node
+        for node in once
+        if node.path in vision and not node.has_raw_pixels
+        if node.sizes is not None and node.sizes == first_block.sizes
+        if _is_doubtful(model, node)
+    )
+    if names:
+        raise PhasesNotFound(
+            f"{', '.join(names[:4])} ran for the prompt alone, after vision began, on states of "
+            f"the sizes {list(first_block.sizes or ())} that {first_block.path!r} was given, too; "
+            f"expected to tell whether it is vision, or works on the whole prompt: {HOW_TO_NAME}"
+        )
+
+
 def _is_doubtful(model: torch.nn.Module, node: Node) -> bool:
     module = model.get_submodule(node.path)
     is_embedding = isinstance(module, torch.nn.Embedding)

@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.blocks import find_blocks
-from pytest_vlmlatency.measure.doubt import check_after_vision, check_before_vision, check_no_vision
+from pytest_vlmlatency.measure.doubt import (
+    check_after_vision,
+    check_before_vision,
+    check_no_vision,
+    check_whole_prompt,
+)
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, is_entry
 from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named
@@ -111,6 +116,7 @@ def _check_doubts(
         once = [node for node in calls if node.method is not None or node.path not in again]
         check_before_vision(model, once, vision)
         check_after_vision(model, once, vision)
+        check_whole_prompt(model, once, vision, first_block)
     else:
         check_no_vision(node for node in calls if node.method is None and node.path not in again)
 

@@ -20,12 +20,16 @@ from pytest_vlmlatency.measure.past import kind_of_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition
 from pytest_vlmlatency.records import Phase
 
+STATE_DIMS = 3
+"""Of (B, L, D)."""
+
 
 @dataclass(slots=True, eq=False)
 class Node:
     """One call of a module, or of a feature method (`method` is its name then).
 
-    `takes_ids_alone`: all that it was given are whole numbers, which no features are.
+    `takes_ids_alone`: all that it was given are whole numbers, which no features are. `sizes` are
+    those of the first tensor that may be states (B, L, D), None without one.
     """
 
     path: str
@@ -34,6 +38,7 @@ class Node:
     method: str | None = None
     pixels: tuple[Mark, ...] = ()
     takes_ids_alone: bool = False
+    sizes: tuple[int, ...] | None = None
     has_logits: bool = False
     children: list[Node] = field(default_factory=list)
 
@@ -180,6 +185,7 @@ class _Tracer:
         parent = self._open[-1] if self._open else None
         node = Node(path, parent, self.trace.n_nodes, method, self._recognition.marks(inputs))
         node.takes_ids_alone = _are_ids(inputs)
+        node.sizes = _sizes_of_states(inputs)
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)
         self._open.append(node)
@@ -187,6 +193,12 @@ class _Tracer:
     def _count_step(self, path: str) -> None:
         self._n_steps[path] = self._n_steps.get(path, 0) + 1
         self.trace.is_done = self.trace.is_done or self._n_steps[path] >= self._n_traced
+
+
+def _sizes_of_states(inputs: Sequence[object]) -> tuple[int, ...] | None:
+    tensors = (value for value in inputs if isinstance(value, torch.Tensor))
+    states = (it for it in tensors if it.is_floating_point() and it.dim() == STATE_DIMS)
+    return next((tuple(it.shape) for it in states), None)
 
 
 def _are_ids(inputs: Sequence[object]) -> bool:

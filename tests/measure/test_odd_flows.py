@@ -75,6 +75,22 @@ class PositionsOnce(Captioner):
         return super().forward(input_ids, images)
 
 
+class Mixes(Captioner):
+    """Runs a block over the whole prompt, image and words, before the decoder's own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mix = Block()
+
+    def forward(self, input_ids: torch.Tensor, images: Images | None = None) -> SimpleNamespace:
+        states: torch.Tensor = self.embed(input_ids)
+        if images is not None:
+            states = self.mix(torch.cat([self.encode(images), states], dim=1))
+        for block in self.blocks:
+            states = block(states)
+        return SimpleNamespace(logits=self.lm_head(states[:, -1:]))
+
+
 class Around(nn.Module):
     """Lets an inner model generate, as often as asked, each time from what came out before."""
 
@@ -227,6 +243,20 @@ def test_a_tower_for_pixels_of_another_size_is_measured_once_it_is_named(clock: 
 def test_a_tower_between_blocks_is_refused_by_name(clock: FakeClock) -> None:
     with pytest.raises(PhasesNotFound, match=r"^vision_2 worked .* the first block 'blocks.0' had"):
         measure_custom(Midway(), clock)
+
+
+def test_a_block_for_the_prompt_alone_is_refused_by_name(clock: FakeClock) -> None:
+    with pytest.raises(PhasesNotFound, match=r"^mix ran .* on states of the sizes \[1, 20, 16\]"):
+        measure_custom(Mixes(), clock)
+
+
+def test_a_block_for_the_prompt_alone_is_no_vision_once_vision_is_named(clock: FakeClock) -> None:
+    named = {"vision": ["vision", "proj"]}
+    delays_ms = {"vision": 60, "proj": 11, "mix": 100, "blocks.0": 3}
+
+    call = measure_custom(Mixes(), clock, delays_ms=delays_ms, phases=named).calls[0]
+
+    assert (call.vision_ms, call.prefill_ms, call.other_ms) == (71, 103, 0)
 
 
 def test_sound_is_refused_by_name(clock: FakeClock) -> None:
