@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.call_kind import LENGTHS
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
@@ -81,9 +82,24 @@ def trace_call(
     """Return what a short call gave, and which module, or method of `methods`, called which."""
     short = _shortened(kwargs) if _takes_lengths(original) else kwargs
     watch = watching(model, inputs, methods=methods)
-    with watch as trace, _never_compiled(model), run_uncompiled():
-        output = original(*args, **short)
+    try:
+        with watch as trace, _never_compiled(model), run_uncompiled():
+            output = original(*args, **short)
+    except Exception as error:
+        if short is kwargs or not _asks_for_fewer(inputs):
+            raise
+        raise PhasesNotFound(
+            f"generate() raised {type(error).__name__} when it was watched for {WATCHED_TOKENS} "
+            f"tokens, though not for as few as were asked for; expected it to go on: the phases "
+            f"show only in a call with decode steps. Ask for {WATCHED_TOKENS} tokens or more to "
+            f"see the error as it is"
+        ) from error
     return output, trace
+
+
+def _asks_for_fewer(inputs: Inputs) -> bool:
+    n_tokens = inputs.settings.get("max_new_tokens")
+    return n_tokens is not None and int(n_tokens) < WATCHED_TOKENS
 
 
 @contextmanager

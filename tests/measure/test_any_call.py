@@ -1,0 +1,127 @@
+"""Whatever generate() is asked for, measuring leaves its output, its errors and its model alone."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.errors import PhasesNotFound
+from tests.modes import Mode, judge
+from tests.modes.calls import Listener, around_and_around
+from tests.modes.mode import Asked, asked
+from tests.modes.prompts import doubled, padded
+from tests.zoo import Inputs, Specimen, build
+from tests.zoo.shrink import FIRST_WORD
+
+FAMILIES = ("llava", "qwen2_vl", "gemma3", "mllama", "git", "florence2", "blip-2")
+DECODING: tuple[Mapping[str, object], ...] = (
+    {},
+    {"do_sample": True},
+    {"do_sample": True, "num_return_sequences": 2},
+    {"num_beams": 2},
+    {"num_beams": 3, "num_return_sequences": 2},
+    {"num_beams": 2, "do_sample": True},
+    {"prompt_lookup_num_tokens": 2, "logits_processor": [around_and_around]},
+    {"guidance_scale": 1.5},
+)
+CACHES: tuple[Mapping[str, object], ...] = (
+    {},
+    {"use_cache": False},
+    {"cache_implementation": "static"},
+    {"cache_implementation": "quantized", "cache_config": {"backend": "fp8"}},
+    {"prefill_chunk_size": 5},
+)
+EXTRAS: tuple[Mapping[str, object], ...] = (
+    {},
+    {"eos_token_id": [FIRST_WORD + 7, FIRST_WORD + 70], "pad_token_id": 0},
+    {"return_dict_in_generate": True, "output_scores": True},
+    {"repetition_penalty": 1.3},
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A call at random: what it is of, how many rows and tokens, and which settings."""
+
+    family: str
+    has_images: bool
+    has_two_rows: bool
+    has_padding: bool
+    is_streamed: bool
+    n_tokens: int
+    decoding: Mapping[str, object]
+    cache: Mapping[str, object]
+    extra: Mapping[str, object]
+
+    def ask(self, specimen: Specimen) -> Asked:
+        """Return the call; what it should count isn't said."""
+        inputs = self.inputs(specimen)
+        own = {"max_new_tokens": self.n_tokens, **self.decoding, **self.cache, **self.extra}
+        streamer = {"streamer": Listener()} if self.is_streamed else {}
+        return asked(specimen, fresh=lambda: {**inputs, **own, **streamer})
+
+    def inputs(self, specimen: Specimen) -> Inputs:
+        """Return a batch as large and as padded as asked for."""
+        words = None if self.has_images else specimen.text_inputs
+        if words is None:
+            inputs = doubled(specimen) if self.has_two_rows else specimen.inputs
+        elif self.has_two_rows:
+            inputs = {name: torch.cat([value, value]) for name, value in words.items()}
+        else:
+            inputs = words
+        return padded(inputs) if self.has_padding else inputs
+
+
+REQUESTS = st.builds(
+    Request,
+    family=st.sampled_from(FAMILIES),
+    has_images=st.booleans(),
+    has_two_rows=st.booleans(),
+    has_padding=st.booleans(),
+    is_streamed=st.booleans(),
+    n_tokens=st.integers(1, 5),
+    decoding=st.sampled_from(DECODING),
+    cache=st.sampled_from(CACHES),
+    extra=st.sampled_from(EXTRAS),
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A bare call is to give what a measured one does, to the last bit: on one thread, too."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n_threads)
+
+
+@cache
+def specimen(family: str) -> Specimen:
+    return build(family)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
+@given(request=REQUESTS)
+def test_measuring_changes_neither_output_nor_error_nor_model(request: Request) -> None:
+    verdict = judge(Mode(name="any", ask=request.ask), specimen(request.family))
+
+    changed = ("differs from the bare one", "stayed on the model", "but measured")
+    mistimed = ("vision_ms is", "other_ms is")
+    assert not [words for words in (*changed, *mistimed) if words in verdict.why], verdict.why
+
+
+def test_an_error_that_only_watching_meets_is_refused_by_its_name() -> None:
+    """This model's second token fails under guidance, and one token is asked for."""
+    qwen = specimen("qwen2_vl")
+    few = {**qwen.inputs, "guidance_scale": 1.5, "max_new_tokens": 1}
+    qwen.generate(**few)
+
+    with pytest.raises(
+        PhasesNotFound, match="raised RuntimeError when it was watched for 3 tokens"
+    ):
+        measure_generate(qwen.generate, kwargs=few, rounds=1)
