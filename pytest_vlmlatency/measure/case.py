@@ -127,6 +127,7 @@ def _notes(subject: Subject) -> list[str]:
         *_compile_notes(subject.first),
         *_draft_notes(subject.first.call),
         *_cache_notes(subject.first),
+        *_embeds_notes(subject.first),
     ]
 
 
@@ -178,6 +179,15 @@ def _cache_notes(seen: Observation) -> list[str]:
     if not asked or not found or is_kind(found, asked):
         return []
     return [f"a cache of the kind {asked!r} was asked for, but generate() worked with {found!r}"]
+
+
+def _embeds_notes(seen: Observation) -> list[str]:
+    """Say so where embeddings may hold vision that was computed before the call."""
+    if seen.inputs.input_ids is not None or "embeds" not in seen.inputs.labels:
+        return []
+    if seen.recorder.vision_calls:
+        return []
+    return ["inputs_embeds were passed without pixels: vision among them is counted as text"]
 
 
 def _flush_notes(subject: Subject) -> list[str]:

@@ -1,0 +1,101 @@
+"""What is said of a mode beside its numbers: labels, and notes where something is not as asked."""
+
+from threading import Thread
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models
+from transformers import (
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+    StaticCache,
+    TextIteratorStreamer,
+)
+
+from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.records import Case
+from tests.zoo import Specimen, build
+from tests.zoo.shrink import VOCABULARY
+
+
+def measure(specimen: Specimen, **settings: object) -> Case:
+    return measure_generate(specimen.generate, kwargs={**specimen.inputs, **settings}, rounds=1)
+
+
+def test_a_cache_that_transformers_replaces_by_another_is_told(llava: Specimen) -> None:
+    case = measure(llava, cache_implementation="hybrid")
+
+    assert case.labels == ()
+    assert case.notes == (
+        "a cache of the kind 'hybrid' was asked for, but generate() worked with 'dynamic'",
+    )
+
+
+def test_a_cache_that_stays_on_is_told() -> None:
+    case = measure(build("blip-2"), use_cache=False)
+
+    assert case.labels == ()
+    assert case.notes == (
+        "a cache of the kind 'none' was asked for, but generate() worked with 'dynamic'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "label"),
+    [({"cache_implementation": "static"}, "static-cache"), ({"use_cache": False}, "no-cache")],
+)
+def test_a_cache_as_asked_for_is_a_label(
+    llava: Specimen, settings: dict[str, object], label: str
+) -> None:
+    case = measure(llava, **settings)
+
+    assert (case.labels, case.notes) == ((label,), ())
+
+
+def test_a_cache_that_was_passed_in_is_told_by_its_kind(llava: Specimen) -> None:
+    model = llava.model
+    assert isinstance(model, PreTrainedModel)
+
+    def fresh() -> tuple[tuple[object, ...], dict[str, object]]:
+        cache = StaticCache(config=model.config.get_text_config(), max_cache_len=64)
+        return (), {**llava.inputs, "past_key_values": cache}
+
+    case = measure_generate(llava.generate, setup=fresh, rounds=1)
+
+    assert case.labels == ("static-cache",)
+
+
+def test_vision_in_embeddings_is_told_to_count_as_text(llava: Specimen) -> None:
+    model = llava.model
+    assert isinstance(model, PreTrainedModel)
+    embeds = model.get_input_embeddings()(llava.inputs["input_ids"]).detach()
+    embeds[:, 4:20] = torch.ones(16, embeds.shape[-1])
+
+    case = measure_generate(llava.generate, kwargs={"inputs_embeds": embeds}, rounds=1)
+
+    assert case.labels == ("embeds", "text-only")
+    assert case.calls[0].n_text_tokens == embeds.shape[1]
+    assert case.notes == (
+        "inputs_embeds were passed without pixels: vision among them is counted as text",
+    )
+
+
+def test_text_that_is_read_from_a_thread_meanwhile_is_measured(llava: Specimen) -> None:
+    vocabulary = {f"w{index}": index for index in range(VOCABULARY)}
+    tokenizer = PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]  # it has no types
+        tokenizer_object=Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
+    )
+    heard: list[str] = []
+
+    def ask(**kwargs: object) -> None:
+        streamer = TextIteratorStreamer(tokenizer, skip_prompt=True)
+        thread = Thread(target=lambda: llava.generate(**kwargs, streamer=streamer))
+        thread.start()
+        heard.append("".join(streamer))
+        thread.join()
+
+    case = measure_generate(ask, kwargs=llava.inputs, model=llava.model, rounds=1)
+
+    assert case.labels == ("streamed",)
+    assert case.calls[0].n_output_tokens == 8
+    assert heard[-1] == heard[0] != ""
