@@ -6,6 +6,7 @@ delays exactly, whose tokens, steps and labels are as asked for, and whose outpu
 """
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from benchmarks.evidence._record import (
@@ -120,21 +121,24 @@ def judge_figures(figures: Figures) -> tuple[Claim, ...]:
 
 
 def describe(evidence: Evidence[Figures]) -> str:
+    """Return what the words mean, and the table."""
+    return (
+        "'fails': generate() itself raises that error, measured or not. Numbers are of the reasons "
+        "below the table. Labels are those of the cases that are right.\n\n"
+        f"{cells_text(evidence.figures.cells)}"
+    )
+
+
+def cells_text(cells: Sequence[Cell]) -> str:
     """Return the table, and below it each reason once."""
-    cells = evidence.figures.cells
     reasons = list(dict.fromkeys(_reason(cell) for cell in cells if cell.why))
     families = list(dict.fromkeys(cell.family for cell in cells))
     rows = []
     for mode in dict.fromkeys(cell.mode for cell in cells):
         own = [cell for cell in cells if cell.mode == mode]
-        told = [_told(cell, reasons) for cell in own]
-        rows.append([mode, *told, _labels(own)])
+        rows.append([mode, *(_told(cell, reasons) for cell in own), _labels(own)])
     notes = "\n".join(f"{number}. {reason}" for number, reason in enumerate(reasons, start=1))
-    return (
-        "'fails': generate() itself raises that error, measured or not. Numbers are of the reasons "
-        "below the table. Labels are those of the cases that are right.\n\n"
-        f"{table(['mode', *families, 'labels'], rows)}\n\n{notes}"
-    )
+    return f"{table(['mode', *families, 'labels'], rows)}\n\n{notes}"
 
 
 def _told(cell: Cell, reasons: list[str]) -> str:
