@@ -1,4 +1,4 @@
-"""What the tests of the zoo share: each specimen, built once for a module, on one thread."""
+"""What the tests of the zoo share: each specimen, built once, on one thread."""
 
 from collections.abc import Iterator
 
@@ -17,6 +17,6 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(n_threads)
 
 
-@pytest.fixture(scope="module", params=available())
+@pytest.fixture(scope="session", params=available())
 def specimen(request: pytest.FixtureRequest) -> Specimen:
     return build(request.param)
