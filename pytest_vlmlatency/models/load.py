@@ -100,8 +100,8 @@ def load_model(
     """Return a model with its processor. `dtype="auto"` is the checkpoint's own.
 
     `compile` compiles the forward of each decoder block in place. Whole-model compilation would
-    take the module hooks with it: one on a compiled region fires only if it was there before. So
-    the vision part, the blocks' own calls and the step module stay outside, and their hooks fire.
+    hide vision in every model that encodes the image inside its forward: no hook fires in compiled
+    code. So the vision part and the step module stay outside, whatever the model.
     """
     place = _checked_device(device)
     _check_word("dtype", dtype, DTYPES)

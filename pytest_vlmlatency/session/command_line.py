@@ -166,7 +166,7 @@ _SETTINGS: Sequence[tuple[str, str | None, Callable[[str], object] | None, IniTy
         None,
         None,
         "bool",
-        "Compile the forward of --vlm-model with torch.compile().",
+        "Compile each decoder block of --vlm-model with torch.compile().",
     ),
     (
         "--vlm-trust-remote-code",

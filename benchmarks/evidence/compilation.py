@@ -1,0 +1,259 @@
+"""What measuring adds to torch.compile's work: no compilation, and no graph that runs uncompiled.
+
+Each way to compile a part of a model, or to let generate() do it, in some families: torch's own
+count of compilations, and the runs of compiled graphs, around bare calls and around a measurement.
+A graph that torch gives up on, or that a hook sends back to eager, makes fewer runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch._dynamo.utils import counters
+
+from benchmarks.evidence._record import Claim, Evidence, command_of, now, publish, read_machine, say
+from benchmarks.evidence._table import table
+from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.measure.compilation import n_compilations, n_limits_reached
+from pytest_vlmlatency.measure.pinning import pinned_threads
+from tests.compiled import WAYS, Backend
+from tests.zoo import Specimen, build
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+NAME = "compilation"
+SEED = 0
+FAMILIES = ("llava", "qwen2_vl", "mllama", "blip-2", "florence2")
+N_ROUNDS = 2
+N_COMPILED_CALLS = 3 + N_ROUNDS
+"""Two unmeasured calls, a rehearsal, and the rounds; the watched one runs everything uncompiled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One way of compiling in one family.
+
+    `refusal` is why it was refused, `failure` why generate() fails so with nothing of ours on it.
+    Compilations are torch's own count: of the first bare call, of a second one, of measuring, of
+    bare calls afterwards. Runs are those of compiled graphs: in a bare call, in all compiled calls
+    of the measurement together, in a bare call afterwards.
+    """
+
+    family: str
+    way: str
+    failure: str = ""
+    refusal: str = ""
+    labels: tuple[str, ...] = ()
+    n_compiled_first: int = 0
+    n_compiled_again: int = 0
+    n_compiled_measuring: int = 0
+    n_compiled_after: int = 0
+    n_runs_bare: int = 0
+    n_runs_measuring: int = 0
+    n_runs_after: int = 0
+    n_limits: int = 0
+    is_same_output: bool = True
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there are numbers."""
+        return not (self.failure or self.refusal)
+
+    @property
+    def is_compiled(self) -> bool:
+        """Whether generate() runs anything that is compiled."""
+        return self.n_runs_bare > 0
+
+    @property
+    def is_labelled_right(self) -> bool:
+        """Whether the label says what ran."""
+        return ("compiled" in self.labels) == self.is_compiled
+
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether each compiled call ran as many graphs as a bare one."""
+        return self.n_runs_measuring == self.n_runs_bare * N_COMPILED_CALLS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """All ways in all families."""
+
+    rows: tuple[Row, ...]
+
+
+def main() -> int:
+    """Measure each way in each family and publish what torch compiled meanwhile."""
+    torch._logging.set_logs(all=logging.CRITICAL)
+    started_at = now()
+    with pinned_threads(1):
+        environment = read_machine()
+        figures = Figures(rows=tuple(_row(family, way) for way in WAYS for family in FAMILIES))
+    return publish(
+        Evidence[Figures](
+            name=NAME,
+            command=command_of(NAME),
+            seed=SEED,
+            started_at=started_at,
+            environment=environment,
+            claims=judge(figures),
+            figures=figures,
+        ),
+        describe,
+    )
+
+
+def _row(family: str, way: str) -> Row:
+    torch.compiler.reset()
+    counters.clear()
+    specimen, backend = build(family, seed=SEED), Backend()
+    kwargs = specimen.inputs | WAYS[way](specimen, backend)
+    try:
+        row = _compare(specimen, kwargs, backend, Row(family=family, way=way))
+    except BareCallFailed as problem:
+        row = Row(family=family, way=way, failure=str(problem))
+    say(f"{way}, {family}: {_cell(row, [])}")
+    return row
+
+
+class BareCallFailed(Exception):
+    """generate() raised with nothing of ours attached."""
+
+
+class _Meter:
+    """Tells what was compiled, and how many graphs ran, since it was last asked."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._seen = (n_compilations(), backend.n_runs)
+
+    def read(self) -> tuple[int, int]:
+        before, self._seen = self._seen, (n_compilations(), self._backend.n_runs)
+        return self._seen[0] - before[0], self._seen[1] - before[1]
+
+
+def _compare(specimen: Specimen, kwargs: Mapping[str, object], backend: Backend, named: Row) -> Row:
+    meter = _Meter(backend)
+    try:
+        output = specimen.generate(**kwargs)
+    except Exception as problem:  # whatever torch or transformers cannot do
+        raise BareCallFailed(f"{type(problem).__name__}: {_first_line(problem)}") from problem
+    n_compiled_first, _ = meter.read()
+    specimen.generate(**kwargs)
+    n_compiled_again, n_runs_bare = meter.read()
+    refusal, labels = _measure(specimen, kwargs)
+    n_compiled_measuring, n_runs_measuring = meter.read()
+    after = specimen.generate(**kwargs)
+    n_compiled_after, n_runs_after = meter.read()
+    return Row(
+        family=named.family,
+        way=named.way,
+        refusal=refusal,
+        labels=labels,
+        n_compiled_first=n_compiled_first,
+        n_compiled_again=n_compiled_again,
+        n_compiled_measuring=n_compiled_measuring,
+        n_compiled_after=n_compiled_after,
+        n_runs_bare=n_runs_bare,
+        n_runs_measuring=n_runs_measuring,
+        n_runs_after=n_runs_after,
+        n_limits=n_limits_reached(),
+        is_same_output=torch.equal(output, after),
+    )
+
+
+def _measure(specimen: Specimen, kwargs: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
+    """Return why the call was refused, or the labels of its case."""
+    try:
+        case = measure_generate(specimen.generate, kwargs=kwargs, rounds=N_ROUNDS)
+    except InvalidMeasurement as problem:
+        return str(problem), ()
+    return "", case.labels
+
+
+def judge(figures: Figures) -> tuple[Claim, ...]:
+    """Return what is claimed of compilation, and whether it held."""
+    rows = [row for row in figures.rows if not row.failure]
+    measured = [row for row in rows if row.is_measured]
+    compiled = [row for row in measured if row.is_compiled]
+    return (
+        _claim(
+            "Measuring compiles nothing, refused or not, and nor does a bare call after it.",
+            [row for row in rows if row.n_compiled_measuring or row.n_compiled_after],
+            f"none in {len(rows)}",
+        ),
+        _claim(
+            "Each compiled call of a measurement, and a bare call after it, runs as many compiled "
+            "graphs as a bare call before: none falls back to eager.",
+            [row for row in measured if not row.runs_compiled]
+            + [row for row in rows if row.n_runs_after != row.n_runs_bare],
+            f"all {sum(row.n_runs_measuring for row in compiled)} runs in {len(compiled)} "
+            f"measured ways",
+        ),
+        _claim(
+            "What ran compiled is labelled so, and nothing else.",
+            [row for row in measured if not row.is_labelled_right],
+            f"{len(compiled)} labelled, {len(measured) - len(compiled)} not",
+        ),
+        _claim(
+            "Torch reached its recompile limit nowhere, and the output stayed the same.",
+            [row for row in rows if row.n_limits or not row.is_same_output],
+            f"all {len(rows)}",
+        ),
+    )
+
+
+def _claim(text: str, failing: Sequence[Row], seen: str) -> Claim:
+    told = "; ".join(f"{row.way} of {row.family}: {row}" for row in failing)
+    return Claim(text=text, holds=not failing, seen=f"{told or seen}.")
+
+
+def describe(evidence: Evidence[Figures]) -> str:
+    """Return the table, a row a way, with the reasons for what was not measured below it."""
+    rows = evidence.figures.rows
+    reasons: list[str] = []
+    cells = [
+        [way, *(_cell(row, reasons) for row in rows if row.way == way)]
+        for way in dict.fromkeys(row.way for row in rows)
+    ]
+    families = dict.fromkeys(row.family for row in rows)
+    return (
+        f"Compilations: of the first bare call + of measuring it ({N_ROUNDS} rounds, "
+        f"{N_COMPILED_CALLS + 1} calls in all) + of a bare call afterwards; then how many compiled "
+        f"graphs ran in a bare call, and in each compiled call of the measurement. The backend "
+        f"runs graphs as they are and counts them. 'Not compiled': generate() never runs what was "
+        f"compiled.\n\n"
+        + table(["compiled", *families], cells)
+        + "\n\n"
+        + "\n".join(f"{index}. {reason}" for index, reason in enumerate(reasons, 1))
+    )
+
+
+def _cell(row: Row, reasons: list[str]) -> str:
+    """Return what became of one way in one family; a reason gets the number of its line."""
+    compiled = f"{row.n_compiled_first} + {row.n_compiled_measuring} + {row.n_compiled_after}"
+    if row.is_measured and row.is_compiled:
+        return f"{compiled}; {row.n_runs_bare}, {row.n_runs_measuring / N_COMPILED_CALLS:g}"
+    if row.is_measured:
+        return "not compiled"
+    reason = (
+        f"generate() fails by itself: {row.failure}"
+        if row.failure
+        else f"Refused, {compiled} compilations: {row.refusal}."
+    )
+    if reason not in reasons:
+        reasons.append(reason)
+    return f"{'fails' if row.failure else 'refused'} ({reasons.index(reason) + 1})"
+
+
+def _first_line(problem: Exception) -> str:
+    return str(problem).strip().partition("\n")[0]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

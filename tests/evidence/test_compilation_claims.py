@@ -1,0 +1,46 @@
+"""What the evidence of compilation claims can be false."""
+
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.evidence.compilation import N_COMPILED_CALLS, Figures, Row, judge
+
+MEASURED = Row(
+    family="llava",
+    way="model.forward",
+    labels=("compiled",),
+    n_compiled_first=11,
+    n_runs_bare=11,
+    n_runs_measuring=11 * N_COMPILED_CALLS,
+    n_runs_after=11,
+)
+REFUSED = replace(MEASURED, refusal="vision is hidden", labels=(), n_runs_measuring=22)
+
+
+@pytest.mark.parametrize(
+    ("row", "held"),
+    [
+        (MEASURED, (True, True, True, True)),
+        (REFUSED, (True, True, True, True)),
+        (Row(family="blip-2", way="model.forward"), (True, True, True, True)),
+        (Row(family="git", way="static cache", failure="ValueError"), (True, True, True, True)),
+        (replace(MEASURED, n_compiled_measuring=1), (False, True, True, True)),
+        (replace(REFUSED, n_compiled_after=1), (False, True, True, True)),
+        (replace(MEASURED, n_runs_measuring=54), (True, False, True, True)),
+        (replace(REFUSED, n_runs_after=3), (True, False, True, True)),
+        (replace(MEASURED, labels=()), (True, True, False, True)),
+        (
+            Row(family="blip-2", way="model.forward", labels=("compiled",)),
+            (True, True, False, True),
+        ),
+        (replace(MEASURED, n_limits=1), (True, True, True, False)),
+        (replace(REFUSED, is_same_output=False), (True, True, True, False)),
+    ],
+)
+def test_measuring_must_compile_nothing_and_run_all_that_is_compiled(
+    row: Row, held: tuple[bool, ...]
+) -> None:
+    claims = judge(Figures(rows=(MEASURED, row)))
+
+    assert tuple(claim.holds for claim in claims) == held
