@@ -89,7 +89,7 @@ class Figures:
 
 def main() -> int:
     """Measure each way in each family and publish what torch compiled meanwhile."""
-    torch._logging.set_logs(all=logging.CRITICAL)
+    torch._logging.set_logs(all=logging.CRITICAL)  # type: ignore[attr-defined]  # not in __all__
     started_at = now()
     with pinned_threads(1):
         environment = read_machine()

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.measure.discovery import MEMORY
 from tests.builders import FakeClock
 from tests.footprint import differences, footprint
 from tests.zoo import ENCODES_EACH_STEP, Specimen, available, block_modules, build, vision_module
@@ -23,9 +24,10 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.measure.clock import Stamp
 
 FAMILIES = tuple(name for name in available() if name not in ENCODES_EACH_STEP)
-N_CALLS = 6
-"""Two unmeasured, one watched second, one rehearsed, two rounds."""
+N_CALLS = 5
+"""Unmeasured, watched, unmeasured, rehearsed, a round; or two unmeasured, rehearsed, two rounds."""
 WATCHED = 2
+NO_CALL = -1
 MODES: dict[str, dict[str, object]] = {
     "greedy": {},
     "per token": {},
@@ -146,18 +148,23 @@ def put_into(
     call=st.integers(1, N_CALLS),
     run=st.integers(1, 3),
     kind=st.sampled_from([Fault, Interrupt]),
+    is_remembered=st.booleans(),
 )
 def test_an_exception_anywhere_leaves_the_model_and_the_process_as_they_were(
-    name: str, place: str, call: int, run: int, kind: type[BaseException]
+    name: str, place: str, call: int, run: int, kind: type[BaseException], *, is_remembered: bool
 ) -> None:
     """Vision runs once in a call, and a watched call is left no stopping criteria."""
     is_vision = place in ("tower", "projector")
-    trigger = Trigger(call=call, run=1 if is_vision else run, kind=kind)
+    trigger = Trigger(call=NO_CALL, run=1 if is_vision else run, kind=kind)
     is_left_out = place == "stop" and call == WATCHED
     specimen = specimen_of(name)
     expected = specimen.generate(**specimen.inputs)
+    MEMORY.clear()
     with ExitStack() as stack:
         kwargs = specimen.inputs | put_into(specimen, place, trigger, stack)
+        if is_remembered:
+            measure_generate(specimen.generate, kwargs=kwargs, rounds=1, clock=SteadyClock())
+        trigger.call = call
         before = footprint(specimen.model)
 
         with suppress(Fault, Interrupt):
