@@ -92,7 +92,6 @@ class PhaseSearch:
         self._config = config
         self._named = Named()
         self._key: Form | None = None
-        self._is_distrusted = False
         self._rehearsed: tuple[Inputs, Trace] | None = None
 
     @property
@@ -114,7 +113,7 @@ class PhaseSearch:
         start_s = time.perf_counter()
         self._named = read_override(self._model, self._override)
         self._key, reason = self._key_of(original, args, kwargs, inputs)
-        remembered = None if self._is_distrusted else MEMORY.recall(self._key)
+        remembered = MEMORY.recall(self._key)
         found_s = time.perf_counter()
         if remembered is None:
             output, self.phase_map = watch_call(
@@ -157,7 +156,6 @@ class PhaseSearch:
         """Forget remembered phases, here and for later cases."""
         MEMORY.forget(self._key)
         self.phase_map, self.discovery = None, None
-        self._is_distrusted = True
 
     def _is_borne_out(self) -> bool:
         assert self._rehearsed is not None, "remembered phases are rehearsed under watch"

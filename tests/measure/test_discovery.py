@@ -160,6 +160,26 @@ def second_turn(llava: Specimen) -> tuple[tuple[()], dict[str, object]]:
     return (), {"input_ids": prompt, "attention_mask": mask, "past_key_values": cache}
 
 
+def test_modes_of_torch_that_decide_make_another_kind() -> None:
+    model = Captioner()
+    measure_generate(model.generate, kwargs=ASKED, rounds=1)
+
+    with torch.inference_mode():
+        case = measure_generate(model.generate, kwargs=ASKED, rounds=1)
+
+    assert not found(case).is_remembered
+
+
+def test_a_prompt_of_one_token_is_another_kind() -> None:
+    """A model may read one token as a step, and several as a prompt."""
+    model = Captioner()
+    measure_generate(model.generate, kwargs=ASKED, rounds=1)
+
+    case = measure_generate(model.generate, kwargs={**ASKED, "input_ids": PROMPT[:, :1]}, rounds=1)
+
+    assert not found(case).is_remembered
+
+
 def test_text_alone_is_another_kind(llava: Specimen) -> None:
     measure(llava)
 
