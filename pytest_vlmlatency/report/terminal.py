@@ -10,34 +10,22 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.records import WALL, Phase, Place
 from pytest_vlmlatency.report.columns import (
-    CONTENDED_ABOVE,
     Column,
     aligned,
     columns_of,
     figure_of,
     marks_of,
 )
+from pytest_vlmlatency.report.marks import meaning_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence, Set
+    from collections.abc import Iterable, Sequence, Set
 
     from pytest_vlmlatency.records import Case
 
 GAP = 2  # spaces between columns
 SPREADS = "the spreads"
 SHORTEST_NAME = 24  # a shorter name tells its case no more apart: columns give way first
-MARKS: Mapping[str, str] = {
-    "contended": f"waited for a core for more than {CONTENDED_ABOVE:.0%} of the time; its wall "
-    f"times are too long, its CPU times hold.",
-    "throttled": "the driver slowed the device down before or after the case.",
-    "text-only": "no image was passed, so vision is 0.",
-    "per-token": "every decode step was timed too, which costs a little itself.",
-    "sample": "tokens were drawn at random, from the same random state in each round.",
-    "beam": "a decode step computes every beam.",
-    "assisted": "a decode step checks several tokens, so there are fewer steps than tokens.",
-    "custom": "generate() was given a decoding loop of its own.",
-    "chunked": "the prompt took several forwards, all of them prefill.",
-}
 _HEADERS = {
     "TTFT": "time to the first token, until the prompt's logits were ready.",
     "CPU total": "CPU time of the total, by which runs on a CPU are compared.",
@@ -153,7 +141,7 @@ def _legend(cases: Sequence[Case], headers: Set[str], left_out: Sequence[str]) -
     if "rounds" in headers and any(case.discarded for case in cases):
         lines.append("rounds: kept +discarded; the times of these did not agree among themselves.")
     used = dict.fromkeys(mark for case in cases for mark in marks_of(case))
-    lines += [f"{mark}: {MARKS[mark]}" for mark in used if mark in MARKS]
+    lines += [f"{mark}: {meaning}" for mark in used if (meaning := meaning_of(mark))]
     if reasons := sorted({reason for case in cases for reason in case.throttle_reasons}):
         lines.append(f"throttled by: {', '.join(reasons)}.")
     if left_out:

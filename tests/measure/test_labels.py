@@ -13,7 +13,9 @@ from transformers import (
 )
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.records import Case
+from pytest_vlmlatency.measure.generation import Mode, read_mode
+from pytest_vlmlatency.records import Case, Scalar
+from tests.modes.prompts import second_turn
 from tests.zoo import Specimen, build
 from tests.zoo.shrink import VOCABULARY
 
@@ -65,6 +67,20 @@ def test_a_cache_that_was_passed_in_is_told_by_its_kind(llava: Specimen) -> None
     assert case.labels == ("static-cache",)
 
 
+def test_a_second_turn_in_chunks_splits_what_is_new(llava: Specimen) -> None:
+    """The cache holds all but the answer's last token and the four words of the next turn."""
+    turn = second_turn(llava)
+
+    case = measure_generate(
+        llava.generate,
+        setup=lambda: ((), {**turn.fresh(), "prefill_chunk_size": 2}),
+        rounds=1,
+    )
+
+    assert case.labels == ("continued", "chunked", "text-only")
+    assert case.calls[0].n_text_tokens == 5
+
+
 def test_vision_in_embeddings_is_told_to_count_as_text(llava: Specimen) -> None:
     model = llava.model
     assert isinstance(model, PreTrainedModel)
@@ -99,3 +115,19 @@ def test_text_that_is_read_from_a_thread_meanwhile_is_measured(llava: Specimen) 
     assert case.labels == ("streamed",)
     assert case.calls[0].n_output_tokens == 8
     assert heard[-1] == heard[0] != ""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"penalty_alpha": 0.5, "top_k": 4},
+        {"dola_layers": "low"},
+        {"num_beams": 4, "num_beam_groups": 2},
+        {"num_beams": 2, "force_words_ids": [[5]]},
+    ],
+)
+def test_ways_that_transformers_fetches_from_elsewhere_are_custom(
+    settings: dict[str, Scalar],
+) -> None:
+    """What such a loop does to steps and tokens isn't known."""
+    assert read_mode(settings, settings) is Mode.CUSTOM
