@@ -59,13 +59,7 @@ def find_phases(
     Raises InvalidMeasurement where vision is seen to run more than once for one prompt.
     """
     named = named or Named()
-    step = find_step(trace) if named.step is None else named.step
-    steps = [node for node in trace.nodes() if node.path == step and node.method is None]
-    if len(steps) <= kind.n_prompt_forwards and not named.is_complete:
-        raise PhasesNotFound(
-            f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
-            f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
-        )
+    steps = _find_steps(trace, kind, named)
     blocks = named.blocks or find_blocks(model, steps)
     first_block = _first_call(steps[0], blocks[0])
     vision, text_encoder, is_seen = _find_vision(trace, steps, first_block, kind)
@@ -82,7 +76,7 @@ def find_phases(
         _check_doubts(model, trace, first_block, vision, has_pixels=kind.has_pixels)
     entries = (*vision, *named.vision_methods)
     return PhaseMap(
-        step=step,
+        step=steps[0].path,
         blocks=blocks,
         feature_owners=feature_owners(model) if has_methods else (),
         vision=vision,
@@ -92,13 +86,30 @@ def find_phases(
             if kind.has_pixels
             else "never"
         ),
-        has_step_preparation=trace.n_prepared.get(step) == len(steps),
+        has_step_preparation=trace.n_prepared.get(steps[0].path) == len(steps),
         prompt_end=find_prompt_end(model, trace, steps),
         vision_calls=count_vision_calls(trace, first_block, entries, has_methods=has_methods),
         is_vision_named=not has_methods,
         vision_methods=named.vision_methods,
         experts={str(phase): name for phase, name in trace.experts.items() if name},
     )
+
+
+def _find_steps(trace: Trace, kind: CallKind, named: Named) -> list[Node]:
+    """Return the forwards of the step module: the prompt's, and decode steps after it."""
+    step = find_step(trace) if named.step is None else named.step
+    steps = [node for node in trace.nodes() if node.path == step and node.method is None]
+    if not steps:
+        raise PhasesNotFound(
+            f"{step!r} is named as the step module, but it did not run; expected the module that "
+            f"generate() calls once for each forward; {HOW_TO_NAME}"
+        )
+    if len(steps) <= kind.n_prompt_forwards and not named.is_complete:
+        raise PhasesNotFound(
+            f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
+            f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
+        )
+    return steps
 
 
 def _check_doubts(

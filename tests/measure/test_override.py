@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_vlmlatency import InvalidMeasurement
-from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
 from pytest_vlmlatency.measure.override import Named, read_override
 from pytest_vlmlatency.options import PhaseOverride
 from pytest_vlmlatency.plain import from_plain, to_plain
@@ -263,3 +263,14 @@ def test_a_named_tower_that_pools_each_image_gives_as_many_tokens_as_it_pooled(
 
     call = case.calls[0]
     assert (call.n_vision_tokens, call.n_text_tokens, call.n_vision_calls) == (n_pooled, 3, 3)
+
+
+def test_a_step_module_that_never_runs_is_refused_by_name(llava: Specimen) -> None:
+    phases = {
+        "vision": "model.vision_tower",
+        "blocks": "model.language_model.layers",
+        "step": "model.language_model.layers",
+    }
+
+    with pytest.raises(PhasesNotFound, match="named as the step module, but it did not run"):
+        measure_generate(llava.generate, kwargs=llava.inputs, phases=phases, rounds=1)
