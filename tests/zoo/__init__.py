@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING,
 )
 
-from tests.zoo.earlier import ENCODES_EACH_STEP, taken, where_vision_runs
+from tests.zoo.earlier import ENCODES_EACH_STEP, NO_RECIPE, taken, where_vision_runs
 from tests.zoo.encoders import ENCODERS
 from tests.zoo.further import FURTHER
 from tests.zoo.grids import GRIDS
@@ -74,7 +74,8 @@ def is_available(name: str) -> bool:
     """Whether a member can be built: it is in the mapping, or none of transformers' own."""
     recipe = ZOO[name]
     architecture = recipe.architecture or name
-    return recipe.make_model is not None or architecture in MAPPING
+    is_known = architecture in MAPPING and architecture not in NO_RECIPE
+    return recipe.make_model is not None or is_known
 
 
 def build(name: str, *, seed: int = 0) -> Specimen:

@@ -19,6 +19,16 @@ ENCODES_FIRST = hasattr(GenerationMixin, "_supports_mm_encoder_outputs")
 ENCODES_EACH_STEP = frozenset() if ENCODES_FIRST else frozenset({"git"})
 """What was given its pixels in every step, and encoded them in every one."""
 
+_UNLIKE_EARLIER = {
+    "chameleon": "its image token is found in a vocabulary, not named by an id",
+    "deepseek_vl_hybrid": "its second tower has sizes of other names",
+    "emu3": "its tower is entered by a method of its own, never called",
+    "fuyu": "its pixels are `image_patches`, beside indices into them",
+    "perception_lm": "its tower is timm's own, which is no dependency",
+}
+NO_RECIPE = {} if ENCODES_FIRST else _UNLIKE_EARLIER
+"""What the installed transformers has, but so unlike the newest that its recipe fits it not."""
+
 _FORMER_NAMES = {"vision_feature_layer": "vision_feature_layers"}
 _NEWER_INPUTS = ("mm_token_type_ids",)
 

@@ -41,6 +41,10 @@ def class_of(name: str) -> type[PreTrainedModel]:
     return found
 
 
+@pytest.mark.skipif(
+    Version(transformers.__version__).major < WRITTEN_FOR.major,
+    reason="the zoo follows the newest mapping; what has left it since 4.57 is not looked for",
+)
 def test_every_architecture_of_the_mapping_is_in_the_zoo_or_there_is_a_reason() -> None:
     assert sorted(MAPPING - IN_MAPPING - UNCOVERED.keys()) == []
 
