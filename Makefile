@@ -14,7 +14,7 @@ OLDEST_READY := .venv-oldest/.ready
 test: check
 	@echo "== tests, with coverage"
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest tests
+	$(BIN)/coverage run -m pytest -n 2 tests
 	@echo "== coverage: fails under the share set in pyproject.toml"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report

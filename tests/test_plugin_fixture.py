@@ -257,7 +257,10 @@ def test_enable_overrides_disable(pytester: pytest.Pytester) -> None:
 BOTH_KINDS = MEASURED + "\ndef test_other():\n    pass\n"
 
 
-def test_benchmark_only_runs_the_tests_that_measure(pytester: pytest.Pytester) -> None:
+def test_benchmark_only_runs_the_tests_that_measure(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # pytest-benchmark refuses it there
     project(pytester, BOTH_KINDS)
 
     pytester.runpytest_inprocess("--benchmark-only").assert_outcomes(passed=1, skipped=1)
