@@ -21,7 +21,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING,
 )
 
-from tests.zoo.earlier import ENCODES_EACH_STEP, NO_RECIPE, taken, where_vision_runs
+from tests.zoo.earlier import ENCODES_EACH_STEP, NO_RECIPE, known_as, taken, where_vision_runs
 from tests.zoo.encoders import ENCODERS
 from tests.zoo.further import FURTHER
 from tests.zoo.grids import GRIDS
@@ -99,7 +99,7 @@ def build_recipe(name: str, recipe: Recipe, *, seed: int = 0) -> Specimen:
         inputs=taken(model, prompt) | recipe.make_pixels(config, generator),
         text_inputs=_text_inputs(recipe, model),
         n_blocks=count_decoder_blocks(config),
-        vision_path=recipe.paths.vision,
+        vision_path=known_as(model, recipe.paths.vision),
         projector_path=recipe.paths.projector,
         block_path=recipe.paths.blocks,
         step_path=recipe.paths.step,

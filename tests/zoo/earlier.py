@@ -21,8 +21,8 @@ ENCODES_EACH_STEP = frozenset() if ENCODES_FIRST else frozenset({"git"})
 
 _UNLIKE_EARLIER = {
     "chameleon": "its image token is found in a vocabulary, not named by an id",
-    "deepseek_vl_hybrid": "its second tower has sizes of other names",
-    "emu3": "its tower is entered by a method of its own, never called",
+    "deepseek_vl_hybrid": "its second tower fails on the recipe's sizes, for a reason not found",
+    "emu3": "its forward leaves the pixels out, so no image is seen",
     "fuyu": "its pixels are `image_patches`, beside indices into them",
     "perception_lm": "its tower is timm's own, which is no dependency",
 }
@@ -56,6 +56,12 @@ def taken(model: torch.nn.Module, inputs: Inputs) -> Inputs:
     """Return the inputs without those that the model's forward does not know yet."""
     known = inspect.signature(model.forward).parameters
     return {key: value for key, value in inputs.items() if key not in _NEWER_INPUTS or key in known}
+
+
+def known_as(model: torch.nn.Module, path: str) -> str:
+    """Return the first name of a module: udop's tower used to be shared, and had two."""
+    module = model.get_submodule(path)
+    return next(str(name) for name, other in model.named_modules() if other is module)
 
 
 def where_vision_runs(recipe: Recipe, model: torch.nn.Module) -> VisionRuns:
