@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_vlmlatency.session import collection
 from tests.projects import in_subprocess, project
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def test_a_histogram_is_drawn_for_each_phase(
 def test_a_histogram_without_its_package_is_refused_before_any_test(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_vlmlatency.session.collection.find_spec", lambda _name: None)
+    monkeypatch.setattr(collection, "find_spec", lambda _name: None)
     project(pytester)
 
     result = pytester.runpytest_inprocess("--benchmark-histogram")

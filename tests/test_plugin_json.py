@@ -8,7 +8,7 @@ import pytest
 
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Run
-from pytest_vlmlatency.session import results
+from pytest_vlmlatency.session import results, turns
 from tests.projects import project, table_of
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def test_a_run_that_cannot_be_written_fails_and_still_shows_its_table(
 def test_a_long_wait_for_the_device_is_said(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_vlmlatency.session.turns._acquire", lambda *_: 12_345.0)
+    monkeypatch.setattr(turns, "_acquire", lambda *_: 12_345.0)
     monkeypatch.setattr("filelock.FileLock.release", lambda *_: None)
     project(pytester)
 
