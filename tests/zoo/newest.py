@@ -36,6 +36,11 @@ DIFFUSION_GEMMA = replace(
         "text_config.moe_intermediate_size": TEXT_WIDTH,
         "canvas_length": 8,
     },
+    paths=Paths(
+        vision="model.encoder.vision_tower",
+        projector="model.encoder.embed_vision",
+        blocks="model.decoder.layers",
+    ),
 )
 """Not in the zoo: it denoises blocks of tokens, and measuring it is refused."""
 _GEMMA4_UNIFIED = replace(
