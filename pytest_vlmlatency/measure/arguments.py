@@ -35,6 +35,12 @@ def name_arguments(
     return {name: value for name, value in named.items() if value is not None}
 
 
+def function_of(generate: Callable[..., object]) -> Callable[..., object]:
+    """Return the function that a bound method or a decorated function stands for."""
+    function: Callable[..., object] = inspect.unwrap(getattr(generate, "__func__", generate))
+    return function
+
+
 def shape_of(value: object) -> str | None:
     """Return a tensor's dtype and sizes as text, a cache's length, a list's shapes; else None."""
     if isinstance(value, torch.Tensor):

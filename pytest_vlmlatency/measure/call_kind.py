@@ -7,13 +7,12 @@ by its value makes the call one of its own kind, `UnknownKind`.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.measure.arguments import name_arguments
+from pytest_vlmlatency.measure.arguments import function_of, name_arguments
 from pytest_vlmlatency.measure.fingerprint import PLAIN, Form, form_of
 from pytest_vlmlatency.measure.pixels import find_pixels
 
@@ -40,7 +39,6 @@ def call_kind(
 ) -> Form:
     """Return what equals another call's where phases are alike, or raise UnknownKind."""
     named = name_arguments(original, args, kwargs)
-    function = inspect.unwrap(getattr(original, "__func__", original))
     shape = None if inputs.input_ids is None else inputs.input_ids.shape
     arguments = tuple(
         (name, _form(name, value, shape))
@@ -49,7 +47,7 @@ def call_kind(
     )
     settings = {key: value for key, value in inputs.settings.items() if key not in LENGTHS}
     counts = (inputs.batch_size, inputs.n_prompt_forwards, *_flags(inputs))
-    return id(function), arguments, tuple(settings.items()), inputs.mode, counts
+    return id(function_of(original)), arguments, tuple(settings.items()), inputs.mode, counts
 
 
 def kind_in_words(

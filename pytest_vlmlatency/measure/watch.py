@@ -9,12 +9,12 @@ they are made of is seen, and hooks are no part of what torch compiled.
 
 from __future__ import annotations
 
-import inspect
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
+from pytest_vlmlatency.measure.arguments import function_of
 from pytest_vlmlatency.measure.call_kind import LENGTHS
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
@@ -115,8 +115,7 @@ def watching(
 
 def _takes_lengths(generate: Generate) -> bool:
     """Whether it is a generate() of transformers' own; a user's may take other arguments."""
-    function = inspect.unwrap(getattr(generate, "__func__", generate))
-    return str(getattr(function, "__module__", "")).startswith("transformers.")
+    return str(getattr(function_of(generate), "__module__", "")).startswith("transformers.")
 
 
 def _shortened(kwargs: Mapping[str, object]) -> dict[str, object]:

@@ -4,11 +4,12 @@ from typing import cast
 
 import pytest
 import torch
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
+from tests.measure.assistants import small_language_model
 from tests.zoo import N_NEW_TOKENS, Specimen, block_modules, build, vision_module
 
 BLOCK_MS, VISION_MS, DRAFT_MS = 3, 60, 6
@@ -154,17 +155,4 @@ def test_an_assistants_first_draft_is_a_span_of_its_own(
 def a_language_model(specimen: Specimen) -> torch.nn.Module:
     """Return a small model with the vocabulary of a specimen."""
     embeddings = specimen.model.get_input_embeddings()  # type: ignore[operator]  # a method
-    config = LlamaConfig(
-        vocab_size=embeddings.num_embeddings,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    assert model.generation_config is not None
-    model.generation_config.pad_token_id = 0
-    model.train(mode=False)
-    return model
+    return small_language_model(embeddings.num_embeddings)

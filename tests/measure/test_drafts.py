@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.errors import InvalidMeasurement
@@ -17,6 +17,7 @@ from pytest_vlmlatency.measure.recorder import Recorder
 from pytest_vlmlatency.measure.workload import Inputs, read_inputs
 from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
+from tests.measure.assistants import small_language_model
 from tests.modes.calls import around_and_around
 from tests.zoo import Specimen, block_modules
 from tests.zoo.shrink import VOCABULARY
@@ -110,26 +111,8 @@ def a_tokenizer(n_words: int) -> PreTrainedTokenizerFast:
     return make(tokenizer_object=tokenizer, unk_token="w0", pad_token="w0")
 
 
-def an_assistant_of_fewer_words() -> LlamaForCausalLM:
-    """Return a small language model that knows a part of the vocabulary."""
-    config = LlamaConfig(
-        vocab_size=FEWER_WORDS,
-        hidden_size=32,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = LlamaForCausalLM(config)
-    assert model.generation_config is not None
-    model.generation_config.pad_token_id = 0
-    model.train(mode=False)
-    return model
-
-
 def test_an_assistant_with_another_tokenizer_is_measured(llava: Specimen, clock: FakeClock) -> None:
-    assistant = an_assistant_of_fewer_words()
+    assistant = small_language_model(FEWER_WORDS)
     settings = {
         "assistant_model": assistant,
         "tokenizer": a_tokenizer(VOCABULARY),
