@@ -1,4 +1,4 @@
-"""The nouns: a Span of a Call, the Calls of a Case, the Cases of a Run.
+"""The nouns: a Span of a Call, the Calls of a Case, the Cases of a Run, the verdicts on them.
 
 Raw observations are stored; whatever can be computed from them is a property. Nothing here reads
 a clock, a model or a file. `plain` turns these records into JSON and back.
@@ -18,25 +18,66 @@ from pytest_vlmlatency.records.case import (
     Scalar,
     Workload,
 )
+from pytest_vlmlatency.records.gate_report import (
+    BudgetVerdict,
+    CaseState,
+    CaseVerdict,
+    Confirmation,
+    GateReport,
+    GateStatus,
+    PhaseVerdict,
+)
+from pytest_vlmlatency.records.gate_terms import ANY_DEVICE, GateMode, GateTerms
+from pytest_vlmlatency.records.judgement import Judgement, Verdict
+from pytest_vlmlatency.records.machine import fingerprint_of, machine_differences, machine_facts
+from pytest_vlmlatency.records.rounds import (
+    TOTAL,
+    Rounds,
+    RunHeader,
+    RunRounds,
+    rounds_of,
+    run_rounds_of,
+)
 from pytest_vlmlatency.records.run import SCHEMA_VERSION, Commit, Environment, Run
 
 __all__ = [
+    "ANY_DEVICE",
     "BOUNDABLE",
     "CPU",
     "DEVICE",
     "SCHEMA_VERSION",
+    "TOTAL",
     "WALL",
+    "BudgetVerdict",
     "Call",
     "Case",
+    "CaseState",
+    "CaseVerdict",
     "Commit",
+    "Confirmation",
     "DeviceState",
     "Discovery",
     "Environment",
+    "GateMode",
+    "GateReport",
+    "GateStatus",
+    "GateTerms",
+    "Judgement",
     "Phase",
     "PhaseMap",
+    "PhaseVerdict",
     "Place",
+    "Rounds",
     "Run",
+    "RunHeader",
+    "RunRounds",
     "Scalar",
     "Span",
+    "Verdict",
     "Workload",
+    "fingerprint_of",
+    "machine_differences",
+    "machine_facts",
+    "rounds_of",
+    "run_rounds_of",
 ]

@@ -8,6 +8,7 @@ from statistics import median
 
 from pytest_vlmlatency.errors import OverBound, UsageProblem
 from pytest_vlmlatency.records.call import CPU, WALL, Call, Phase
+from pytest_vlmlatency.records.gate_terms import GateTerms
 
 Scalar = str | int | float | bool | None
 
@@ -99,6 +100,7 @@ class Case:
 
     `labels` are short words for the mode (shown in the table), `notes` are sentences on what a
     reader should know before believing the numbers. `n_threads` is torch's thread count then.
+    `terms` say how the case is to be judged.
     """
 
     id: str
@@ -120,6 +122,7 @@ class Case:
     device_after: tuple[DeviceState, ...] = ()
     worker: str | None = None
     discovery: Discovery | None = None
+    terms: GateTerms = field(default_factory=GateTerms)
 
     @property
     def gating_measure(self) -> str:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from pytest_vlmlatency.records.case import Case, Scalar
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""1 had no `id`, `is_pull_request`, `merged_from`, and no `terms` of a case; it is still read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,18 @@ class Environment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """Everything that one pytest run measured. `lost` names tests whose cases never arrived."""
+    """Everything that one pytest run measured. `lost` names tests whose cases never arrived.
+
+    `id` is random and unique. `merged_from` are the ids of the runs of a sharded job that were
+    joined. A run of a pull request never becomes a baseline by itself.
+    """
 
     started_at: str
     environment: Environment
     commit: Commit | None
     cases: tuple[Case, ...]
     lost: tuple[str, ...] = ()
+    id: str = ""
+    is_pull_request: bool = False
+    merged_from: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
