@@ -30,7 +30,9 @@ def test_pytest_starts_without_heavy_packages_and_with_little_of_ours(
         [
             "heavy: []",
             "ours: ['pytest_vlmlatency.plugin', 'pytest_vlmlatency.session', "
-            "'pytest_vlmlatency.session.command_line']",
+            "'pytest_vlmlatency.session.command_line', "
+            "'pytest_vlmlatency.session.option_values', "
+            "'pytest_vlmlatency.session.options_measuring']",
         ]
     )
 
