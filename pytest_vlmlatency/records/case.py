@@ -85,13 +85,17 @@ class Discovery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceState:
-    """What the driver said of one device at one moment; None where it does not say."""
+    """What the driver said of one device at one moment; None where it does not say.
+
+    `n_other_processes` counts those that have a context on the device beside this run's own.
+    """
 
     sm_clock_mhz: int | None
     memory_clock_mhz: int | None
     temperature_c: int | None
     power_w: float | None
     throttle_reasons: tuple[str, ...]
+    n_other_processes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +144,13 @@ class Case:
         """Why the driver slowed a device down, before or after the case."""
         states = (*self.device_before, *self.device_after)
         return tuple(sorted({reason for state in states for reason in state.throttle_reasons}))
+
+    @property
+    def n_other_processes(self) -> int | None:
+        """The most processes of others on a device, before or after; None where nobody says."""
+        states = (*self.device_before, *self.device_after)
+        known = [state.n_other_processes for state in states if state.n_other_processes is not None]
+        return max(known, default=None)
 
     def median_of(self, name: str) -> float | None:
         """Return the median over calls of a property such as `decode_ms`, None if undefined."""

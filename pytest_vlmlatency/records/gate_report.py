@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 
+from pytest_vlmlatency.records.call import WALL
 from pytest_vlmlatency.records.gate_terms import GateMode, GateTerms
 from pytest_vlmlatency.records.judgement import Judgement, Verdict
 from pytest_vlmlatency.records.rounds import TOTAL, RunHeader
@@ -63,6 +64,7 @@ class BudgetVerdict:
 class CaseVerdict:
     """One case: its phases, the total last, its budgets, and what a reader should know of it.
 
+    `measure` is that of the times of its phases: CPU time where the host computes, else wall time.
     `reason` says why a case is in another state than judged. `shares_ms` is the change of each
     part of the total in ms, `other` included. `notes` name what differs and was judged all the
     same (torch 2.12.0, then 2.13.0), and what widened or voided a verdict (contention, throttling).
@@ -73,6 +75,7 @@ class CaseVerdict:
     test: str | None
     device: str
     state: CaseState
+    measure: str = WALL
     reason: str = ""
     phases: tuple[PhaseVerdict, ...] = ()
     budgets: tuple[BudgetVerdict, ...] = ()

@@ -48,6 +48,7 @@ class Rounds:
     times_ms: Mapping[str, tuple[float, ...]]
     contended_ratio: float | None = None
     throttle_reasons: tuple[str, ...] = ()
+    n_other_processes: int | None = None
     terms: GateTerms = field(default_factory=GateTerms)
 
 
@@ -92,6 +93,7 @@ def rounds_of(case: Case) -> Rounds:
         times_ms=_times_ms(case.calls, measure),
         contended_ratio=case.contended_ratio,
         throttle_reasons=case.throttle_reasons,
+        n_other_processes=case.n_other_processes,
         terms=case.terms,
     )
 
