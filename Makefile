@@ -8,7 +8,7 @@ OLDEST := .venv-oldest/bin
 OLDEST_TESTS := tests/zoo tests/models tests/session tests/measure tests/test_plugin_gpu.py \
 	tests/test_plugin_workers.py
 OLDEST_LEFT_OUT := adapters any_call compilation decoding discovery drafts environment \
-	fingerprint flush_watch labels modes offloading quantised_models run single \
+	fingerprint flush_watch labels offloading quantised_models run single \
 	table_of_modes traces_left turncoats uncommon_calls videos watching \
 	wrapped_models
 OLDEST_READY := .venv-oldest/.ready

@@ -104,12 +104,25 @@ def _find_steps(trace: Trace, kind: CallKind, named: Named) -> list[Node]:
             f"{step!r} is named as the step module, but it did not run; expected the module that "
             f"generate() calls once for each forward; {HOW_TO_NAME}"
         )
+    _check_all_seen(trace, steps)
     if len(steps) <= kind.n_prompt_forwards and not named.is_complete:
         raise PhasesNotFound(
             f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
             f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
         )
     return steps
+
+
+def _check_all_seen(trace: Trace, steps: Sequence[Node]) -> None:
+    """Raise where generate() prepared forwards that were no calls of the step module."""
+    n_prepared = trace.n_prepared.get(steps[0].path, 0)
+    if n_prepared > len(steps):
+        raise PhasesNotFound(
+            f"generate() prepared {n_prepared} forwards of {steps[0].path!r}, but called it "
+            f"{len(steps)} times; expected a call for each: hooks do not see a forward() that is "
+            f"called by itself. transformers 4 runs the chunks of a prompt so: leave out "
+            f"prefill_chunk_size, or update transformers"
+        )
 
 
 def _check_doubts(

@@ -4,8 +4,11 @@ import pytest
 import torch
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.errors import PhasesNotFound
 from tests.builders import FakeClock, delayed
-from tests.zoo import Specimen, block_modules
+from tests.measure.custom_models import ASKED, Captioner, Images
+from tests.modes.installed import CHUNKS_BY_CALL
+from tests.zoo import Specimen, block_modules, build
 
 
 def test_one_token_has_decode_time_but_no_time_per_step(llava: Specimen) -> None:
@@ -87,6 +90,7 @@ def test_other_ways_to_decode_are_measured_and_labelled(
     assert case.calls[0].n_output_tokens == 8
 
 
+@pytest.mark.skipif(not CHUNKS_BY_CALL, reason="chunks run past the model's call: refused, below")
 def test_a_prompt_in_chunks_is_prefill_as_a_whole(llava: Specimen, clock: FakeClock) -> None:
     with delayed(block_modules(llava)[0], lambda: clock.advance_ms(1)):
         case = measure_generate(
@@ -100,3 +104,40 @@ def test_a_prompt_in_chunks_is_prefill_as_a_whole(llava: Specimen, clock: FakeCl
     assert call.prefill_ms == 3  # 25 tokens, ten at a time
     assert (call.decode_ms, call.n_decode_steps) == (7, 7)
     assert case.labels == ("chunked",)
+
+
+@pytest.mark.skipif(CHUNKS_BY_CALL, reason="every chunk is a call of the model: measured, above")
+@pytest.mark.parametrize("name", ["blip-2", "mllama"])
+def test_a_prompt_in_chunks_past_the_models_call_is_refused_by_name(name: str) -> None:
+    specimen = build(name)
+
+    with pytest.raises(PhasesNotFound, match=r"called it 3 times; expected a call for each"):
+        measure_generate(
+            specimen.generate, kwargs={**specimen.inputs, "prefill_chunk_size": 100}, rounds=1
+        )
+
+
+class PastItsCall(Captioner):
+    """Runs all of the prompt but its last word by forward() itself."""
+
+    def prepare_inputs_for_generation(self, input_ids: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"input_ids": input_ids}
+
+    @torch.no_grad()
+    def generate(
+        self, input_ids: torch.Tensor, images: Images | None = None, max_new_tokens: int = 8
+    ) -> torch.Tensor:
+        chunk, rest = input_ids[:, :-1], input_ids[:, -1:]
+        self.forward(**self.prepare_inputs_for_generation(chunk), images=images)
+        for _ in range(max_new_tokens):
+            logits = self(**self.prepare_inputs_for_generation(rest)).logits
+            rest = logits[:, -1].argmax(-1, keepdim=True)
+            input_ids = torch.cat([input_ids, rest], dim=1)
+        return input_ids
+
+
+def test_forwards_past_the_models_call_are_refused_by_name() -> None:
+    model = PastItsCall()
+
+    with pytest.raises(PhasesNotFound, match=r"^generate\(\) prepared 4 forwards of '', but call"):
+        measure_generate(model.generate, kwargs=ASKED, rounds=1)
