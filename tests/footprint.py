@@ -6,6 +6,7 @@ import gc
 import hashlib
 import os
 import random
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -18,15 +19,15 @@ if TYPE_CHECKING:
 TABLES = tuple(name for name in vars(torch.nn.Module()) if name.endswith(("hooks", "_with_kwargs")))
 GLOBAL_TABLES = tuple(name for name in vars(torch_module) if name.startswith("_global_"))
 CACHE_FLUSHES = (
-    (torch.cuda, "empty_cache"),
-    (torch.xpu, "empty_cache"),
-    (torch.mps, "empty_cache"),
-    (torch.accelerator, "empty_cache"),
-    (torch.accelerator.memory, "empty_cache"),
-    (torch._C, "_cuda_emptyCache"),
-    (torch._C, "_accelerator_emptyCache"),
+    ("torch.cuda", "empty_cache"),
+    ("torch.xpu", "empty_cache"),
+    ("torch.mps", "empty_cache"),
+    ("torch.accelerator", "empty_cache"),
+    ("torch.accelerator.memory", "empty_cache"),
+    ("torch._C", "_cuda_emptyCache"),
+    ("torch._C", "_accelerator_emptyCache"),
 )
-"""What is watched while a measurement runs."""
+"""What is watched while a measurement runs, as far as the installed torch has it."""
 
 Footprint = dict[str, object]
 
@@ -87,7 +88,7 @@ def _of_process() -> Iterator[tuple[str, object]]:
         table = getattr(torch_module, name)
         yield name, tuple(table) if isinstance(table, Mapping) else table
     for owner, name in CACHE_FLUSHES:
-        yield f"{owner.__name__}.{name}", id(getattr(owner, name, None))
+        yield f"{owner}.{name}", id(getattr(sys.modules.get(owner), name, None))
     yield "garbage collection", (gc.isenabled(), gc.get_threshold())
     yield "torch threads", torch.get_num_threads()
     yield "cores", frozenset(os.sched_getaffinity(0))

@@ -120,6 +120,7 @@ def _versions() -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "pytest-vlmlatency": pytest_vlmlatency.__version__,
         **{name: found for name in PACKAGES if (found := _installed(name)) is not None},
+        "torch": str(torch.__version__),  # with its build, which a package's own data may leave out
     }
     built_for = {"cuda": torch.version.cuda, "hip": torch.version.hip, "cudnn": _cudnn_version()}
     return versions | {name: found for name, found in built_for.items() if found is not None}

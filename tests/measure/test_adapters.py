@@ -9,11 +9,12 @@ from pytest_vlmlatency.errors import PhasesNotFound
 from tests.measure.delays import check_delays, measure_delayed
 from tests.measure.test_decoding import a_language_model
 from tests.zoo import Specimen, build
+from tests.zoo.once import encoding_once
 
 # PEFT asks transformers by a name that it will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
 
-FAMILIES = ("llava", "qwen2_vl", "mllama", "florence2", "git", "blip-2")
+FAMILIES = encoding_once("llava", "qwen2_vl", "mllama", "florence2", "git", "blip-2")
 PROJECTIONS = ("q_proj", "v_proj", "query", "value", "qkv")
 
 

@@ -83,6 +83,10 @@ def newer_setting() -> Iterator[None]:
     torch.backends.cuda.matmul.fp32_precision = before
 
 
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"),
+    reason="this torch has the older setting only",
+)
 @pytest.mark.usefixtures("newer_setting")
 def test_the_precision_is_read_after_a_program_has_used_the_newer_setting() -> None:
     with pytest.raises(RuntimeError, match="mix of the legacy and new APIs"):

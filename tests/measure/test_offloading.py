@@ -12,9 +12,10 @@ from transformers import AutoModelForImageTextToText
 from pytest_vlmlatency.measure.devices import model_devices
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
+from tests.zoo.once import encoding_once
 
-FAMILIES = ("llava", "qwen2_vl", "mllama", "florence2", "git", "blip-2")
-OFFLOADED = ("llava", "qwen2_vl", "florence2", "git")
+FAMILIES = encoding_once("llava", "qwen2_vl", "mllama", "florence2", "git", "blip-2")
+OFFLOADED = encoding_once("llava", "qwen2_vl", "florence2", "git")
 """The others read weights past their module's call, when accelerate has put them away."""
 
 

@@ -9,8 +9,9 @@ from torch import nn
 
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
+from tests.zoo.once import encoding_once
 
-FAMILIES = ("llava", "qwen2_vl", "florence2", "git")
+FAMILIES = encoding_once("llava", "qwen2_vl", "florence2", "git")
 
 
 class EightBits(nn.Module):

@@ -17,6 +17,7 @@ from pytest_vlmlatency.plain import from_plain, to_plain
 from pytest_vlmlatency.records import Case, Place
 from tests.builders import FakeClock, delayed
 from tests.zoo import Specimen, block_modules, build, vision_module
+from tests.zoo.once import encoding_once
 
 
 def test_the_rounds_that_were_asked_for_are_kept(llava: Specimen) -> None:
@@ -148,7 +149,7 @@ def test_a_bound_that_holds_passes_and_one_that_does_not_fails(
         case.check(decode_ms=6.5)
 
 
-@pytest.mark.parametrize("name", ["llava", "florence2", "git"])
+@pytest.mark.parametrize("name", encoding_once("llava", "florence2", "git"))
 def test_a_case_survives_the_way_through_plain_values(name: str) -> None:
     specimen = build(name)
     case = measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=2, per_token=True)

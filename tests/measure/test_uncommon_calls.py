@@ -17,9 +17,10 @@ from tests.measure.custom_models import (
 )
 from tests.measure.test_decoding import a_language_model
 from tests.zoo import Specimen, block_modules, build, vision_module
+from tests.zoo.once import encoding_once
 
 
-@pytest.mark.parametrize("name", ["mllama", "git", "idefics"])
+@pytest.mark.parametrize("name", encoding_once("mllama", "git", "idefics"))
 @pytest.mark.parametrize(
     "settings", [{"num_beams": 2}, {"do_sample": True, "num_return_sequences": 2}]
 )

@@ -13,8 +13,9 @@ from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
 from tests.measure.custom_models import KeepsPixels, Sharp, measure_custom
 from tests.zoo import N_NEW_TOKENS, Specimen, block_modules, build, vision_module
+from tests.zoo.once import encoding_once
 
-FAMILIES = ("llava", "qwen2_vl", "mllama", "florence2", "git")
+FAMILIES = encoding_once("llava", "qwen2_vl", "mllama", "florence2", "git")
 EMBEDDING_MS, BLOCK_MS, TOKEN_MS = 1, 3, 2
 
 
@@ -70,12 +71,11 @@ def test_an_end_token_that_comes_first_leaves_vision_and_prefill_as_they_are(
     assert call.prefill_ms + call.text_encoder_ms == EMBEDDING_MS + BLOCK_MS
 
 
-def test_a_case_after_one_that_was_refused_is_right(clock: FakeClock) -> None:
-    git = build("git")
-    with pytest.raises(InvalidMeasurement, match=r"git.image_encoder.* again in decode"):
-        measure(git, clock, use_cache=False)
+def test_a_case_after_one_that_was_refused_is_right(mllama: Specimen, clock: FakeClock) -> None:
+    with pytest.raises(InvalidMeasurement, match=r"model.vision_model.* again in decode"):
+        measure(mllama, clock, use_cache=False)
 
-    call = measure(git, clock).calls[0]
+    call = measure(mllama, clock).calls[0]
 
     assert (call.vision_ms, call.prefill_ms) == (60, EMBEDDING_MS + BLOCK_MS)
 

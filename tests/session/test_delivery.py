@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from importlib.metadata import version
 from types import SimpleNamespace
 
 import execnet
@@ -60,7 +59,7 @@ def test_the_calls_report_carries_the_case_and_the_next_one_nothing() -> None:
     parcel = parcel_on(call)  # type: ignore[arg-type]
     assert parcel is not None
     assert [from_plain(Case, case) for case in parcel["cases"]] == [fixture.case]
-    assert from_plain(Environment, parcel["environment"]).versions["torch"] == version("torch")
+    assert from_plain(Environment, parcel["environment"]).versions["torch"] == torch.__version__
     assert parcel_on(teardown) is None  # type: ignore[arg-type]
 
 
