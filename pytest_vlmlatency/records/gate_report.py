@@ -125,7 +125,8 @@ class GateReport:
     """The whole gate. `baseline` says in words what was compared with, and `runs` which runs.
 
     `not_applied_because` names what kept the gate from being applied where that was asked for;
-    each of them fails the run. `remarks` are what else a reader should know.
+    each of them fails the run. `remarks` are what else a reader should know. Cases whose baselines
+    are different commits (one is pinned, say) have a confirmation for each.
     """
 
     candidate: RunHeader | None
@@ -134,7 +135,7 @@ class GateReport:
     cases: tuple[CaseVerdict, ...] = ()
     not_applied_because: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    confirmation: Confirmation | None = None
+    confirmations: tuple[Confirmation, ...] = ()
     is_strict: bool = False
 
     @property
