@@ -6,28 +6,18 @@ from typing import cast
 
 import pytest
 import torch
-from transformers import DynamicCache, LogitsProcessor
+from transformers import DynamicCache
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
 from tests.measure.custom_models import KeepsPixels, Sharp, measure_custom
+from tests.measure.ticking import TOKEN_MS, Ticking
 from tests.zoo import N_NEW_TOKENS, Specimen, block_modules, build, vision_module
 from tests.zoo.once import encoding_once
 
 FAMILIES = encoding_once("llava", "qwen2_vl", "mllama", "florence2", "git")
-EMBEDDING_MS, BLOCK_MS, TOKEN_MS = 1, 3, 2
-
-
-class Ticking(LogitsProcessor):
-    """Takes 2 ms for each token, so that there is decode time after the prompt's logits."""
-
-    def __init__(self, clock: FakeClock) -> None:
-        self._clock = clock
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        self._clock.advance_ms(TOKEN_MS)
-        return scores
+EMBEDDING_MS, BLOCK_MS = 1, 3
 
 
 def measure(specimen: Specimen, clock: FakeClock, **settings: object) -> Case:
