@@ -35,3 +35,7 @@ class NoAccelerator(VlmLatencyError):
 
 class OverBound(VlmLatencyError, AssertionError):
     """A median above the bound that a test gave to `check`."""
+
+
+class HistoryProblem(VlmLatencyError):
+    """A history that cannot be listed or written to, or a run that is not in it."""

@@ -35,9 +35,9 @@ def from_plain(kind: type[Record], plain: Mapping[str, object]) -> Record:
     return _CONVERTER.structure(plain, kind)
 
 
-def to_json(record: object) -> str:
-    """Return a record as indented JSON; a NaN or an infinity is an error, never written."""
-    return json.dumps(to_plain(record), indent=1, allow_nan=False)
+def to_json(record: object, *, indent: int | None = 1) -> str:
+    """Return a record as JSON; a NaN or an infinity is an error, never written."""
+    return json.dumps(to_plain(record), indent=indent, allow_nan=False)
 
 
 def _scalar(value: object) -> Scalar:

@@ -1,0 +1,234 @@
+"""Where a history lies: a folder, or whatever fsspec reaches behind a URL (S3, GCS, a share).
+
+Owns listing, reading, writing whole or not at all, and removing files; what is in them is the
+business of others. Paths are relative to the place, with "/" between their parts. A file is never
+changed: one name, one content.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fsspec import AbstractFileSystem
+
+DRAFT_SUFFIX = ".part"
+OBJECT_STORES = frozenset(
+    ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "ocilake", "oss", "memory")
+)
+"""Here one put makes the whole object appear at once; elsewhere a draft is renamed."""
+
+
+class Place(Protocol):
+    """A folder of files, near or far."""
+
+    url: str
+
+    def list(self, folder: str) -> Sequence[str]:
+        """Return the paths of the files in a folder; none if there is no such folder."""
+
+    def read(self, paths: Sequence[str]) -> Mapping[str, bytes | Exception]:
+        """Return the content of each file, or why it cannot be read."""
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file whole, or not at all."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+
+    def whole_path(self, path: str) -> str:
+        """Return where a file lies, as a reader outside this process would name it."""
+
+    @property
+    def file_system(self) -> AbstractFileSystem | None:
+        """What reaches `whole_path`, None for the machine's own files."""
+
+
+def place_of(url: str | Path) -> Place:
+    """Return the place that a path or a URL names. Nothing is read, written or made yet."""
+    text = str(url)
+    protocol, has_protocol, rest = text.partition("://")
+    if not has_protocol:
+        return Folder(Path(text))
+    if protocol in ("file", "local"):
+        return Folder(Path(rest))
+    return Remote(text)
+
+
+def is_draft(path: str) -> bool:
+    """Whether a file is one that somebody is writing, or was when he was stopped."""
+    return path.rpartition("/")[2].startswith(".") and path.endswith(DRAFT_SUFFIX)
+
+
+def draft_of(path: str) -> str:
+    """Return a hidden name of its own in the same folder."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}.{name}.{secrets.token_hex(4)}{DRAFT_SUFFIX}"
+
+
+class Folder:
+    """A folder of this machine, or a share that is mounted."""
+
+    file_system = None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.absolute()
+        self.url = str(folder)
+
+    def list(self, folder: str) -> list[str]:
+        """Return the files of a folder by path; none if there is no such folder."""
+        try:
+            with os.scandir(self.folder / folder) as entries:
+                return [f"{folder}/{entry.name}" for entry in entries if entry.is_file()]
+        except FileNotFoundError:
+            return []
+        except OSError as problem:
+            raise HistoryProblem(f"{self.url} cannot be listed: {problem}") from problem
+
+    def read(self, paths: Sequence[str]) -> dict[str, bytes | Exception]:
+        """Return the content of each file, or why it cannot be read."""
+        return {path: self._content(path) for path in paths}
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a draft beside it, force it to the disk, then rename it."""
+        target, draft = self.folder / path, self.folder / draft_of(path)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with draft.open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())
+                draft.replace(target)
+            finally:
+                draft.unlink(missing_ok=True)
+            _force_to_disk(target.parent)
+        except OSError as problem:
+            raise HistoryProblem(f"{target} could not be written: {problem}") from problem
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        try:
+            (self.folder / path).unlink(missing_ok=True)
+        except OSError as problem:
+            raise HistoryProblem(f"{self.url}/{path} could not be removed: {problem}") from problem
+
+    def has(self, path: str) -> bool:
+        """Whether there is such a file."""
+        return (self.folder / path).exists()
+
+    def whole_path(self, path: str) -> str:
+        """Return the absolute path of a file."""
+        return str(self.folder / path)
+
+    def _content(self, path: str) -> bytes | Exception:
+        try:
+            return (self.folder / path).read_bytes()
+        except OSError as problem:
+            return problem
+
+
+class Remote:
+    """Whatever fsspec reaches. Its errors are of any kind, so any is caught and named."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self.file_system, root = _file_system(url)
+        self._root = root.rstrip("/")
+        self._protocol = url.partition("://")[0]
+
+    def list(self, folder: str) -> list[str]:
+        """Return the files of a folder by path, as they are now and not as fsspec remembers."""
+        whole = self._within(folder)
+        try:
+            self.file_system.invalidate_cache()
+            found = self.file_system.ls(whole, detail=True)
+        except FileNotFoundError:
+            return []
+        except Exception as problem:
+            raise HistoryProblem(f"{self.url} cannot be listed: {_said(problem)}") from problem
+        files = (str(entry["name"]) for entry in found if entry["type"] == "file")
+        return [f"{folder}/{name.rpartition('/')[2]}" for name in files if name != whole]
+
+    def read(self, paths: Sequence[str]) -> dict[str, bytes | Exception]:
+        """Return the content of each file, fetched side by side, or why it cannot be read."""
+        if not paths:
+            return {}
+        by_whole = {self._within(path): path for path in paths}
+        try:
+            found = self.file_system.cat(list(by_whole), on_error="return")
+        except Exception as problem:
+            raise HistoryProblem(f"{self.url} cannot be read: {_said(problem)}") from problem
+        return {by_whole[self._same(whole, by_whole)]: got for whole, got in found.items()}
+
+    def write(self, path: str, content: bytes) -> None:
+        """Put an object at once, or write a draft and rename it where there are no objects."""
+        target = self._within(path)
+        try:
+            if self._protocol in OBJECT_STORES:
+                self.file_system.pipe_file(target, content)
+                return
+            draft = self._within(draft_of(path))
+            self.file_system.makedirs(target.rpartition("/")[0], exist_ok=True)
+            self.file_system.pipe_file(draft, content)
+            self.file_system.mv(draft, target)
+        except Exception as problem:
+            raise HistoryProblem(f"{self.url}/{path}: not written: {_said(problem)}") from problem
+
+    def remove(self, path: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        try:
+            self.file_system.rm_file(self._within(path))
+        except FileNotFoundError:
+            return
+        except Exception as problem:
+            raise HistoryProblem(f"{self.url}/{path}: not removed: {_said(problem)}") from problem
+
+    def whole_path(self, path: str) -> str:
+        """Return the URL of a file."""
+        return str(self.file_system.unstrip_protocol(self._within(path)))
+
+    def _within(self, path: str) -> str:
+        return f"{self._root}/{path}"
+
+    def _same(self, whole: str, asked: Mapping[str, str]) -> str:
+        """Return the path that was asked for: some file systems answer with another slash."""
+        return whole if whole in asked else f"/{whole.lstrip('/')}"
+
+
+def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - a folder needs none of it
+
+    try:
+        file_system, root = url_to_fs(url)
+    except (ValueError, ImportError) as problem:
+        raise UsageProblem(
+            f"the history {url!r} cannot be opened: {problem}; expected a folder, or a URL that "
+            f"fsspec knows, with its package installed (s3fs for s3://, gcsfs for gs://)"
+        ) from problem
+    return file_system, str(root)
+
+
+def _said(problem: Exception) -> str:
+    return f"{type(problem).__name__}: {problem}"
+
+
+def _force_to_disk(folder: Path) -> None:
+    """Force the names in a folder to the disk; not every system opens folders."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        os.fsync(handle)
+    except OSError:
+        return
+    finally:
+        os.close(handle)

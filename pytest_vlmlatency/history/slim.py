@@ -1,0 +1,180 @@
+"""A stored run as it is judged, straight from its JSON values: times checked, spans not built.
+
+Owns the quick way from plain values to RunRounds, which gives what `run_rounds_of` gives of the
+whole Run, and the upgrade of older schemas. A time that cannot be true is an Unreadable run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import asdict
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pytest_vlmlatency.records import (
+    CPU,
+    SCHEMA_VERSION,
+    TOTAL,
+    WALL,
+    Commit,
+    Environment,
+    GateMode,
+    GateTerms,
+    Phase,
+    Place,
+    Rounds,
+    RunHeader,
+    RunRounds,
+    Workload,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Plain = dict[str, Any]
+"""What JSON holds, of any shape: reading it is finding out."""
+
+KEYS = frozenset(("started_at", "environment", "commit", "cases", "schema_version"))
+
+
+class Unreadable(Exception):
+    """Why a file is no run that can be read."""
+
+
+class Gone(Unreadable):
+    """The file is not where it was: compaction moved the run, or somebody removed it."""
+
+
+def parse(content: bytes) -> Plain:
+    """Return a run's plain values in today's schema, or raise Unreadable with the reason."""
+    try:
+        plain = json.loads(content, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as problem:
+        raise Unreadable(f"no whole JSON: {problem}") from None
+    if not isinstance(plain, dict) or not plain.keys() >= KEYS:
+        raise Unreadable("no run of pytest-vlmlatency")
+    return _upgraded(plain, content)
+
+
+def rounds_of_run(plain: Mapping[str, Any]) -> RunRounds:
+    """Return a run as it is judged, or raise Unreadable; the values are in today's schema."""
+    try:
+        header = header_of(plain)
+        measured = (case for case in plain["cases"] if case["is_measured"] and case["calls"])
+        return RunRounds(header=header, cases=tuple(rounds_of_case(case) for case in measured))
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
+        raise Unreadable(f"not of the form of a run: {_said(problem)}") from None
+
+
+def header_of(plain: Mapping[str, Any]) -> RunHeader:
+    """Return the run without its cases."""
+    commit, environment = plain["commit"], plain["environment"]
+    return RunHeader(
+        id=plain["id"],
+        started_at=plain["started_at"],
+        environment=Environment(**{**environment, "devices": tuple(environment["devices"])}),
+        commit=None if commit is None else Commit(**commit),
+        is_pull_request=plain["is_pull_request"],
+        lost=tuple(plain["lost"]),
+    )
+
+
+def rounds_of_case(case: Mapping[str, Any]) -> Rounds:
+    """Return the round times of one measured case."""
+    calls = case["calls"]
+    measure = CPU if CPU in calls[0]["total"] else WALL
+    return slim_rounds(_slim_case(case, measure), _times_ms(case["id"], calls, measure))
+
+
+def slim_rounds(slim: Mapping[str, Any], times_ms: Mapping[str, Sequence[float]]) -> Rounds:
+    """Return Rounds from the plain values of their other fields and their times."""
+    terms, workload = slim["terms"], slim["workload"]
+    return Rounds(
+        **{
+            **slim,
+            "workload": None if workload is None else Workload(**workload),
+            "throttle_reasons": tuple(slim["throttle_reasons"]),
+            "terms": GateTerms(**{**terms, "mode": GateMode(terms["mode"])}),
+        },
+        times_ms={name: tuple(values) for name, values in times_ms.items()},
+    )
+
+
+def _slim_case(case: Mapping[str, Any], measure: str) -> Plain:
+    shares = [call["contended_ratio"] for call in case["calls"]]
+    known = [share for share in shares if share is not None]
+    states = (*case["device_before"], *case["device_after"])
+    return {
+        "case_id": case["id"],
+        "case_name": case["name"],
+        "test": case["test"],
+        "device": case["device"],
+        "workload": case["workload"],
+        "config": case["config"],
+        "n_threads": case["n_threads"],
+        "measure": measure,
+        "contended_ratio": median(known) if known else None,
+        "throttle_reasons": sorted({why for state in states for why in state["throttle_reasons"]}),
+        "terms": case["terms"],
+    }
+
+
+def _times_ms(case_id: str, calls: Sequence[Plain], measure: str) -> dict[str, list[float]]:
+    """Return the times by name as `records.rounds_of` does: phases, parts that occurred, total."""
+    part = str(Place.PART)
+    parts = (span["name"] for call in calls for span in call["spans"] if span["place"] == part)
+    times: dict[str, list[float]] = {name: [] for name in (*map(str, Phase), *parts)}
+    total = []
+    for call in calls:
+        total.append(_time(case_id, TOTAL, call["total"].get(measure), is_total=True))
+        of_call: dict[str, list[float]] = {name: [] for name in times}
+        for span in call["spans"]:
+            if (name := span["name"]) in of_call:
+                of_call[name].append(_time(case_id, name, span["measures"].get(measure)))
+        for name, found in of_call.items():
+            times[name].append(sum(found))
+    return {name: values for name, values in times.items() if any(values)} | {TOTAL: total}
+
+
+def _time(case_id: str, name: str, time_ms: object, *, is_total: bool = False) -> float:
+    """Return a time that can be true: finite, at least 0, and of a total more than that."""
+    if not isinstance(time_ms, int | float) or isinstance(time_ms, bool):
+        raise Unreadable(f"{case_id}: {name} has no time in one of its rounds, but {time_ms!r}")
+    if not math.isfinite(time_ms) or time_ms < 0 or (is_total and time_ms == 0):
+        raise Unreadable(f"{case_id}: {name} took {time_ms} ms in one of its rounds")
+    return time_ms
+
+
+def _upgraded(plain: Plain, content: bytes) -> Plain:
+    """Return the values in today's schema. 1 had no id of a run: its content's digest is one."""
+    version = plain["schema_version"]
+    if not isinstance(version, int) or version < 1:
+        raise Unreadable(f"its schema_version is {version!r}; expected a number from 1")
+    if version > SCHEMA_VERSION:
+        raise Unreadable(
+            f"written by a newer pytest-vlmlatency, in schema {version}; this one reads up to "
+            f"{SCHEMA_VERSION}: update it"
+        )
+    if version == SCHEMA_VERSION:
+        return plain
+    if not isinstance(plain["cases"], list):
+        raise Unreadable("its cases are no list")
+    return {
+        **plain,
+        "cases": [{**case, "terms": asdict(GateTerms())} for case in plain["cases"]],
+        "id": hashlib.sha256(content).hexdigest()[:16],
+        "is_pull_request": False,
+        "merged_from": [],
+        "schema_version": SCHEMA_VERSION,
+    }
+
+
+def _refuse_constant(text: str) -> float:
+    raise ValueError(f"it holds {text}, which is no time and no JSON")
+
+
+def _said(problem: Exception) -> str:
+    missing = "nothing under " if isinstance(problem, KeyError) else ""
+    return f"{missing}{problem}"

@@ -1,0 +1,182 @@
+"""The history: every run an immutable file, in a folder or behind a URL.
+
+Owns which runs there are and how they are read, whether they stand as files of their own or folded
+into Parquet (`compacted`). Whatever is no run is named with the reason and left out: it is never
+fatal, and never deleted. What a baseline is, and what is slower, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.names import SUFFIX, RunName, name_of, parse_name
+from pytest_vlmlatency.history.places import Folder, is_draft, place_of
+from pytest_vlmlatency.history.slim import Gone, Unreadable, header_of, parse, rounds_of_run
+from pytest_vlmlatency.records import RunRounds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from pytest_vlmlatency.history.places import Place
+    from pytest_vlmlatency.history.slim import Plain
+    from pytest_vlmlatency.records import Run
+
+RUNS = "runs"
+COMPACTED = "compacted"
+IGNORE_FILE = ".gitignore"
+IGNORED = f"# written by pytest-vlmlatency\n/{RUNS}/\n/{COMPACTED}/\n/{IGNORE_FILE}\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Index:
+    """What runs there are, oldest first, and what stands beside them that is no run."""
+
+    names: tuple[RunName, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRuns:
+    """Runs as they are judged, in the order that was asked for, and what could not be read."""
+
+    runs: tuple[RunRounds, ...]
+    problems: tuple[str, ...] = ()
+
+
+def open_store(url: str | Path, *, is_readonly: bool = False) -> Store:
+    """Return the history at a path or an fsspec URL. Nothing is read, written or made yet."""
+    return Store(place_of(url), is_readonly=is_readonly)
+
+
+class Store:
+    """One history. It remembers where the index last saw each run, and looks again if it moved."""
+
+    def __init__(self, place: Place, *, is_readonly: bool = False) -> None:
+        self.place = place
+        self.is_readonly = is_readonly
+        self._files: dict[RunName, str] = {}
+        self._folded: dict[RunName, str] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it lies, as it was given."""
+        return self.place.url
+
+    def write(self, run: Run) -> str:
+        """Keep a run in a file of its own, whole or not at all; return the name of the run."""
+        from pytest_vlmlatency.plain import to_json  # noqa: PLC0415 - reading needs no cattrs
+
+        self.check_writable()
+        name = name_of(run)
+        content = to_json(run, indent=None).encode()
+        self.place.write(file_of(name), content)
+        return name.text
+
+    def check_writable(self) -> None:
+        """Raise HistoryProblem if this history is for reading only; keep it out of git's way."""
+        if self.is_readonly:
+            raise HistoryProblem(f"{self.url} was opened for reading only: nothing is kept there")
+        if isinstance(self.place, Folder) and not self.place.has(IGNORE_FILE):
+            self.place.write(IGNORE_FILE, IGNORED.encode())
+
+    def index(self) -> Index:
+        """Return all runs by name without opening their files, and what is no run."""
+        files = [path for path in self.place.list(RUNS) if not is_draft(path)]
+        parquet = [path for path in self.place.list(COMPACTED) if not is_draft(path)]
+        named = {path: parse_name(stem_of(path)) for path in sorted(files)}
+        foreign = [f"{path}: not named as a run is" for path, name in named.items() if not name]
+        self._files = {name: path for path, name in named.items() if name is not None}
+        self._folded = {}
+        if parquet:
+            from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+
+            contents, problems = folded.names_in(self.place, sorted(parquet))
+            foreign += problems
+            self._folded = {name: path for path, names in contents.items() for name in names}
+        names = sorted({*self._files, *self._folded})
+        return Index(names=tuple(names), problems=tuple(foreign))
+
+    def read(self, names: Iterable[RunName]) -> StoredRuns:
+        """Return runs as they are judged; one that cannot be read is named and left out."""
+        asked = tuple(dict.fromkeys(names))
+        found = self._found(asked)
+        if any(isinstance(got, Gone) for got in found.values()):
+            self.index()  # compaction may have moved them just now
+            found |= self._found([name for name, got in found.items() if isinstance(got, Gone)])
+        problems = [
+            f"{name.text}: {found[name]}" for name in asked if isinstance(found[name], Unreadable)
+        ]
+        runs = [got for name in asked if isinstance(got := found[name], RunRounds)]
+        return StoredRuns(runs=tuple(runs), problems=tuple(problems))
+
+    def read_whole(self, name: RunName) -> Run:
+        """Return a run with every call and span, or raise HistoryProblem."""
+        from pytest_vlmlatency.history.whole import whole_run  # noqa: PLC0415 - imports cattrs
+
+        try:
+            return whole_run(self.read_plain(name))
+        except Unreadable as problem:
+            raise HistoryProblem(f"{self.url}: {name.text}: {problem}") from problem
+
+    def read_plain(self, name: RunName) -> Plain:
+        """Return a run's plain values in today's schema, or raise Unreadable."""
+        content = self.place.read([file_of(name)])[file_of(name)]
+        if isinstance(content, bytes):
+            return checked(parse(content), name)
+        if not isinstance(content, FileNotFoundError):
+            raise Unreadable(str(content))
+        if name not in self._folded:
+            self.index()
+        if name not in self._folded:
+            raise Gone("there is no such run (any more)")
+        from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+
+        return folded.read_plain(self.place, self._folded[name], name)
+
+    def _found(self, names: Sequence[RunName]) -> dict[RunName, RunRounds | Unreadable]:
+        """Return each run, or why it cannot be read; Gone where it is not where it was."""
+        files = {self._files[name]: name for name in names if name in self._files}
+        read = self.place.read(list(files))
+        found = {name: _rounds_or_reason(read[path], name) for path, name in files.items()}
+        folded_names = [n for n in names if n not in self._files and n in self._folded]
+        if folded_names:
+            from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+
+            paths = {name: self._folded[name] for name in folded_names}
+            found |= folded.read_rounds(self.place, paths)
+        return {name: found.get(name, Gone("there is no such run (any more)")) for name in names}
+
+
+def file_of(name: RunName) -> str:
+    """Return the path of a run's own file."""
+    return f"{RUNS}/{name.text}{SUFFIX}"
+
+
+def stem_of(path: str) -> str:
+    """Return the name that a file should be of a run, whatever else it may be."""
+    return path.rpartition("/")[2].removesuffix(SUFFIX)
+
+
+def checked(plain: Plain, name: RunName) -> Plain:
+    """Return the values if they are of the run that the name says, else raise Unreadable."""
+    try:
+        held = name_of(header_of(plain))
+    except (KeyError, TypeError, AttributeError, ValueError) as problem:
+        raise Unreadable(f"not of the form of a run: {problem}") from None
+    if replace(held, fingerprint=name.fingerprint) != name:  # its rules may have changed since
+        raise Unreadable(f"it holds another run, {held.text}")
+    return plain
+
+
+def _rounds_or_reason(content: bytes | Exception, name: RunName) -> RunRounds | Unreadable:
+    if isinstance(content, FileNotFoundError):
+        return Gone("there is no such run (any more)")
+    if isinstance(content, Exception):
+        return Unreadable(f"it cannot be read: {content}")
+    try:
+        return rounds_of_run(checked(parse(content), name))
+    except Unreadable as problem:
+        return problem
