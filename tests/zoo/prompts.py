@@ -9,12 +9,11 @@ from collections.abc import Callable
 import torch
 from transformers import PretrainedConfig as PreTrainedConfig
 
-from tests.zoo.shrink import BOS, FIRST_WORD, VOCABULARY
+from tests.zoo.shrink import BOS, FIRST_WORD, N_WORDS_BEFORE, VOCABULARY
 from tests.zoo.specimen import Inputs
 
 Prompt = Callable[[PreTrainedConfig, int], Inputs]
 
-N_WORDS_BEFORE = 3
 N_WORDS_AFTER = 5
 # Where the configuration names no image token, an id that is no word.
 UNNAMED_IMAGE_TOKEN = VOCABULARY - 1
