@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 def write_run(run: Run, path: Path) -> None:
     """Write a run; a file of that name is replaced at once, and stays if anything goes wrong."""
-    text = to_json(run)
+    write_whole(path, f"{to_json(run)}\n")
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file under a temporary name, then rename it: nobody reads a part of it."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     draft = Path(name)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"{text}\n")
+            file.write(text)
         draft.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
         draft.replace(path)
     except BaseException:

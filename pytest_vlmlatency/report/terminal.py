@@ -55,13 +55,14 @@ def summary_lines(cases: Sequence[Case], *, width: int | None) -> list[str]:
     if not cases:
         return []
     columns, left_out = fitted(columns_of(cases), width)
-    rows = [_row(columns, index) for index in range(-1, len(cases))]
+    rows = [row_text(columns, index) for index in range(-1, len(cases))]
     rule = "-" * max(map(len, rows))
     lines = [rows[0], rule]
     for row, case in zip(rows[1:], cases, strict=True):
         lines += [row, *_details(case)]
     headers = {column.header for column in columns}
-    prose = (*_legend(cases, headers, left_out), *_notes(cases))
+    notes = notes_about((case.name, case.notes) for case in cases)
+    prose = (*_legend(cases, headers, left_out), *notes)
     return [*lines, rule, *wrapped(prose, width)]
 
 
@@ -90,6 +91,31 @@ def fitted(
     return (_shortened(names, _room_for_names(figures, width)), *figures), tuple(left_out)
 
 
+def row_text(columns: Sequence[Column], index: int) -> str:
+    """Return a row of a table; -1 is the header's."""
+    cells = (
+        text.ljust(column.width) if column.is_left else text.rjust(column.width)
+        for column in columns
+        for text in [column.header if index < 0 else column.cells[index]]
+    )
+    return (" " * GAP).join(cells).rstrip()
+
+
+def notes_about(cases: Iterable[tuple[str, Sequence[str]]]) -> list[str]:
+    """Return each note once, with the names of the cases that it is about."""
+    about: dict[str, list[str]] = {}
+    for name, notes in cases:
+        for note in notes:
+            about.setdefault(note, []).append(name)
+    return [f"Note on {some(names)}: {note}" for note, names in about.items()]
+
+
+def some(names: Sequence[str]) -> str:
+    """Return the first two of many names, and how many there are beside them."""
+    shown = ", ".join(names[:2])
+    return shown if len(names) <= 2 else f"{shown} and {len(names) - 2} more"
+
+
 def _room_for_names(figures: Sequence[Column], width: int) -> int:
     return width - sum(GAP + column.width for column in figures)
 
@@ -106,16 +132,6 @@ def _middle_out(name: str, width: int) -> str:
         return name
     n_head = (width - 1) // 3
     return f"{name[:n_head]}…{name[n_head + 1 - width :]}"
-
-
-def _row(columns: Sequence[Column], index: int) -> str:
-    """Return a case's row; -1 is the header's."""
-    cells = (
-        text.ljust(column.width) if column.is_left else text.rjust(column.width)
-        for column in columns
-        for text in [column.header if index < 0 else column.cells[index]]
-    )
-    return (" " * GAP).join(cells).rstrip()
 
 
 def _details(case: Case) -> list[str]:
@@ -147,17 +163,3 @@ def _legend(cases: Sequence[Case], headers: Set[str], left_out: Sequence[str]) -
     if left_out:
         lines.append(f"Left out, the terminal being narrow: {', '.join(left_out)}.")
     return lines
-
-
-def _notes(cases: Sequence[Case]) -> list[str]:
-    """Return each note once, with the cases it is about."""
-    about: dict[str, list[str]] = {}
-    for case in cases:
-        for note in case.notes:
-            about.setdefault(note, []).append(case.name)
-    return [f"Note on {_some(names)}: {note}" for note, names in about.items()]
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:2])
-    return shown if len(names) <= 2 else f"{shown} and {len(names) - 2} more"

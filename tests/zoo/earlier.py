@@ -29,10 +29,6 @@ _UNLIKE_EARLIER = {
 NO_RECIPE = {} if ENCODES_FIRST else _UNLIKE_EARLIER
 """What the installed transformers has, but so unlike the newest that its recipe fits it not."""
 
-_STARTS = ("vision_start_token_id", "image_start_token_id")
-IMAGES_COUNTED_BY = () if ENCODES_FIRST else _STARTS
-"""Tokens before an image by which generate() used to count images: the word before it is taken."""
-
 _FORMER_NAMES = {"vision_feature_layer": "vision_feature_layers"}
 _NEWER_INPUTS = ("mm_token_type_ids",)
 

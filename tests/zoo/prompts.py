@@ -9,11 +9,12 @@ from collections.abc import Callable
 import torch
 from transformers import PretrainedConfig as PreTrainedConfig
 
-from tests.zoo.shrink import BOS, FIRST_WORD, N_WORDS_BEFORE, VOCABULARY
+from tests.zoo.shrink import BOS, FIRST_WORD, VOCABULARY
 from tests.zoo.specimen import Inputs
 
 Prompt = Callable[[PreTrainedConfig, int], Inputs]
 
+N_WORDS_BEFORE = 3
 N_WORDS_AFTER = 5
 # Where the configuration names no image token, an id that is no word.
 UNNAMED_IMAGE_TOKEN = VOCABULARY - 1
@@ -50,16 +51,10 @@ def bordered_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inpu
 
 
 def typed_placeholders(name: str, *, image: int = 1, text: int = 0) -> Prompt:
-    """Return `placeholders` with an input that tells image positions from text positions.
-
-    The last word before the image is the token that says where one starts, if there is such a
-    token: earlier transformers count images by it, to give each beam its own.
-    """
+    """Return `placeholders` with an input that tells image positions from text positions."""
 
     def make(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
         inputs = placeholders(config, n_placeholders)
-        if n_placeholders and getattr(config, "vision_start_token_id", None) is not None:
-            inputs["input_ids"][0, N_WORDS_BEFORE] = config.vision_start_token_id
         is_image = inputs["input_ids"] == _image_token(config)
         return inputs | {name: torch.where(is_image, image, text)}
 

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from transformers import PretrainedConfig as PreTrainedConfig
 
-from tests.zoo.earlier import IMAGES_COUNTED_BY, default_config, override
+from tests.zoo.earlier import default_config, override
 
 TEXT_WIDTH = 64
 VISION_WIDTH = 32
@@ -21,8 +21,6 @@ VOCABULARY = 300
 # Ids below are ordinary words, ids above stand for images, videos and their borders.
 N_WORDS = 200
 FIRST_WORD = 3
-# Words of a prompt between the beginning of sequence and the image.
-N_WORDS_BEFORE = 3
 PAD, BOS, EOS = 0, 1, 2
 
 _SHARED_SIZES = {
@@ -104,7 +102,6 @@ _FIXED_IDS = {
     "eos_token_id": EOS,
     "decoder_start_token_id": BOS,
     "forced_eos_token_id": None,
-    **dict.fromkeys(IMAGES_COUNTED_BY, FIRST_WORD + N_WORDS_BEFORE - 1),
 }
 _ID_SUFFIXES = ("_token_id", "_token_index", "_patch_id")
 

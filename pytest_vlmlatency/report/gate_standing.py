@@ -1,0 +1,106 @@
+"""Where each case of a gate's report stands: the groups that every form shows, what fails first.
+
+Pure. Owns the groups, their headings, and what is said of the whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+from pytest_vlmlatency.records import CaseState, GateMode, GateStatus, Verdict
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.records import CaseVerdict, GateReport
+
+
+class Standing(StrEnum):
+    """Where a reader finds a case: the groups of a report, what fails first."""
+
+    FAILS = "fails"
+    NOT_APPLIED = "not applied"
+    UNDECIDED = "undecided"
+    QUARANTINED = "quarantined"
+    FASTER = "faster"
+    NEW = "new"
+    NOT_JUDGED = "not judged"
+    SAME = "same"
+
+
+_HEADINGS = {
+    Standing.FAILS: "slower, or over a budget: this fails the gate",
+    Standing.NOT_APPLIED: "not applied: this fails the gate",
+    Standing.QUARANTINED: "quarantined: shown, and not failing",
+}
+_BY_STATE = {
+    CaseState.NOT_APPLIED: Standing.NOT_APPLIED,
+    CaseState.NEW: Standing.NEW,
+    CaseState.NOT_JUDGED: Standing.NOT_JUDGED,
+}
+
+
+def standing_of(case: CaseVerdict) -> Standing:
+    """Return the group of a case; a quarantined one that is all the same is like any other."""
+    is_undecided = bool(case.phases_that_are(Verdict.UNDECIDED))
+    if case.fails:
+        return Standing.FAILS
+    if case.terms.mode is GateMode.REPORT and (
+        case.is_slower or is_undecided or case.is_quarantine_past
+    ):
+        return Standing.QUARANTINED
+    if case.state in _BY_STATE:
+        return _BY_STATE[case.state]
+    if is_undecided:
+        return Standing.UNDECIDED
+    return Standing.FASTER if case.phases_that_are(Verdict.FASTER) else Standing.SAME
+
+
+def standings(report: GateReport) -> dict[Standing, list[CaseVerdict]]:
+    """Return the cases of each group that has some, in the order in which they are read."""
+    groups: dict[Standing, list[CaseVerdict]] = {standing: [] for standing in Standing}
+    for case in report.cases:
+        groups[standing_of(case)].append(case)
+    return {standing: cases for standing, cases in groups.items() if cases}
+
+
+def heading_of(standing: Standing, *, is_strict: bool) -> str:
+    """Return the heading of a group, with what it means for the run."""
+    if standing is Standing.UNDECIDED:
+        fails = "this fails the gate" if is_strict else "shown, and not failing unless strict"
+        return f"undecided: {fails}"
+    return _HEADINGS.get(standing, str(standing))
+
+
+def outcome_of(case: CaseVerdict) -> str:
+    """Return a case's group in a word or two: a failing one is slower, or only over a budget."""
+    standing = standing_of(case)
+    if standing is not Standing.FAILS:
+        return str(standing)
+    return "slower" if case.phases_that_are(Verdict.SLOWER) else "over budget"
+
+
+def title_of(report: GateReport) -> str:
+    """Return what a reader must know if he reads one line."""
+    ordered = (case for cases in standings(report).values() for case in cases)
+    counts = Counter(outcome_of(case) for case in ordered)
+    told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+    outcome = "passed" if report.status is GateStatus.PASSED else "FAILED"
+    return f"vlm gate {outcome}: {told or 'nothing judged'}"
+
+
+def status_text(report: GateReport) -> str:
+    """Return how the gate ends the run, and what that means."""
+    status = report.status
+    match status:
+        case GateStatus.PASSED:
+            return "The gate passed."
+        case GateStatus.SLOWER:
+            why = "slower, or over a budget"
+        case GateStatus.UNDECIDED:
+            why = "undecided, where only a decision passes (strict)"
+        case GateStatus.NOT_APPLIED:
+            why = "it was asked for and could not be applied"
+        case _:
+            assert_never(status)
+    return f"The gate failed with exit status {status.value}: {why}."
