@@ -106,6 +106,7 @@ def _slim_case(case: Mapping[str, Any], measure: str) -> Plain:
     shares = [call["contended_ratio"] for call in case["calls"]]
     known = [share for share in shares if share is not None]
     states = (*case["device_before"], *case["device_after"])
+    others = [state.get("n_other_processes") for state in states]
     return {
         "case_id": case["id"],
         "case_name": case["name"],
@@ -117,6 +118,7 @@ def _slim_case(case: Mapping[str, Any], measure: str) -> Plain:
         "measure": measure,
         "contended_ratio": median(known) if known else None,
         "throttle_reasons": sorted({why for state in states for why in state["throttle_reasons"]}),
+        "n_other_processes": max((n for n in others if n is not None), default=None),
         "terms": case["terms"],
     }
 

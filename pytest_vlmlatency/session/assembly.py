@@ -7,7 +7,6 @@ test that measures is set up.
 from __future__ import annotations
 
 from contextlib import nullcontext
-from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,10 +17,9 @@ from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.report.progress import StatusLine
 from pytest_vlmlatency.session import settings
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
+from pytest_vlmlatency.session.repository import repository_root
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pytest_vlmlatency.models.load import LoadedModel
     from pytest_vlmlatency.session.measurement import Engine
 
@@ -93,12 +91,6 @@ def plain_params(item: pytest.Item) -> dict[str, str]:
     """Return the parameters of a test as text that is the same in every run."""
     callspec = getattr(item, "callspec", None)
     return {} if callspec is None else {k: _as_text(v) for k, v in callspec.params.items()}
-
-
-@cache
-def repository_root(folder: Path) -> Path | None:
-    """Return the nearest folder above that git keeps, None outside a repository."""
-    return next((up for up in (folder, *folder.parents) if (up / ".git").exists()), None)
 
 
 def _as_text(value: object) -> str:

@@ -14,6 +14,7 @@ import pytest
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
 from pytest_vlmlatency.options import marker_layer
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM
+from pytest_vlmlatency.session.keeping import history_of
 from pytest_vlmlatency.session.settings import FIXTURE, chosen_device
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None
         if not config.getoption("collectonly", None):
             chosen_device(config)
             _check_outputs(config)
+            history_of(config)
     except (UsageProblem, NoAccelerator) as problem:
         raise pytest.UsageError(str(problem)) from problem
 

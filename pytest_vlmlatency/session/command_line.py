@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session import options_measuring, options_outputs
+from pytest_vlmlatency.session import options_history, options_measuring, options_outputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,7 +29,11 @@ MARKER_LINE = (
     "config): how the vlm_latency fixture measures this test; see the --vlm-* options."
 )
 
-_SETTINGS: tuple[Setting, ...] = (*options_measuring.SETTINGS, *options_outputs.SETTINGS)
+_SETTINGS: tuple[Setting, ...] = (
+    *options_measuring.SETTINGS,
+    *options_history.SETTINGS,
+    *options_outputs.SETTINGS,
+)
 
 _GPU_HELP = (
     "Measure on the accelerator that torch finds (CUDA, XPU or MPS): as --vlm-device, without "

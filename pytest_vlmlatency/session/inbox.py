@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ class Inbox:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._started_at = datetime.now(UTC).isoformat(timespec="seconds")
+        self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._parcels: list[Parcel] = []
         self._announced: dict[str, str] = {}
         self._lost: list[str] = []
@@ -55,15 +56,17 @@ class Inbox:
             raise pytest.UsageError(problem)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Save the run where that was asked for; a run that could not be saved has failed."""
+        """Save the run and keep it; one that could not be has failed."""
         path: Path | None = self._config.getoption("vlm_json", None)
-        if path is None:
-            return
         if not self._parcels:
-            self._said.append(f"--vlm-json: nothing was measured, so {path} was not written.")
+            if path is not None:
+                self._said.append(f"--vlm-json: nothing was measured, so {path} was not written.")
             return
-        from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
+        from pytest_vlmlatency.session import keeping, results  # noqa: PLC0415 - only where something was measured
 
+        history = keeping.history_of(self._config)
+        if path is None and history is None:
+            return
         run = results.run_of(
             self._parcels,
             lost=self._lost,
@@ -71,10 +74,15 @@ class Inbox:
             root=self._config.rootpath,
         )
         try:
-            self._said.append(results.save(run, path))
+            if path is not None:
+                self._said.append(results.save(run, path))
         except OSError as problem:
-            self._said.append(f"--vlm-json: {path} could not be written: {problem}")
-            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+            self._fail(session, f"--vlm-json: {path} could not be written: {problem}")
+        try:
+            if history is not None:
+                self._said.append(keeping.keep(run, history))
+        except HistoryProblem as problem:
+            self._fail(session, str(problem))
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of all cases, and what became of the others."""
@@ -84,6 +92,10 @@ class Inbox:
             results.print_summary(
                 terminalreporter, self._parcels, lost=self._lost, remarks=self._said
             )
+
+    def _fail(self, session: pytest.Session, why: str) -> None:
+        self._said.append(why)
+        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def _receive(self, parcel: Parcel) -> None:
         self._parcels.append(parcel)

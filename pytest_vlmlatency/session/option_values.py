@@ -83,3 +83,10 @@ def new_file(text: str) -> Path:
             f"expected a file in a folder that exists, but there is no folder {str(path.parent)!r}"
         )
     return path
+
+
+def history(text: str) -> str:
+    """Read where a history is: a folder, a URL, or `none`."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("expected a folder, a URL or 'none', not an empty text")
+    return text

@@ -6,6 +6,8 @@ nothing that they decide.
 
 from __future__ import annotations
 
+import os
+import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,7 @@ from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment, Run
 from pytest_vlmlatency.report.discovery import discovery_lines
 from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
+from pytest_vlmlatency.session.pull_request import is_pull_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.session.delivery import Parcel
 
 MS_PER_S = 1000
+ID_BYTES = 8  # random: no two runs of a history are ever called the same
 LONG_WAIT_MS = 1000  # shorter waits are no answer to "why did this take so long?"
 
 
@@ -51,6 +55,8 @@ def run_of(parcels: Sequence[Parcel], *, lost: Iterable[str], started_at: str, r
         commit=read_commit(root),
         cases=tuple(cases_of(parcels)),
         lost=tuple(lost),
+        id=secrets.token_hex(ID_BYTES),
+        is_pull_request=is_pull_request(os.environ),
     )
 
 

@@ -1,0 +1,63 @@
+"""Which history a pytest run keeps itself in, and keeping it there.
+
+Owns what --vlm-history and --vlm-history-readonly mean together, and what is said of it. What a
+history is, is `history.store`'s.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.session.command_line import setting
+from pytest_vlmlatency.session.repository import repository_root
+
+if TYPE_CHECKING:
+    import pytest
+
+    from pytest_vlmlatency.history.store import Store
+    from pytest_vlmlatency.records import Run
+
+DEFAULT = ".vlm_latency"
+NONE = "none"
+
+
+def history_of(config: pytest.Config) -> Store | None:
+    """Return the history of this run, None where nothing is to be kept or read.
+
+    A folder named on the command line is relative to the working directory, one named in the ini
+    file to pytest's root directory.
+    """
+    is_readonly = bool(setting(config, "--vlm-history-readonly"))
+    said = setting(config, "--vlm-history")
+    if said == NONE:
+        return None
+    if said is None:
+        root = repository_root(config.rootpath)
+        return None if root is None else open_store(root / DEFAULT, is_readonly=is_readonly)
+    is_of_ini = config.getoption("vlm_history", None) is None and "://" not in str(said)
+    return open_store(
+        config.rootpath / str(said) if is_of_ini else str(said), is_readonly=is_readonly
+    )
+
+
+def keep(run: Run, history: Store) -> str:
+    """Keep a run in a history, and return what to tell of it; HistoryProblem if it cannot be."""
+    where = _shortened(history.url)
+    if history.is_readonly:
+        return f"Not kept in {where}: --vlm-history-readonly."
+    try:
+        history.write(run)
+    except HistoryProblem as problem:
+        raise HistoryProblem(
+            f"--vlm-history: this run could not be kept: {problem}; name another place, or 'none'"
+        ) from problem
+    return f"Kept in {where} as run {run.id}."
+
+
+def _shortened(url: str) -> str:
+    """Return a folder below the working directory without the way to there."""
+    path = Path(url)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else url
