@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+from _pytest.config import findpaths
 
 from pytest_vlmlatency.options import DTYPES
 from tests.projects import project
@@ -52,7 +53,21 @@ def test_the_nearest_marker_beats_the_one_on_the_class(pytester: pytest.Pytester
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
 
-def test_switches_are_read_from_the_ini_file_of_a_toml_project(pytester: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    "table",
+    [
+        "tool.pytest.ini_options",
+        pytest.param(
+            "tool.pytest",
+            marks=pytest.mark.skipif(
+                not hasattr(findpaths, "ConfigValue"), reason="this pytest reads no [tool.pytest]"
+            ),
+        ),
+    ],
+)
+def test_switches_are_read_from_the_ini_file_of_a_toml_project(
+    pytester: pytest.Pytester, table: str
+) -> None:
     project(
         pytester,
         """\
@@ -62,8 +77,8 @@ def test_switches_are_read_from_the_ini_file_of_a_toml_project(pytester: pytest.
             assert (options.per_token, options.rounds) == (True, 7)
         """,
     )
-    pytester.makepyprojecttoml("""
-        [tool.pytest]
+    pytester.makepyprojecttoml(f"""
+        [{table}]
         vlm_per_token = true
         vlm_rounds = 7
     """)

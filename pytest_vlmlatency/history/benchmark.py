@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_vlmlatency.records import Phase
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmlatency.records import Call, Case, Scalar
 
@@ -64,6 +64,18 @@ def entries_of(case: Case) -> list[Entry]:
     return entries
 
 
+def is_asked_for(option: Callable[[str], object]) -> bool:
+    """Return whether one of `OUTPUTS` was asked for; `option` reads pytest's value of a name.
+
+    Before 5.3 the columns of an option that nobody gave are pytest-benchmark's own, so there
+    those ask for nothing, also where somebody names just them.
+    """
+    given = {name: option(f"benchmark_{name}") for name in OUTPUTS}
+    if given["columns"] == _own_columns():
+        del given["columns"]
+    return any(given.values())
+
+
 def phase_times(case: Case) -> dict[str, Sequence[float]]:
     """Return the samples of each entry in ms, by the name of the phase."""
     measure = case.gating_measure
@@ -76,6 +88,19 @@ def phase_times(case: Case) -> dict[str, Sequence[float]]:
     ]
     times["total"] = [call.total[measure] for call in calls]
     return times
+
+
+def _own_columns() -> object:
+    """Return what pytest-benchmark's option for columns holds where it was not given."""
+    from pytest_benchmark.plugin import add_display_options  # noqa: PLC0415 - in a run with it only
+
+    defaults: dict[str, object] = {}
+
+    def note(name: str, *, default: object, **_: object) -> None:
+        defaults[name] = default
+
+    add_display_options(note)  # type: ignore[no-untyped-call]  # ships no types
+    return defaults["--benchmark-columns"]
 
 
 def _per_step(call: Call, measure: str) -> float | None:

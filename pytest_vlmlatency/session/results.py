@@ -11,7 +11,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.history.benchmark import OUTPUTS, entries_of
+from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment, Run
@@ -38,8 +38,7 @@ def hand_to_benchmark(config: pytest.Config, parcel: Parcel) -> None:
     Otherwise its table would repeat ours, and without the spread that makes it worth reading.
     """
     session = getattr(config, "_benchmarksession", None)
-    is_asked = any(config.getoption(f"benchmark_{name}", None) for name in OUTPUTS)
-    if session is not None and is_asked:
+    if session is not None and is_asked_for(lambda name: config.getoption(name, None)):
         for case in cases_of([parcel]):
             session.benchmarks += entries_of(case)
 
