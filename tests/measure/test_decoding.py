@@ -10,6 +10,7 @@ from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model
+from tests.modes.installed import CHUNKS_BY_CALL
 from tests.zoo import N_NEW_TOKENS, Specimen, block_modules, build, vision_module
 
 BLOCK_MS, VISION_MS, DRAFT_MS = 3, 60, 6
@@ -82,6 +83,7 @@ def test_a_looked_up_prompt_is_not_split_although_chunks_were_asked_for(
     assert (case.calls[0].vision_ms, case.calls[0].prefill_ms) == (VISION_MS, BLOCK_MS)
 
 
+@pytest.mark.skipif(not CHUNKS_BY_CALL, reason="transformers fails: it chunks one word to nothing")
 @pytest.mark.parametrize("name", ["florence2", "vision-encoder-decoder"])
 def test_an_encoder_decoder_ignores_chunks_and_is_measured(name: str, clock: FakeClock) -> None:
     specimen = build(name)
