@@ -39,3 +39,7 @@ class OverBound(VlmLatencyError, AssertionError):
 
 class HistoryProblem(VlmLatencyError):
     """A history that cannot be listed or written to, or a run that is not in it."""
+
+
+class NotConfirmed(VlmLatencyError):
+    """Fresh pairs of processes that could not be measured, or not on the code they were for."""

@@ -1,0 +1,76 @@
+"""Questions and orders to git, as one user's command would give them; nothing of it is parsed here.
+
+Never asks for a password, never writes the index while it looks, and obeys no variable that a hook
+of git's own left in the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import NotConfirmed
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TIMEOUT_S = 600.0  # a checkout of a large repository, with its large files fetched
+
+OF_A_HOOK = (
+    "GIT_DIR",
+    "GIT_WORK_TREE",
+    "GIT_INDEX_FILE",
+    "GIT_OBJECT_DIRECTORY",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+    "GIT_COMMON_DIR",
+    "GIT_PREFIX",
+    "GIT_NAMESPACE",
+)
+"""What git sets for its hooks, which would name the user's repository in every worktree."""
+
+
+class GitFailed(NotConfirmed):
+    """An order that git did not carry out."""
+
+
+def git(root: Path, *args: str) -> str:
+    """Return what git prints for a command run at `root`; GitFailed says what it said instead."""
+    command = ("git", "-C", str(root), *args)
+    try:
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=TIMEOUT_S,
+            check=False,
+            encoding="utf-8",
+            errors="replace",
+            env=quiet_environment(),
+            stdin=subprocess.DEVNULL,
+        )
+    except FileNotFoundError:
+        raise GitFailed("git is not installed, so no other commit can be checked out") from None
+    except subprocess.TimeoutExpired:
+        raise GitFailed(f"{_told(args)} was still busy after {TIMEOUT_S:.0f} s") from None
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}"
+        raise GitFailed(f"{_told(args)}: {said}")
+    return done.stdout
+
+
+def asked(root: Path, *args: str) -> str | None:
+    """Return the stripped answer of a question to git, None where it has none."""
+    try:
+        return git(root, *args).strip() or None
+    except GitFailed:
+        return None
+
+
+def quiet_environment() -> dict[str, str]:
+    """Return this process's variables, without a hook's, and with nobody to answer questions."""
+    kept = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}
+    return kept | {"GIT_TERMINAL_PROMPT": "0", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+
+
+def _told(args: tuple[str, ...]) -> str:
+    return f"git {' '.join(args)}"

@@ -1,0 +1,199 @@
+"""One launch: a fresh pytest in one checkout, which measures a few rounds and tells what it did.
+
+Owns the command line, the environment and the end of the process. What came back is checked here:
+a launch that measured nothing, or ran other code than its checkout's, is an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.confirmation import observer
+from pytest_vlmlatency.confirmation.git import quiet_environment
+from pytest_vlmlatency.confirmation.imports import imported_by
+from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.records import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from pytest_vlmlatency.confirmation.arguments import Invocation
+    from pytest_vlmlatency.confirmation.checkouts import Checkout
+
+N_ROUNDS = 5
+N_WARMUP_ROUNDS = 2
+"""A short run and many fresh ones: what differs between processes is what is to be averaged."""
+
+N_TOLD_LINES = 25
+ENDED_TESTS = (0, 1)  # pytest ran to its end: passed, or some tests failed
+GRACE_S = 5.0
+
+NOT_FOR_A_LAUNCH = (
+    *("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"),
+    *("PYTEST_XDIST_TESTRUNUID", "PYTEST_XDIST_AUTO_NUM_WORKERS", "COVERAGE_PROCESS_START"),
+    *("COVERAGE_PROCESS_CONFIG", "COV_CORE_SOURCE", "COV_CORE_CONFIG", "COV_CORE_DATAFILE"),
+)
+
+
+class OutOfTime(Exception):
+    """A launch that was ended because the time was over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """What a launch came to. `failed` says for each test that was not measured why."""
+
+    run: Run
+    failed: Mapping[str, str]
+    imported: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """What is to be launched: `tests` are named by their path from the repository's root."""
+
+    checkout: Checkout
+    other: Checkout
+    working_tree: Path
+    invocation: Invocation
+    tests: tuple[str, ...]
+    benchmark: frozenset[Path]
+    scratch: Path
+
+    def run(self, *, timeout_s: float) -> Launched:
+        """Launch and wait; OutOfTime after `timeout_s`, NotConfirmed where it measured nothing."""
+        told, run_file = self.scratch / "told.json", self.scratch / "run.json"
+        asked = {"root": str(self.checkout.root), "tests": self.tests, "told": str(told)}
+        (self.scratch / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+        for file in (told, run_file):
+            file.unlink(missing_ok=True)
+        status, output = _run_process(
+            self.command(), self.environment(), self.folder, self.scratch / "output", timeout_s
+        )
+        if status not in ENDED_TESTS or not told.is_file():
+            raise NotConfirmed(self._told_of(f"ended with {_status(status)}", output))
+        seen = json.loads(told.read_text(encoding="utf-8"))
+        run = None
+        if run_file.is_file():
+            run = from_plain(Run, json.loads(run_file.read_text(encoding="utf-8")))
+        failed = dict(seen["failed"])
+        measured = set() if run is None else {case.test for case in run.cases}
+        for test in self.tests:
+            if test not in measured:
+                failed.setdefault(test, "it measured nothing")
+        if run is None or not measured - failed.keys():
+            reasons = "".join(f"\n{test}: {reason}" for test, reason in failed.items())
+            raise NotConfirmed(self._told_of("measured nothing", output) + reasons)
+        imported = imported_by(self.checkout, self.other, seen["modules"], self.benchmark)
+        return Launched(run=run, failed=failed, imported=imported)
+
+    @property
+    def folder(self) -> Path:
+        """The folder that pytest is called in: the same place as the user's, in the checkout."""
+        return self.at(self.invocation.folder)
+
+    def command(self) -> list[str]:
+        """Return the command line."""
+        files = dict.fromkeys(test.partition("::")[0] for test in self.tests)
+        inifile = self.invocation.inifile
+        empty = self.scratch / "pytest.ini"
+        empty.write_text("[pytest]\n", encoding="utf-8")
+        options = (
+            *("-p", observer.MODULE, observer.ASKED, str(self.scratch / "asked.json")),
+            *("-c", str(empty if inifile is None else self.at(inifile))),
+            *("-o", "addopts=", "-o", f"cache_dir={self.scratch / 'cache'}"),
+            *("--rootdir", str(self.at(self.invocation.rootdir))),
+            *("--confcutdir", str(self.at(self.invocation.rootdir))),
+            *("--continue-on-collection-errors", "--color=no", "--tb=short", "-q"),
+            *("--vlm-rounds", str(N_ROUNDS), "--vlm-warmup-rounds", str(N_WARMUP_ROUNDS)),
+            *("--vlm-json", str(self.scratch / "run.json")),
+        )
+        paths = (str(self.checkout.root / file) for file in files)
+        return [sys.executable, "-m", "pytest", *self.invocation.options, *options, *paths]
+
+    def environment(self) -> dict[str, str]:
+        """Return the user's variables, with the checkout's code before everything installed.
+
+        No bytecode is written: a launch leaves no trace in the user's working tree.
+        """
+        kept = quiet_environment()
+        for name in NOT_FOR_A_LAUNCH:
+            kept.pop(name, None)
+        said = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
+        inherited = [self.at(Path.cwd() / path) for path in said]
+        paths = dict.fromkeys(str(path) for path in (*self.checkout.paths, *inherited))
+        return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+
+    def at(self, path: Path) -> Path:
+        """Return the place in this checkout of a path in the working tree; others stay."""
+        real = Path(os.path.realpath(path))
+        inside = real.is_relative_to(self.working_tree)
+        return self.checkout.root / real.relative_to(self.working_tree) if inside else path
+
+    def _told_of(self, what: str, output: Path) -> str:
+        lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+        tail = "\n".join(f"    {line}" for line in lines[-N_TOLD_LINES:])
+        side, commit = self.checkout.side, self.checkout.commit[:10]
+        return f"the launch of the {side} ({commit}) {what}; the end of its output:\n{tail}"
+
+
+def _run_process(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    output: Path,
+    limit_s: float,
+) -> tuple[int, Path]:
+    """Run to the end and return the status and the output; whatever ends it, ends its children."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with output.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with _ended(process):
+            try:
+                return process.wait(timeout=limit_s), output
+            except subprocess.TimeoutExpired:
+                raise OutOfTime from None
+
+
+@contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """End a process and what it started: asked first, so that it frees its devices, then forced."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            _signal(process, signal.SIGTERM)
+            deadline_s = time.monotonic() + GRACE_S
+            while process.poll() is None and time.monotonic() < deadline_s:
+                time.sleep(0.05)
+        _signal(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def _status(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"

@@ -1,0 +1,104 @@
+"""Loaded into each launch with -p: runs the tests that were asked for, and tells what it saw.
+
+What it tells, as JSON in a file: the tests that failed and why, and where every module came from
+once all tests have run. Imports nothing but the standard library and pytest. PYTEST_DONT_REWRITE
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+ASKED = "--vlm-asked"
+MODULE = "pytest_vlmlatency.confirmation.observer"
+WITHOUT_CASES = "the test did not run"
+NOT_COLLECTED = "the test was not collected"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Register the file that says what to run and where to tell, for this package's own use."""
+    parser.addoption(ASKED, metavar="FILE", type=Path, required=True, help="Internal.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Begin to observe."""
+    asked = json.loads(config.getoption(ASKED).read_text(encoding="utf-8"))
+    config.pluginmanager.register(Observer(**asked), "vlmlatency-observer")
+
+
+class Observer:
+    """Keeps the tests that were asked for, all of them if none is named, and remembers failures."""
+
+    def __init__(self, *, root: str, tests: list[str], told: str) -> None:
+        self._root = Path(root)
+        self._tests = frozenset(tests)
+        self._told = Path(told)
+        self._failed: dict[str, str] = {}
+        self._seen: dict[str, str] = {}
+
+    def pytest_collection_modifyitems(
+        self, config: pytest.Config, items: list[pytest.Item]
+    ) -> None:
+        """Leave out what was not asked for."""
+        self._seen = {item.nodeid: self._name(item) for item in items}
+        chosen = [i for i in items if not self._tests or self._seen[i.nodeid] in self._tests]
+        left_out = [item for item in items if item not in chosen]
+        if left_out:
+            config.hook.pytest_deselected(items=left_out)
+            items[:] = chosen
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Remember why a file could not be collected, for each of its tests."""
+        if report.failed:
+            file = report.nodeid.partition("::")[0]
+            reason = _last_line(report.longreprtext)
+            of_file = (test for test in self._tests if _file_of(test).endswith(file))
+            self._failed.update((test, reason) for test in of_file)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember why a test failed, or was skipped."""
+        if report.passed:
+            return
+        test = self._seen.get(report.nodeid, report.nodeid)
+        self._failed.setdefault(test, _reason(report))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionfinish(self) -> None:
+        """Tell it, once every test has imported what it needs."""
+        collected = set(self._seen.values())
+        for test in self._tests - collected:
+            self._failed.setdefault(test, NOT_COLLECTED)
+        modules = {
+            name: str(file)
+            for name, module in list(sys.modules.items())
+            if (file := getattr(module, "__file__", None)) is not None
+        }
+        told = {"failed": self._failed, "modules": modules}
+        self._told.write_text(json.dumps(told), encoding="utf-8")
+
+    def _name(self, item: pytest.Item) -> str:
+        """Name a test as its case does: by its path from the repository's root."""
+        inside, _, rest = item.nodeid.partition("::")
+        is_inside = item.path.is_relative_to(self._root)
+        path = item.path.relative_to(self._root).as_posix() if is_inside else inside
+        return f"{path}::{rest}" if rest else path
+
+
+def _file_of(test: str) -> str:
+    return test.partition("::")[0]
+
+
+def _reason(report: pytest.TestReport) -> str:
+    if report.skipped:
+        longrepr = report.longrepr
+        return str(longrepr[2] if isinstance(longrepr, tuple) else longrepr)
+    crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
+    return str(crash or _last_line(report.longreprtext)).splitlines()[0]
+
+
+def _last_line(text: str) -> str:
+    lines = [line for line in text.splitlines() if line.strip()]
+    return lines[-1].removeprefix("E").strip() if lines else WITHOUT_CASES

@@ -1,0 +1,213 @@
+"""Fresh pairs: a process of each side after the other, in ABBA order, for as long as is asked.
+
+A drift of the machine falls on both sides alike: the side that was first in one pair is second in
+the next. One launch measures every test that is still asked about, since it costs imports and a
+model's loading. What was measured is kept, whatever ends it.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pytest_vlmlatency.confirmation.checkouts import Checkouts, Side, open_checkouts
+from pytest_vlmlatency.confirmation.forecast import (
+    SIDES,
+    Forecast,
+    told_before,
+    told_time,
+    told_within,
+)
+from pytest_vlmlatency.confirmation.launch import Launch, Launched, OutOfTime
+from pytest_vlmlatency.confirmation.overlay import lay_over
+from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.records import Confirmation, Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_vlmlatency.confirmation.arguments import Invocation
+
+
+class Pair(NamedTuple):
+    """One launch of each side: two runs, of the tests that were asked about then."""
+
+    baseline: Run
+    candidate: Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """A test that one side could not measure: it is left out of further pairs."""
+
+    test: str
+    side: Side
+    reason: str
+
+
+class FreshPairs:
+    """Measures pairs of two checkouts, as many as are asked for in all, within a time limit."""
+
+    def __init__(
+        self,
+        checkouts: Checkouts,
+        invocation: Invocation,
+        *,
+        time_limit_s: float,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.cut_short_because: str | None = None
+        self._checkouts = checkouts
+        self._invocation = invocation
+        self._time_limit_s = time_limit_s
+        self._say = say
+        self._pairs: list[Pair] = []
+        self._failures: dict[str, Failure] = {}
+        self._imported: dict[Side, tuple[str, ...]] = {}
+        self._benchmark: frozenset[Path] | None = None
+        self._took_s: list[float] = []
+
+    @property
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs so far, in order; a later one may hold fewer tests."""
+        return tuple(self._pairs)
+
+    @property
+    def failures(self) -> tuple[Failure, ...]:
+        """The tests that a side could not measure, and why."""
+        return tuple(self._failures.values())
+
+    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> tuple[Pair, ...]:
+        """Return the first `n_pairs` in all, new ones of `tests` only (as `Case.test` names them).
+
+        Fewer where the time is over, which `cut_short_because` says, or where every test failed.
+        The first call's tests have to include those of all later ones.
+        """
+        tests = tuple(test for test in dict.fromkeys(tests) if test not in self._failures)
+        if len(self._pairs) >= n_pairs or self.cut_short_because is not None or not tests:
+            return self.pairs[:n_pairs]
+        if self._benchmark is None:
+            self._benchmark = self._lay_over(tests)
+        n_left = SIDES * (n_pairs - len(self._pairs))
+        self._say(told_before(len(tests), n_pairs, self._forecast(n_left)))
+        while len(self._pairs) < n_pairs and tests and self._has_time():
+            self._add_pair(n_pairs, tests)
+            tests = tuple(test for test in tests if test not in self._failures)
+        return self.pairs[:n_pairs]
+
+    def confirmation(self) -> Confirmation:
+        """Return what is to be reported of the pairs so far."""
+        return Confirmation(
+            n_pairs=len(self._pairs),
+            time_s=sum(self._took_s),
+            baseline=self._checkouts.baseline.commit,
+            candidate=self._checkouts.candidate.commit,
+            imported={str(side): imported for side, imported in self._imported.items()},
+            cut_short_because=self.cut_short_because,
+        )
+
+    def _add_pair(self, n_pairs: int, tests: tuple[str, ...]) -> None:
+        index = len(self._pairs)
+        order = (
+            (Side.BASELINE, Side.CANDIDATE) if index % 2 == 0 else (Side.CANDIDATE, Side.BASELINE)
+        )
+        runs: dict[Side, Run] = {}
+        for side in order:
+            try:
+                launched = self._launch(side, tests)
+            except OutOfTime:
+                self._stop(f"was over in pair {index + 1}")
+                return
+            runs[side] = launched.run
+            self._remember(side, launched)
+            n_left = SIDES * (n_pairs - index) - len(runs)
+            if n_left:
+                self._say(told_within(index + 1, n_pairs, self._forecast(n_left)))
+        pair = Pair(baseline=runs[Side.BASELINE], candidate=runs[Side.CANDIDATE])
+        self._pairs.append(pair)
+
+    def _launch(self, side: Side, tests: tuple[str, ...]) -> Launched:
+        start_s = time.monotonic()
+        launch = Launch(
+            checkout=self._checkouts.on(side),
+            other=self._checkouts.on(side.other),
+            working_tree=self._checkouts.working_tree,
+            invocation=self._invocation,
+            tests=tests,
+            benchmark=self._benchmark or frozenset(),
+            scratch=self._checkouts.scratch,
+        )
+        try:
+            return launch.run(timeout_s=self._time_limit_s - sum(self._took_s))
+        finally:
+            self._took_s.append(time.monotonic() - start_s)
+
+    def _remember(self, side: Side, launched: Launched) -> None:
+        for test, reason in launched.failed.items():
+            self._failures.setdefault(test, Failure(test=test, side=side, reason=reason))
+        known = self._imported.setdefault(side, launched.imported)
+        self._imported[side] = tuple(dict.fromkeys((*known, *launched.imported)))
+
+    def _has_time(self) -> bool:
+        """Whether another pair fits, by the forecast; the first one is tried in any case."""
+        pair_s = self._forecast(SIDES).left_s
+        left_s = self._time_limit_s - sum(self._took_s)
+        if pair_s is None or pair_s <= left_s:
+            return True
+        self._stop(f"leaves {told_time(left_s)}, and a pair takes about {told_time(pair_s)}")
+        return False
+
+    def _stop(self, why: str) -> None:
+        limit = told_time(self._time_limit_s)
+        self.cut_short_because = f"the time limit of {limit} (--vlm-confirm-time) {why}"
+        self._say(f"Confirming ends early: {self.cut_short_because}.")
+
+    def _forecast(self, n_launches_left: int) -> Forecast:
+        return Forecast(took_s=tuple(self._took_s), n_launches_left=n_launches_left)
+
+    def _lay_over(self, tests: tuple[str, ...]) -> frozenset[Path]:
+        """Give the baseline the candidate's benchmark files and its pytest's configuration."""
+        baseline, candidate = self._checkouts.baseline, self._checkouts.candidate
+        files = sorted({Path(test.partition("::")[0]) for test in tests})
+        outside = [file for file in files if not (candidate.root / file).is_file()]
+        if outside:
+            raise NotConfirmed(
+                f"{outside[0]} is not in the candidate's checkout {candidate.root}; only tests "
+                f"inside the repository can be run on another commit"
+            )
+        laid = lay_over(files, source=candidate, target=baseline)
+        return laid | _configuration(self._invocation, self._checkouts)
+
+
+@contextmanager
+def open_pairs(
+    root: Path,
+    *,
+    baseline: str,
+    candidate: str | None = None,
+    setup: str | None = None,
+    paths: Sequence[str] = (),
+    invocation: Invocation,
+    time_limit_s: float,
+    say: Callable[[str], None] = print,
+) -> Iterator[FreshPairs]:
+    """Check both sides out (see `open_checkouts`), and be ready to measure pairs of them."""
+    opened = open_checkouts(
+        root, baseline=baseline, candidate=candidate, setup=setup, paths=paths, say=say
+    )
+    with opened as checkouts:
+        yield FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say)
+
+
+def _configuration(invocation: Invocation, checkouts: Checkouts) -> frozenset[Path]:
+    """Bring the ini file that the candidate is run with."""
+    if invocation.inifile is None or not invocation.inifile.is_relative_to(checkouts.working_tree):
+        return frozenset()
+    file = invocation.inifile.relative_to(checkouts.working_tree)
+    target, source = checkouts.baseline.root / file, checkouts.candidate.root / file
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(source.read_bytes())
+    return frozenset({file})

@@ -1,0 +1,130 @@
+"""Worktrees in a temporary folder of ours, removed whatever happens, also from git's own list.
+
+The folder holds a lock for as long as its owner lives: what a process that was killed left behind
+has a free lock, and the next one removes it. Worktrees of other people are never looked into.
+"""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from filelock import FileLock, Timeout
+
+from pytest_vlmlatency.confirmation.git import GitFailed, git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PREFIX = "vlmlatency-confirm-"
+LOCK = "lock"
+
+
+class Terminated(SystemExit):
+    """SIGTERM as an exception: what was opened is closed on its way out."""
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)  # as a shell says it
+
+
+@contextmanager
+def worktree_folder(root: Path) -> Iterator[Path]:
+    """Make a folder for worktrees, which are gone at its end, also from git's own list."""
+    remove_leftovers(root)
+    with _ends_on_sigterm():
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
+        lock = FileLock(folder / LOCK)
+        lock.acquire()
+        try:
+            yield folder
+        finally:
+            with _uninterrupted():
+                for worktree in worktrees_in(root, folder):
+                    _remove(root, worktree)
+                lock.release()
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def add_worktree(root: Path, path: Path, commit: str) -> None:
+    """Check a commit out at `path`, beside the working tree; hooks of the repository don't run."""
+    no_hooks = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
+    git(root, *no_hooks, "worktree", "add", "--quiet", "--detach", str(path), commit)
+
+
+def remove_leftovers(root: Path) -> tuple[Path, ...]:
+    """Remove worktrees of ours whose process is gone; return where they were."""
+    folders = {path.parent for path in all_worktrees(root) if path.parent.name.startswith(PREFIX)}
+    left = tuple(sorted(folder for folder in folders if not _is_owned(folder)))
+    for folder in left:
+        for worktree in worktrees_in(root, folder):
+            _remove(root, worktree)
+        shutil.rmtree(folder, ignore_errors=True)
+    return left
+
+
+def worktrees_in(root: Path, folder: Path) -> tuple[Path, ...]:
+    """Return the worktrees that git knows in a folder."""
+    return tuple(path for path in all_worktrees(root) if path.parent == folder)
+
+
+def all_worktrees(root: Path) -> tuple[Path, ...]:
+    """Return all worktrees of a repository, the main one first."""
+    listed = git(root, "worktree", "list", "--porcelain", "-z").split("\0")
+    return tuple(
+        Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")
+    )
+
+
+def _is_owned(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    try:
+        with FileLock(folder / LOCK, timeout=0):
+            return False
+    except Timeout:
+        return True
+
+
+def _remove(root: Path, worktree: Path) -> None:
+    shutil.rmtree(worktree, ignore_errors=True)  # one with submodules would not be removed by git
+    try:
+        git(root, "worktree", "remove", "--force", "--force", str(worktree))
+    except GitFailed:
+        git(root, "worktree", "prune")
+
+
+@contextmanager
+def _ends_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM raise here, so that contexts end; only a main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(_number: int, _frame: object) -> NoReturn:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Hold a second Ctrl-C or SIGTERM off while things are put in order, which takes a moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

@@ -1,0 +1,77 @@
+"""Real git repositories in a test's folder: commits of a few files, and what git says of them."""
+
+from __future__ import annotations
+
+import subprocess
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+from tests.projects import FAKE_ENGINE, REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    import pytest
+
+BENCHMARK = """\
+import captioner
+import torch
+
+
+class Model(torch.nn.Module):
+    def generate(self, **kwargs):
+        return captioner.NAME
+
+
+def test_caption(vlm_latency):
+    vlm_latency(Model().generate)
+"""
+
+SMALL: Mapping[str, str] = {
+    "src/captioner/__init__.py": "NAME = 'first'\n",
+    "benchmarks/conftest.py": FAKE_ENGINE,
+    "benchmarks/test_x.py": BENCHMARK,
+    "pytest.ini": "[pytest]\n",
+    ".gitignore": "__pycache__/\n.pytest_cache/\n",
+}
+"""A project whose benchmark is measured by the engine that makes times up."""
+
+CAPTION = "benchmarks/test_x.py::test_caption"
+
+
+def repository(root: Path, files: Mapping[str, str]) -> str:
+    """Make a repository with one commit of these files; return the commit."""
+    root.mkdir(parents=True, exist_ok=True)
+    git(root, "init", "--quiet", "--initial-branch=main")
+    return commit(root, files)
+
+
+def commit(root: Path, files: Mapping[str, str]) -> str:
+    """Write files, commit all there is, and return the commit."""
+    write(root, files)
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "A change")
+    return git(root, "rev-parse", "HEAD")
+
+
+def write(root: Path, files: Mapping[str, str]) -> None:
+    """Write files, with their folders."""
+    for name, text in files.items():
+        file = root / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(dedent(text))
+
+
+def git(root: Path, *args: str) -> str:
+    """Run git as a user who has a name, and return what it printed."""
+    who = ("-c", "user.name=A User", "-c", "user.email=user@example.org")
+    done = subprocess.run(
+        ("git", "-C", str(root), *who, *args), capture_output=True, check=True, text=True
+    )
+    return done.stdout.strip()
+
+
+def find_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let launched processes find this repository: its package, and its tests' engine."""
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
