@@ -14,6 +14,9 @@ from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
 from tests.zoo.once import encoding_once
 
+# Earlier transformers say so of weights that wait elsewhere.
+pytestmark = pytest.mark.filterwarnings("ignore:You are calling .generate:UserWarning")
+
 FAMILIES = encoding_once("llava", "qwen2_vl", "mllama", "florence2", "git", "blip-2")
 OFFLOADED = encoding_once("llava", "qwen2_vl", "florence2", "git")
 """The others read weights past their module's call, when accelerate has put them away."""

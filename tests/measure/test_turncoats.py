@@ -125,7 +125,9 @@ def test_a_step_prepared_twice_for_the_prompt_is_refused(llava: Specimen) -> Non
         nonlocal n_calls
         n_calls += 1
         if n_calls > N_WATCHED_AND_UNMEASURED:
-            llava.model.prepare_inputs_for_generation(llava.inputs["input_ids"])  # type: ignore[operator]  # a method
+            llava.model.prepare_inputs_for_generation(  # type: ignore[operator]  # a method
+                llava.inputs["input_ids"], cache_position=torch.tensor([0])
+            )
 
     with (
         delayed(vision_module(llava), prepare_again),

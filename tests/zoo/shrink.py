@@ -101,6 +101,7 @@ _FIXED_IDS = {
     "bos_token_id": BOS,
     "eos_token_id": EOS,
     "decoder_start_token_id": BOS,
+    "forced_bos_token_id": None,
     "forced_eos_token_id": None,
 }
 _ID_SUFFIXES = ("_token_id", "_token_index", "_patch_id")
