@@ -18,9 +18,11 @@ from pytest_vlmlatency.history.names import RunName, parse_name
 from pytest_vlmlatency.history.slim import (
     Plain,
     Unreadable,
+    form_of_a_run,
     header_of,
     rounds_of_case,
     slim_rounds,
+    upgraded,
 )
 from pytest_vlmlatency.records import Rounds, RunRounds
 
@@ -81,7 +83,8 @@ def read_rounds(
             columns = "name, header, case_index, times_ms, slim"
             try:
                 rows = _rows(connection, place.whole_path(path), names, columns)
-                found |= _runs(rows, names)
+                with form_of_a_run():
+                    found |= _runs(rows, names)
             except Unreadable as problem:
                 found |= dict.fromkeys(names, problem)
     return found
@@ -89,19 +92,39 @@ def read_rounds(
 
 def read_plain(place: Place, path: str, name: RunName) -> Plain:
     """Return a run's plain values, as its own file held them."""
+    return read_plains(place, path, [name])[name]
+
+
+def read_plains(place: Place, path: str, names: Sequence[RunName]) -> dict[RunName, Plain]:
+    """Return the plain values of some runs of one file, as their own files held them."""
     with closing(connect(place)) as connection:
-        rows = _rows(connection, place.whole_path(path), [name], "header, case_index, whole")
-    return plain_of(rows)
+        columns = "name, header, case_index, whole"
+        rows = _rows(connection, place.whole_path(path), names, columns)
+    by_text: dict[str, list[tuple[Any, ...]]] = {}
+    for text, *row in rows:
+        by_text.setdefault(text, []).append(tuple(row))
+    if len(by_text) != len(set(names)):
+        raise Unreadable(f"{path} has not all of the runs that it names")
+    return {name: _plain_of(by_text[name.text]) for name in names}
 
 
-def plain_of(rows: Sequence[tuple[Any, ...]]) -> Plain:
+def _plain_of(rows: Sequence[tuple[Any, ...]]) -> Plain:
     """Return a run's plain values from its rows of header, case_index and whole, in order."""
     header: Plain = json.loads(rows[0][0])
-    return {**header, "cases": [json.loads(whole) for _, _, whole in rows[1:]]}
+    return upgraded({**header, "cases": [json.loads(whole) for _, _, whole in rows[1:]]})
 
 
 def rows_of(name: RunName, plain: Plain) -> list[Plain]:
-    """Return a run's rows: its header, then its cases; those not measured have no times."""
+    """Return a run's rows: its header, then its cases; those not measured have no times.
+
+    Raises Unreadable if the run could not be read as it is judged.
+    """
+    with form_of_a_run():
+        return _rows_of(name, plain)
+
+
+def _rows_of(name: RunName, plain: Plain) -> list[Plain]:
+    header_of(plain)  # what cannot be read from a file of its own is not folded
     header = {key: value for key, value in plain.items() if key != "cases"}
     rows: list[Plain] = [{"name": name.text, "header": _text(header)}]
     for index, case in enumerate(plain["cases"]):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from contextlib import contextmanager
 from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ from pytest_vlmlatency.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Plain = dict[str, Any]
 """What JSON holds, of any shape: reading it is finding out."""
@@ -55,17 +56,25 @@ def parse(content: bytes) -> Plain:
         raise Unreadable(f"no whole JSON: {problem}") from None
     if not isinstance(plain, dict) or not plain.keys() >= KEYS:
         raise Unreadable("no run of pytest-vlmlatency")
-    return _upgraded(plain, content)
+    return upgraded(plain, content)
 
 
 def rounds_of_run(plain: Mapping[str, Any]) -> RunRounds:
     """Return a run as it is judged, or raise Unreadable; the values are in today's schema."""
-    try:
+    with form_of_a_run():
         header = header_of(plain)
         measured = (case for case in plain["cases"] if case["is_measured"] and case["calls"])
         return RunRounds(header=header, cases=tuple(rounds_of_case(case) for case in measured))
+
+
+@contextmanager
+def form_of_a_run() -> Iterator[None]:
+    """Turn whatever reading values of another form raises into Unreadable."""
+    try:
+        yield
     except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        raise Unreadable(f"not of the form of a run: {_said(problem)}") from None
+        missing = "nothing under " if isinstance(problem, KeyError) else ""
+        raise Unreadable(f"not of the form of a run: {missing}{problem}") from None
 
 
 def header_of(plain: Mapping[str, Any]) -> RunHeader:
@@ -149,7 +158,7 @@ def _time(case_id: str, name: str, time_ms: object, *, is_total: bool = False) -
     return time_ms
 
 
-def _upgraded(plain: Plain, content: bytes) -> Plain:
+def upgraded(plain: Plain, content: bytes = b"") -> Plain:
     """Return the values in today's schema. 1 had no id of a run: its content's digest is one."""
     version = plain["schema_version"]
     if not isinstance(version, int) or version < 1:
@@ -175,8 +184,3 @@ def _upgraded(plain: Plain, content: bytes) -> Plain:
 
 def _refuse_constant(text: str) -> float:
     raise ValueError(f"it holds {text}, which is no time and no JSON")
-
-
-def _said(problem: Exception) -> str:
-    missing = "nothing under " if isinstance(problem, KeyError) else ""
-    return f"{missing}{problem}"

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.names import SUFFIX, RunName, name_of, parse_name
 from pytest_vlmlatency.history.places import Folder, is_draft, place_of
-from pytest_vlmlatency.history.slim import Gone, Unreadable, header_of, parse, rounds_of_run
+from pytest_vlmlatency.history.slim import (
+    Gone,
+    Unreadable,
+    form_of_a_run,
+    header_of,
+    parse,
+    rounds_of_run,
+)
 from pytest_vlmlatency.records import RunRounds
 
 if TYPE_CHECKING:
@@ -52,13 +59,16 @@ def open_store(url: str | Path, *, is_readonly: bool = False) -> Store:
 
 
 class Store:
-    """One history. It remembers where the index last saw each run, and looks again if it moved."""
+    """One history. It remembers where the index last saw each run, and looks again if it moved.
+
+    `files` and `folded` are those places: the run's own file, and the Parquet file that has it.
+    """
 
     def __init__(self, place: Place, *, is_readonly: bool = False) -> None:
         self.place = place
         self.is_readonly = is_readonly
-        self._files: dict[RunName, str] = {}
-        self._folded: dict[RunName, str] = {}
+        self.files: dict[RunName, str] = {}
+        self.folded: dict[RunName, str] = {}
 
     @property
     def url(self) -> str:
@@ -85,18 +95,18 @@ class Store:
     def index(self) -> Index:
         """Return all runs by name without opening their files, and what is no run."""
         files = [path for path in self.place.list(RUNS) if not is_draft(path)]
-        parquet = [path for path in self.place.list(COMPACTED) if not is_draft(path)]
+        parquet = parquet_files(self.place)
         named = {path: parse_name(stem_of(path)) for path in sorted(files)}
         foreign = [f"{path}: not named as a run is" for path, name in named.items() if not name]
-        self._files = {name: path for path, name in named.items() if name is not None}
-        self._folded = {}
+        self.files = {name: path for path, name in named.items() if name is not None}
+        self.folded = {}
         if parquet:
             from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
 
-            contents, problems = folded.names_in(self.place, sorted(parquet))
+            contents, problems = folded.names_in(self.place, parquet)
             foreign += problems
-            self._folded = {name: path for path, names in contents.items() for name in names}
-        names = sorted({*self._files, *self._folded})
+            self.folded = {name: path for path, names in contents.items() for name in names}
+        names = sorted({*self.files, *self.folded})
         return Index(names=tuple(names), problems=tuple(foreign))
 
     def read(self, names: Iterable[RunName]) -> StoredRuns:
@@ -128,24 +138,24 @@ class Store:
             return checked(parse(content), name)
         if not isinstance(content, FileNotFoundError):
             raise Unreadable(str(content))
-        if name not in self._folded:
+        if name not in self.folded:
             self.index()
-        if name not in self._folded:
+        if name not in self.folded:
             raise Gone("there is no such run (any more)")
         from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
 
-        return folded.read_plain(self.place, self._folded[name], name)
+        return folded.read_plain(self.place, self.folded[name], name)
 
     def _found(self, names: Sequence[RunName]) -> dict[RunName, RunRounds | Unreadable]:
         """Return each run, or why it cannot be read; Gone where it is not where it was."""
-        files = {self._files[name]: name for name in names if name in self._files}
+        files = {self.files[name]: name for name in names if name in self.files}
         read = self.place.read(list(files))
         found = {name: _rounds_or_reason(read[path], name) for path, name in files.items()}
-        folded_names = [n for n in names if n not in self._files and n in self._folded]
+        folded_names = [n for n in names if n not in self.files and n in self.folded]
         if folded_names:
             from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
 
-            paths = {name: self._folded[name] for name in folded_names}
+            paths = {name: self.folded[name] for name in folded_names}
             found |= folded.read_rounds(self.place, paths)
         return {name: found.get(name, Gone("there is no such run (any more)")) for name in names}
 
@@ -155,6 +165,11 @@ def file_of(name: RunName) -> str:
     return f"{RUNS}/{name.text}{SUFFIX}"
 
 
+def parquet_files(place: Place) -> list[str]:
+    """Return the paths of the Parquet files, and of whatever else lies there."""
+    return sorted(path for path in place.list(COMPACTED) if not is_draft(path))
+
+
 def stem_of(path: str) -> str:
     """Return the name that a file should be of a run, whatever else it may be."""
     return path.rpartition("/")[2].removesuffix(SUFFIX)
@@ -162,10 +177,8 @@ def stem_of(path: str) -> str:
 
 def checked(plain: Plain, name: RunName) -> Plain:
     """Return the values if they are of the run that the name says, else raise Unreadable."""
-    try:
+    with form_of_a_run():
         held = name_of(header_of(plain))
-    except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        raise Unreadable(f"not of the form of a run: {problem}") from None
     if replace(held, fingerprint=name.fingerprint) != name:  # its rules may have changed since
         raise Unreadable(f"it holds another run, {held.text}")
     return plain

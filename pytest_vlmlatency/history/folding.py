@@ -1,0 +1,127 @@
+"""Writing runs into a Parquet file: rows by way of a scratch folder, then one write to the place.
+
+Owns how such a file is made and named; what stands in it is `folded`'s, and which runs go into
+which file, and when their own files may go, is `compaction`'s.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import closing
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import duckdb
+
+from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.folded import COLUMNS, FORMAT, connect
+from pytest_vlmlatency.history.store import COMPACTED
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_vlmlatency.history.names import RunName
+    from pytest_vlmlatency.history.places import Place
+    from pytest_vlmlatency.history.slim import Plain
+
+ROWS_PER_GROUP = 2048  # DuckDB's least: a few dozen runs are read without the others
+LEAST_OBJECT_BYTES = 16 * 2**20  # DuckDB's own default for one line of JSON
+
+
+def path_of(names: Sequence[RunName]) -> str:
+    """Return the path of the file that holds these runs and no others."""
+    digest = hashlib.sha256("\n".join(name.text for name in names).encode()).hexdigest()[:16]
+    return f"{COMPACTED}/{names[0].time}_{names[-1].time}_{len(names)}_{digest}.parquet"
+
+
+class Rows:
+    """Rows on their way into a Parquet file, in a scratch folder: `with Rows() as rows`."""
+
+    def __init__(self) -> None:
+        self._scratch = TemporaryDirectory(prefix="vlmlatency-")
+        folder = Path(self._scratch.name)
+        self._lines, self._parquet = folder / "rows.jsonl", folder / "rows.parquet"
+        self._longest_bytes = 0
+        self._file = self._lines.open("w", encoding="utf-8")
+
+    def __enter__(self) -> Rows:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._file.close()
+        self._scratch.cleanup()
+
+    def add(self, rows: Iterable[Plain]) -> None:
+        """Add the rows of one run; runs are added in the order of their names."""
+        for row in rows:
+            line = json.dumps(row, allow_nan=False)
+            self._longest_bytes = max(self._longest_bytes, len(line))
+            self._file.write(f"{line}\n")
+
+    def write(self, place: Place, names: Sequence[RunName]) -> str:
+        """Write the rows into a file of the place, whole or not at all; return its path."""
+        self._file.flush()
+        columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+        size = max(LEAST_OBJECT_BYTES, 2 * self._longest_bytes)
+        source = (
+            f"SELECT * FROM read_json('{self._lines}', format='newline_delimited', "
+            f"columns={{{columns}}}, maximum_object_size={size})"
+        )
+        with closing(connect()) as connection:
+            _copy(connection, source, names, self._parquet)
+        path = path_of(names)
+        place.write(path, self._parquet.read_bytes())
+        return path
+
+
+def join(place: Place, names_by_path: Mapping[str, Sequence[RunName]]) -> str:
+    """Write the runs of several Parquet files into one, each run once; return its path."""
+    names = sorted({name for of_file in names_by_path.values() for name in of_file})
+    taken: set[RunName] = set()
+    parts = []
+    for path, of_file in sorted(names_by_path.items()):
+        new = [name.text for name in of_file if name not in taken]
+        taken.update(of_file)
+        listed = ", ".join(f"'{text}'" for text in new)
+        if new:
+            parts.append(
+                f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{_quoted(place, path)}') "
+                f"WHERE name IN ({listed})"
+            )
+    with TemporaryDirectory(prefix="vlmlatency-") as scratch, closing(connect(place)) as connection:
+        draft = Path(scratch) / "rows.parquet"
+        _copy(connection, " UNION ALL ".join(parts), names, draft)
+        path = path_of(names)
+        place.write(path, draft.read_bytes())
+    return path
+
+
+def rows_missing(place: Place, old: str, new: str) -> int:
+    """Return how many rows of one Parquet file another one lacks, or has with other values."""
+    texts = "header, whole, slim, times_ms::VARCHAR"
+    rows = "SELECT name, case_index, md5(concat_ws(chr(0), " + texts + ")) FROM read_parquet(?)"
+    query = f"SELECT count(*) FROM ({rows} EXCEPT {rows})"
+    with closing(connect(place)) as connection:
+        found = connection.execute(query, [place.whole_path(old), place.whole_path(new)]).fetchone()
+    assert found is not None, "a count has one row"
+    return int(found[0])
+
+
+def _copy(
+    connection: duckdb.DuckDBPyConnection, source: str, names: Sequence[RunName], target: Path
+) -> None:
+    listed = json.dumps([name.text for name in names])
+    try:
+        connection.execute(
+            f"COPY ({source}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, "
+            f"ROW_GROUP_SIZE {ROWS_PER_GROUP}, "
+            f"KV_METADATA {{format: '{FORMAT}', names: '{listed}'}})"
+        )
+    except duckdb.Error as problem:
+        raise HistoryProblem(f"{len(names)} runs could not be compacted: {problem}") from problem
+
+
+def _quoted(place: Place, path: str) -> str:
+    return place.whole_path(path).replace("'", "''")

@@ -1,0 +1,274 @@
+"""Compaction loses nothing: what is read before and after is the same, whenever it is stopped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history import compaction, folding
+from pytest_vlmlatency.history.compaction import compact
+from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.places import Folder
+from pytest_vlmlatency.history.store import file_of, open_store
+from pytest_vlmlatency.plain import to_json
+from pytest_vlmlatency.records import Place, Run, Span, run_rounds_of
+from tests.cases import a_call, a_case
+from tests.runs import a_run, an_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from pytest_vlmlatency.history.store import Store
+
+
+def a_history(url: str | Path, *numbers: int) -> tuple[Store, list[Run]]:
+    """Return a history with runs of a case that was measured and one that was not."""
+    store = open_store(url)
+    unmeasured = a_case((), name="test_off", is_measured=False)
+    runs = [a_run(n, cases=[a_case([a_call(decode_ms=n + 0.1)]), unmeasured]) for n in numbers]
+    for run in runs:
+        store.write(run)
+    return store, runs
+
+
+def assert_holds(store: Store, runs: Sequence[Run]) -> None:
+    """A history gives all of these runs, whole and as they are judged."""
+    names = store.index().names
+    assert names == tuple(name_of(run) for run in runs)
+    assert store.read(names).runs == tuple(run_rounds_of(run) for run in runs)
+    assert store.read(names).problems == ()
+    assert [store.read_whole(name) for name in names] == runs
+
+
+def test_a_compacted_history_holds_what_it_held_before(url: str) -> None:
+    store, runs = a_history(url, 1, 2, 3)
+
+    done = compact(store)
+
+    assert (done.n_folded, done.n_joined, done.problems) == (3, 0, ())
+    assert list(store.place.list("runs")) == []
+    assert len(store.place.list("compacted")) == 1
+    assert_holds(open_store(url), runs)
+
+
+def test_compacting_again_changes_nothing(url: str) -> None:
+    store, runs = a_history(url, 1, 2)
+    compact(store)
+    files = store.place.list("compacted")
+
+    assert compact(store).n_folded == 0
+
+    assert store.place.list("compacted") == files
+    assert_holds(store, runs)
+
+
+def test_runs_in_parquet_and_in_files_of_their_own_are_one_history(url: str) -> None:
+    store, runs = a_history(url, 1, 2)
+    compact(store)
+    store.write(a_run(3))
+
+    assert_holds(open_store(url), [*runs, a_run(3)])
+
+
+def test_the_newest_runs_can_stay_files_of_their_own(tmp_path: Path) -> None:
+    store, runs = a_history(tmp_path, 1, 2, 3)
+
+    assert compact(store, n_newest_kept=2).n_folded == 1
+
+    assert sorted(store.place.list("runs")) == [file_of(name_of(run)) for run in runs[1:]]
+    assert_holds(store, runs)
+
+
+def test_a_run_that_stands_in_both_is_read_once_and_its_file_removed_later(url: str) -> None:
+    store, runs = a_history(url, 1, 2)
+    compact(store)
+    store.write(runs[0])  # as if it had been stopped before removing
+
+    assert_holds(open_store(url), runs)
+    assert compact(store).n_folded == 1
+    assert list(store.place.list("runs")) == []
+    assert_holds(open_store(url), runs)
+
+
+def test_a_run_that_cannot_be_read_is_named_and_stays(tmp_path: Path) -> None:
+    store, runs = a_history(tmp_path, 1, 2)
+    path = file_of(name_of(a_run(3)))
+    store.place.write(path, to_json(a_run(3)).replace("10.0", "-10.0").encode())
+    truncated = file_of(name_of(a_run(4)))
+    store.place.write(truncated, b"{")
+
+    done = compact(store)
+
+    assert done.n_folded == 2
+    assert [problem.partition(": ")[0] for problem in done.problems] == [
+        name_of(a_run(3)).text,
+        name_of(a_run(4)).text,
+    ]
+    assert sorted(store.place.list("runs")) == sorted([path, truncated])
+    assert store.read(name_of(run) for run in runs).problems == ()
+
+
+def test_many_small_parquet_files_become_one(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "MANY_SMALL_FILES", 3)
+    store, first = a_history(url, 1, 2)
+    compact(store)
+    _, second = a_history(url, 3)
+    compact(store)
+    _, third = a_history(url, 4, 5)
+
+    assert compact(store).n_joined == 3
+
+    (path,) = store.place.list("compacted")
+    assert "_5_" in path
+    assert_holds(open_store(url), [*first, *second, *third])
+
+
+def test_parquet_files_that_share_a_run_are_joined_with_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MANY_SMALL_FILES", 2)
+    store, runs = a_history(tmp_path, 1, 2)
+    compact(store)
+    for run in runs:
+        store.write(run)
+    store.write(a_run(3))
+    store.index()
+    compaction._fold(store, [name_of(run) for run in (*runs, a_run(3))], [])
+    assert len(store.place.list("compacted")) == 2
+
+    assert compact(store).n_joined == 2
+
+    assert len(store.place.list("compacted")) == 1
+    assert_holds(open_store(tmp_path), [*runs, a_run(3)])
+
+
+def test_a_file_that_does_not_give_a_run_back_removes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, runs = a_history(tmp_path, 1)
+    spoilt = a_history(tmp_path / "other", 1)[1][0]
+    add = folding.Rows.add
+    monkeypatch.setattr(
+        folding.Rows,
+        "add",
+        lambda self, rows: add(self, [{**r, "slim": r.get("slim")} for r in rows][:1]),
+    )
+
+    with pytest.raises(HistoryProblem, match=r"does not give back .* as it was written"):
+        compact(store)
+
+    assert list(store.place.list("runs")) == [file_of(name_of(spoilt))]
+    monkeypatch.undo()
+    assert_holds(open_store(tmp_path), runs)
+
+
+def test_a_run_that_was_folded_between_index_and_reading_is_found(tmp_path: Path) -> None:
+    _, runs = a_history(tmp_path, 1, 2)
+    reader = open_store(tmp_path)
+    names = reader.index().names
+
+    compact(open_store(tmp_path))
+
+    assert reader.read(names).runs == tuple(run_rounds_of(run) for run in runs)
+    assert reader.read_whole(names[0]) == runs[0]
+
+
+def test_a_readonly_history_is_not_compacted(tmp_path: Path) -> None:
+    store, _ = a_history(tmp_path, 1)
+
+    with pytest.raises(HistoryProblem, match="opened for reading only"):
+        compact(open_store(tmp_path, is_readonly=True))
+
+    assert len(store.place.list("runs")) == 1
+
+
+def test_a_parquet_file_of_a_newer_format_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, _ = a_history(tmp_path, 1)
+    monkeypatch.setattr(folding, "FORMAT", "vlmlatency-runs-2")
+    monkeypatch.setattr("pytest_vlmlatency.history.folded.FORMAT", "vlmlatency-runs-2")
+    compact(store)
+    monkeypatch.undo()
+
+    (problem,) = open_store(tmp_path).index().problems
+
+    assert "it says 'vlmlatency-runs-2', expected 'vlmlatency-runs-1'" in problem
+
+
+def test_a_truncated_parquet_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
+    store, _ = a_history(tmp_path, 1)
+    compact(store)
+    (path,) = store.place.list("compacted")
+    whole = (tmp_path / path).read_bytes()
+    (tmp_path / path).write_bytes(whole[: len(whole) // 2])
+    store.write(a_run(2))
+
+    index = open_store(tmp_path).index()
+
+    assert index.names == (name_of(a_run(2)),)
+    assert index.problems[0].startswith(f"{path}: no whole Parquet file: ")
+
+
+TIMES = st.floats(min_value=1e-6, max_value=1e9, allow_nan=False)
+NAMES = st.text(st.characters(exclude_categories=("C",)), min_size=1, max_size=12)
+
+
+@st.composite
+def runs_of_anything(draw: st.DrawFn) -> Run:
+    """Return a run with spans of a user's own, inside phases or beside them, on any device."""
+    has_cpu = draw(st.booleans())
+    spans = [
+        Span(name=draw(NAMES), start_ms=0.0, measures=measures, place=draw(st.sampled_from(Place)))
+        for measures in draw(
+            st.lists(
+                st.builds(lambda wall, cpu: {"wall_ms": wall} | cpu, TIMES, _cpu(is_there=has_cpu)),
+                max_size=3,
+            )
+        )
+    ]
+    calls = draw(
+        st.lists(
+            st.builds(
+                a_call,
+                vision_ms=st.one_of(st.just(0.0), TIMES),
+                decode_ms=TIMES,
+                cpu_share=st.just(0.5 if has_cpu else None),
+                extra_spans=st.lists(st.sampled_from(spans), max_size=3) if spans else st.just([]),
+                contended_ratio=st.one_of(st.none(), st.floats(0, 1)),
+            ),
+            max_size=4,
+        )
+    )
+    config = draw(st.one_of(st.none(), st.dictionaries(NAMES, st.one_of(st.integers(), TIMES))))
+    cases = [a_case(calls, name=draw(NAMES), config=config, notes=(draw(NAMES),))]
+    environment = an_environment(cpu=draw(NAMES))
+    commit = draw(st.one_of(st.none(), st.just("a1" * 20)))
+    return a_run(cases=cases, environment=environment, commit=commit, lost=(draw(NAMES),))
+
+
+def _cpu(*, is_there: bool) -> st.SearchStrategy[dict[str, float]]:
+    return st.builds(lambda ms: {"cpu_ms": ms}, TIMES) if is_there else st.just({})
+
+
+@given(run=runs_of_anything())
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_json_parquet_and_the_whole_run_give_the_same_rounds(
+    run: Run, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    store = open_store(tmp_path_factory.mktemp("history"))
+    store.write(run)
+    names = store.index().names
+
+    from_json, whole = store.read(names), store.read_whole(names[0])
+    compact(store)
+
+    assert from_json.problems == ()
+    assert from_json.runs == store.read(names).runs == (run_rounds_of(run),)
+    assert whole == store.read_whole(names[0]) == run
+    assert isinstance(store.place, Folder)
