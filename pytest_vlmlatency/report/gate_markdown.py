@@ -73,7 +73,10 @@ def _page(report: GateReport, *, most_cases: int | None) -> str:
     blocks += [f"**Not applied:** {prose(reason)}" for reason in report.not_applied_because]
     for standing, cases in standings(report).items():
         blocks += _group(standing, cases, report, most_cases=most_cases)
-    blocks += [prose(text) for text in remarks_on(report, has_times=True)[:most_cases]]
+    remarks = remarks_on(report, has_times=True)
+    blocks += [prose(text) for text in remarks[:most_cases]]
+    if most_cases is not None and len(remarks) > most_cases:
+        blocks.append(_left_out(len(remarks) - most_cases, "remark"))
     return "\n\n".join(blocks) + "\n"
 
 
@@ -94,13 +97,16 @@ def _group(
         yield f"#### {heading}"
     if shown and n_phases:
         yield "\n".join([HEADER, *(row for case in shown for row in _rows(case, standing))])
-    details = [f"- {code(case.case_name)}: {text}" for case in shown for text in _details(case)]
-    if details:
+    if details := [item for case in shown for item in _items(case)]:
         yield "\n".join(details)
     if len(shown) < len(cases):
-        yield f"{counted(len(cases) - len(shown), 'case')} left out, for want of room."
+        yield _left_out(len(cases) - len(shown), "case")
     if standing in FOLDED:
         yield "</details>"
+
+
+def _left_out(number: int, noun: str) -> str:
+    return f"{counted(number, noun)} left out, for want of room."
 
 
 def _rows(case: CaseVerdict, standing: Standing) -> Iterator[str]:
@@ -131,6 +137,12 @@ def _row(name: str, phase: PhaseVerdict) -> str:
         change_text(phase.judgement),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _items(case: CaseVerdict) -> list[str]:
+    """Return what is said below the table; the name alone of a case that has no row."""
+    items = [f"- {code(case.case_name)}: {text}" for text in _details(case)]
+    return items or ([] if case.phases else [f"- {code(case.case_name)}"])
 
 
 def _details(case: CaseVerdict) -> Iterator[str]:
