@@ -1,5 +1,7 @@
 """Calls that are right though uncommon: copies for beams, an image twice, heads at the root."""
 
+import functools
+
 import pytest
 import torch
 from torch import nn
@@ -150,6 +152,7 @@ def test_an_assistants_own_preparation_is_its_span_too(llava: Specimen, clock: F
     prepare = assistant.prepare_inputs_for_generation
     assert callable(prepare)
 
+    @functools.wraps(prepare)
     def slow(*args: object, **kwargs: object) -> object:
         clock.advance_ms(6)
         return prepare(*args, **kwargs)
