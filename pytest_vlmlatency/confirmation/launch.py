@@ -116,7 +116,7 @@ class Launch:
             *("--confcutdir", str(self.at(self.invocation.rootdir))),
             *("--continue-on-collection-errors", "--color=no", "--tb=short", "-q"),
             *("--vlm-rounds", str(N_ROUNDS), "--vlm-warmup-rounds", str(N_WARMUP_ROUNDS)),
-            *("--vlm-json", str(self.scratch / "run.json")),
+            *("--vlm-json", str(self.scratch / "run.json"), "--vlm-history", "none"),
         )
         paths = (str(self.checkout.root / file) for file in files)
         return [sys.executable, "-m", "pytest", *self.invocation.options, *options, *paths]

@@ -25,11 +25,8 @@ PREFIX = "vlmlatency-confirm-"
 LOCK = "lock"
 
 
-class Terminated(SystemExit):
-    """SIGTERM as an exception: what was opened is closed on its way out."""
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)  # as a shell says it
+class Terminated(KeyboardInterrupt):
+    """SIGTERM as an exception, as Ctrl-C is one: what was opened is closed on its way out."""
 
 
 @contextmanager

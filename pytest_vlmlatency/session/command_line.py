@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session import options_history, options_measuring, options_outputs
+from pytest_vlmlatency.session import (
+    options_confirmation,
+    options_history,
+    options_measuring,
+    options_outputs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +36,7 @@ MARKER_LINE = (
 
 _SETTINGS: tuple[Setting, ...] = (
     *options_measuring.SETTINGS,
+    *options_confirmation.SETTINGS,
     *options_history.SETTINGS,
     *options_outputs.SETTINGS,
 )
@@ -48,6 +54,8 @@ def add_options(parser: pytest.Parser) -> None:
         dest = dest_of(name)
         if metavar is None:
             group.addoption(name, dest=dest, action="store_const", const=True, help=text)
+        elif ini_type == "linelist":
+            group.addoption(name, dest=dest, metavar=metavar, action="append", help=text)
         else:
             group.addoption(name, dest=dest, metavar=metavar, type=read or str, help=text)
         if ini_type is not None:

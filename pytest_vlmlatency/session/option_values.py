@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-IniType = Literal["int", "float", "bool", "string"]
+IniType = Literal["int", "float", "bool", "string", "linelist"]
 
 
 class Setting(NamedTuple):
-    """One option: a switch where `metavar` is None, command line only where `ini_type` is None."""
+    """One option: a switch where `metavar` is None, command line only where `ini_type` is None.
+
+    One whose `ini_type` is "linelist" may be given several times.
+    """
 
     name: str
     metavar: str | None
