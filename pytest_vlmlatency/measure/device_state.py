@@ -1,12 +1,14 @@
-"""What the driver says of each device before and after a case: clocks, heat, power, throttling.
+"""What the driver says of each device before and after a case.
 
-Read outside every timed part. Decides nothing: a throttled case is marked, not refused.
+Clocks, heat, power, throttling, and how many others have a context there. Read outside every timed
+part. Decides nothing: a throttled case is marked, not refused.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.measure.neighbours import n_others
 from pytest_vlmlatency.measure.nvml import Driver, NvmlUnavailable, open_driver
 from pytest_vlmlatency.records import DeviceState
 
@@ -79,4 +81,5 @@ def _read_state(driver: Driver, handle: object | None) -> DeviceState:
         temperature_c=driver.number("nvmlDeviceGetTemperature", handle, GPU_TEMPERATURE),
         power_w=driver.watts("nvmlDeviceGetPowerUsage", handle),
         throttle_reasons=throttle_reasons(bits),
+        n_other_processes=n_others(driver.process_ids(handle)),
     )

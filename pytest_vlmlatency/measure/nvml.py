@@ -57,6 +57,13 @@ class Driver:
             return answer.decode()
         return answer if isinstance(answer, str) else None
 
+    def process_ids(self, handle: object) -> tuple[int, ...] | None:
+        """Return the processes with a compute context on a device, None if the driver won't say."""
+        answer = self._ask("nvmlDeviceGetComputeRunningProcesses", handle)
+        if not isinstance(answer, list):
+            return None
+        return tuple(process.pid for process in answer)
+
     def _ask(self, question: str, *arguments: object) -> object | None:
         try:
             answer: object = getattr(self._nvml, question)(*arguments)

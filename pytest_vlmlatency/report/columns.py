@@ -110,6 +110,8 @@ def marks_of(case: Case) -> tuple[str, ...]:
         marks.append("contended")
     if case.throttle_reasons:
         marks.append("throttled")
+    if case.n_other_processes:
+        marks.append("shared")
     return tuple(marks)
 
 

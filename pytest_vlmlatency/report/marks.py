@@ -13,6 +13,7 @@ MARKS: Mapping[str, str] = {
     "contended": f"waited for a core for more than {CONTENDED_ABOVE:.0%} of the time; its wall "
     f"times are too long, its CPU times hold.",
     "throttled": "the driver slowed the device down before or after the case.",
+    "shared": "processes of others had the device in use, too, before or after the case.",
     "text-only": "no image was passed, so vision is 0.",
     "per-token": "every decode step was timed too, which costs a little itself.",
     "sample": "tokens were drawn at random, from the same random state in each round.",

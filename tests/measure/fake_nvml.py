@@ -28,6 +28,7 @@ class FakeGpu:
     power_limit_mw: int = 700_000
     reasons: int = 0
     refuses: Sequence[str] = ()
+    pids: Sequence[int] = ()
     prefix: str = "GPU"
 
 
@@ -86,6 +87,9 @@ ANSWERS: dict[str, Callable[..., object]] = {
     "nvmlDeviceGetEnforcedPowerLimit": lambda _nvml, gpu: gpu.power_limit_mw,
     "nvmlDeviceGetCurrentClocksEventReasons": lambda _nvml, gpu: gpu.reasons,
     "nvmlDeviceGetCurrentClocksThrottleReasons": lambda _nvml, gpu: gpu.reasons,
+    "nvmlDeviceGetComputeRunningProcesses": lambda _nvml, gpu: [
+        SimpleNamespace(pid=pid, usedGpuMemory=None) for pid in gpu.pids
+    ],
     "nvmlSystemGetDriverVersion": lambda nvml: nvml.driver,
 }
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -24,7 +25,7 @@ def install(monkeypatch: pytest.MonkeyPatch, nvml: FakeNvml, *uuids: str | None)
 
 
 def test_a_state_holds_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    nvml = FakeNvml(gpus=[FakeGpu("aa", reasons=0x4)])
+    nvml = FakeNvml(gpus=[FakeGpu("aa", reasons=0x4, pids=[os.getpid(), 7])])
     install(monkeypatch, nvml, "aa")
 
     states = read_device_states([CUDA_0])
@@ -36,6 +37,7 @@ def test_a_state_holds_what_the_driver_says(monkeypatch: pytest.MonkeyPatch) -> 
             temperature_c=41,
             power_w=250.5,
             throttle_reasons=("power cap",),
+            n_other_processes=1,
         ),
     )
     assert nvml.n_open == 0
@@ -77,12 +79,14 @@ def test_a_device_that_the_driver_does_not_know_has_a_state_that_knows_nothing(
 def test_what_a_device_does_not_support_is_none_and_the_rest_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    gpu = FakeGpu("aa", refuses=["nvmlDeviceGetPowerUsage", "nvmlDeviceGetTemperature"])
+    refused = ("PowerUsage", "Temperature", "ComputeRunningProcesses")
+    gpu = FakeGpu("aa", refuses=[f"nvmlDeviceGet{question}" for question in refused])
     install(monkeypatch, FakeNvml(gpus=[gpu]), "aa")
 
     (state,) = read_device_states([CUDA_0])
 
     assert (state.power_w, state.temperature_c, state.sm_clock_mhz) == (None, None, 1980)
+    assert state.n_other_processes is None
 
 
 def test_an_older_library_is_asked_by_the_older_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,19 @@ def test_the_title_counts_the_cases_and_names_the_devices() -> None:
     assert title_of([LOW, HIGH]) == "vlm latency: 2 cases on cpu"
     assert title_of([LOW]) == "vlm latency: 1 case on cpu"
     assert title_of([]) == "vlm latency: nothing measured"
+
+
+def test_a_device_that_others_use_too_is_marked() -> None:
+    crowded = a_case(device_before=(replace(HOT, n_other_processes=2, throttle_reasons=()),))
+    alone = a_case(device_before=(replace(HOT, n_other_processes=0, throttle_reasons=()),))
+
+    table = summary_lines([crowded, alone], width=None)
+
+    assert table[3] == "  shared"
+    assert table[5].startswith("---")
+    assert (
+        "shared: processes of others had the device in use, too, before or after the case." in table
+    )
 
 
 def test_every_mark_has_its_line_in_the_legend() -> None:
