@@ -75,3 +75,17 @@ def git(root: Path, *args: str) -> str:
 def find_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let launched processes find this repository: its package, and its tests' engine."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+
+
+def state_of(root: Path) -> dict[str, object]:
+    """Return what must stay: what git says, its index, and every file and folder with its times."""
+    own = [path for path in sorted(root.rglob("*")) if ".git" not in path.parts]
+    of_git = [root / ".git" / name for name in ("index", "HEAD", "config", "logs/HEAD")]
+    files = {
+        str(path): (path.stat().st_mtime_ns, path.stat().st_ctime_ns) for path in (*own, *of_git)
+    }
+    return files | {
+        "status": git(root, "--no-optional-locks", "status", "--porcelain"),
+        "stashes": git(root, "stash", "list"),
+        "branches": git(root, "branch", "--all"),
+    }

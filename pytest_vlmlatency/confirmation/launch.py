@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation import observer
-from pytest_vlmlatency.confirmation.git import quiet_environment
+from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.imports import imported_by
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.plain import from_plain
@@ -37,6 +38,8 @@ N_WARMUP_ROUNDS = 2
 N_TOLD_LINES = 25
 ENDED_TESTS = (0, 1)  # pytest ran to its end: passed, or some tests failed
 GRACE_S = 5.0
+NO_INI = "pytest.ini"
+"""An empty one, so that a project without any is not run with one that an old commit has."""
 
 NOT_FOR_A_LAUNCH = (
     *("PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST", "PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT"),
@@ -75,6 +78,7 @@ class Launch:
         told, run_file = self.scratch / "told.json", self.scratch / "run.json"
         asked = {"root": str(self.checkout.root), "tests": self.tests, "told": str(told)}
         (self.scratch / "asked.json").write_text(json.dumps(asked), encoding="utf-8")
+        (self.scratch / NO_INI).write_text("[pytest]\n", encoding="utf-8")
         for file in (told, run_file):
             file.unlink(missing_ok=True)
         status, output = _run_process(
@@ -106,15 +110,14 @@ class Launch:
         """Return the command line."""
         files = dict.fromkeys(test.partition("::")[0] for test in self.tests)
         inifile = self.invocation.inifile
-        empty = self.scratch / "pytest.ini"
-        empty.write_text("[pytest]\n", encoding="utf-8")
         options = (
             *("-p", observer.MODULE, observer.ASKED, str(self.scratch / "asked.json")),
-            *("-c", str(empty if inifile is None else self.at(inifile))),
+            *("-c", str(self.scratch / NO_INI if inifile is None else self.at(inifile))),
             *("-o", "addopts=", "-o", f"cache_dir={self.scratch / 'cache'}"),
+            *("--benchmark-storage", f"file://{self.scratch / 'benchmarks'}"),
             *("--rootdir", str(self.at(self.invocation.rootdir))),
             *("--confcutdir", str(self.at(self.invocation.rootdir))),
-            *("--continue-on-collection-errors", "--color=no", "--tb=short", "-q"),
+            *("--continue-on-collection-errors", "--color=no", "--tb=short", "-q", "-s"),
             *("--vlm-rounds", str(N_ROUNDS), "--vlm-warmup-rounds", str(N_WARMUP_ROUNDS)),
             *("--vlm-json", str(self.scratch / "run.json"), "--vlm-history", "none"),
         )
@@ -124,7 +127,9 @@ class Launch:
     def environment(self) -> dict[str, str]:
         """Return the user's variables, with the checkout's code before everything installed.
 
-        No bytecode is written: a launch leaves no trace in the user's working tree.
+        No bytecode is written: a launch leaves no trace in the user's working tree. While pytest
+        starts, git is given a copy of the index: pytest-benchmark asks it for a description of the
+        commit, for which git writes the index anew (see `observer`).
         """
         kept = quiet_environment()
         for name in NOT_FOR_A_LAUNCH:
@@ -132,7 +137,14 @@ class Launch:
         said = [path for path in kept.get("PYTHONPATH", "").split(os.pathsep) if path]
         inherited = [self.at(Path.cwd() / path) for path in said]
         paths = dict.fromkeys(str(path) for path in (*self.checkout.paths, *inherited))
-        return kept | {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+        kept |= {"PYTHONPATH": os.pathsep.join(paths), "PYTHONDONTWRITEBYTECODE": "1"}
+        if not self.checkout.is_worktree:
+            index = (
+                self.checkout.root
+                / git(self.checkout.root, "rev-parse", "--git-path", "index").strip()
+            )
+            kept[observer.INDEX] = str(shutil.copy2(index, self.scratch / "index"))
+        return kept
 
     def at(self, path: Path) -> Path:
         """Return the place in this checkout of a path in the working tree; others stay."""

@@ -7,12 +7,16 @@ once all tests have run. Imports nothing but the standard library and pytest. PY
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 
 import pytest
 
 ASKED = "--vlm-asked"
+INDEX = "GIT_INDEX_FILE"
+"""The variable that keeps git off the user's index until every plugin has started."""
+
 MODULE = "pytest_vlmlatency.confirmation.observer"
 WITHOUT_CASES = "the test did not run"
 NOT_COLLECTED = "the test was not collected"
@@ -24,7 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Begin to observe."""
+    """Begin to observe, and let tests ask git what they like."""
+    os.environ.pop(INDEX, None)
     asked = json.loads(config.getoption(ASKED).read_text(encoding="utf-8"))
     config.pluginmanager.register(Observer(**asked), "vlmlatency-observer")
 

@@ -93,7 +93,7 @@ class FreshPairs:
             self._benchmark = self._lay_over(tests)
         n_left = SIDES * (n_pairs - len(self._pairs))
         self._say(told_before(len(tests), n_pairs, self._forecast(n_left)))
-        while len(self._pairs) < n_pairs and tests and self._has_time():
+        while len(self._pairs) < n_pairs and tests and self._may_go_on():
             self._add_pair(n_pairs, tests)
             tests = tuple(test for test in tests if test not in self._failures)
         return self.pairs[:n_pairs]
@@ -151,8 +151,10 @@ class FreshPairs:
         known = self._imported.setdefault(side, launched.imported)
         self._imported[side] = tuple(dict.fromkeys((*known, *launched.imported)))
 
-    def _has_time(self) -> bool:
+    def _may_go_on(self) -> bool:
         """Whether another pair fits, by the forecast; the first one is tried in any case."""
+        if self.cut_short_because is not None:
+            return False
         pair_s = self._forecast(SIDES).left_s
         left_s = self._time_limit_s - sum(self._took_s)
         if pair_s is None or pair_s <= left_s:

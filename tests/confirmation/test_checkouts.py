@@ -12,7 +12,7 @@ from pytest_vlmlatency.confirmation.checkouts import default_paths, open_checkou
 from pytest_vlmlatency.confirmation.worktrees import PREFIX, all_worktrees
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from tests.projects import REPOSITORY
-from tests.repositories import commit, git, repository, write
+from tests.repositories import commit, git, repository, state_of, write
 
 HOLDER = """\
 import sys, time
@@ -30,22 +30,6 @@ def root(tmp_path: Path) -> Path:
     repository(tmp_path / "project", {"src/a.py": "A = 1\n", "b.txt": "1"})
     commit(tmp_path / "project", {"src/a.py": "A = 2\n"})
     return tmp_path / "project"
-
-
-def state_of(root: Path) -> dict[str, object]:
-    """Return what must stay: what git says, its index, and every file with its times."""
-    own = [path for path in sorted(root.rglob("*")) if ".git" not in path.parts and path.is_file()]
-    of_git = [root / ".git" / name for name in ("index", "HEAD", "config", "logs/HEAD")]
-    files = {
-        path: (path.stat().st_mtime_ns, path.stat().st_ctime_ns, path.read_bytes())
-        for path in (*own, *of_git)
-    }
-    return {
-        "files": files,
-        "status": git(root, "--no-optional-locks", "status", "--porcelain"),
-        "stashes": git(root, "stash", "list"),
-        "branches": git(root, "branch", "--all"),
-    }
 
 
 def holder(root: Path) -> subprocess.Popen[str]:

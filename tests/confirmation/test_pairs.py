@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmlatency.confirmation.arguments import Invocation
 from pytest_vlmlatency.confirmation.pairs import open_pairs
-from tests.repositories import CAPTION, SMALL, commit, find_these_tests, git, repository
+from pytest_vlmlatency.errors import NotConfirmed
+from tests.repositories import (
+    CAPTION,
+    SMALL,
+    commit,
+    find_these_tests,
+    git,
+    repository,
+    state_of,
+    write,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +43,14 @@ def opened(root: Path, said: list[str], **given: object) -> AbstractContextManag
     return open_pairs(root, say=said.append, **{**defaults, **given})  # type: ignore[arg-type]
 
 
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def test_pairs_are_measured_in_fresh_processes_of_both_commits(root: Path) -> None:
     said: list[str] = []
 
@@ -50,3 +69,78 @@ def test_pairs_are_measured_in_fresh_processes_of_both_commits(root: Path) -> No
     assert confirmation.imported["candidate"] == (
         f"captioner: 1 module of {root / 'src' / 'captioner'}",
     )
+
+
+def test_a_launch_leaves_no_trace_in_a_dirty_working_tree(root: Path) -> None:
+    write(root, {"src/captioner/__init__.py": "NAME = 'third'\n", "benchmarks/notes.txt": "mine"})
+    before = state_of(root)
+
+    with opened(root, []) as source:
+        pairs = source.extend_to(1, [CAPTION])
+
+    assert len(pairs[0].candidate.cases) == 1
+    assert pairs[0].candidate.commit is not None
+    assert pairs[0].candidate.commit.is_dirty
+    assert state_of(root) == before
+
+
+def test_a_launch_that_crashes_shows_the_end_of_its_output(root: Path) -> None:
+    write(root, {"benchmarks/conftest.py": "import os\nprint('on fire', flush=True)\nos._exit(7)"})
+
+    with opened(root, []) as source, pytest.raises(NotConfirmed) as refusal:
+        source.extend_to(1, [CAPTION])
+
+    first = git(root, "rev-parse", "--short=10", "HEAD~1")
+    assert str(refusal.value) == (
+        f"the launch of the baseline ({first}) ended with status 7; the end of its output:\n"
+        f"    on fire"
+    )
+
+
+def test_tests_that_cannot_run_on_the_baseline_are_told_with_the_reason(root: Path) -> None:
+    files = {"benchmarks/test_y.py": "from captioner import NEWER\n\ndef test_newer(): pass\n"}
+    write(root, files)
+
+    with opened(root, []) as source, pytest.raises(NotConfirmed) as refusal:
+        source.extend_to(1, ["benchmarks/test_y.py::test_newer"])
+
+    assert "measured nothing; the end of its output:\n" in str(refusal.value)
+    assert (
+        str(refusal.value)
+        .splitlines()[-1]
+        .startswith("benchmarks/test_y.py::test_newer: ImportError: cannot import name 'NEWER'")
+    )
+
+
+def test_one_test_that_fails_takes_no_other_along(root: Path) -> None:
+    newer = "\ndef test_newer(vlm_latency):\n    assert captioner.NAME == 'second'\n"
+    text = (root / "benchmarks/test_x.py").read_text()
+    write(root, {"benchmarks/test_x.py": text + newer + "    vlm_latency(Model().generate)\n"})
+
+    with opened(root, []) as source:
+        pairs = source.extend_to(1, [CAPTION, "benchmarks/test_x.py::test_newer"])
+        failures = source.failures
+
+    assert [len(run.cases) for run in pairs[0]] == [1, 2]
+    assert [(failure.side, failure.test) for failure in failures] == [
+        ("baseline", "benchmarks/test_x.py::test_newer")
+    ]
+    assert failures[0].reason.startswith("AssertionError: assert 'first' == 'second'")
+
+
+def test_a_launch_that_the_time_ends_is_killed_with_its_children(
+    root: Path, tmp_path: Path
+) -> None:
+    sleeper = (
+        f"import subprocess, sys\nchild = subprocess.Popen(['sleep', '300'])\n"
+        f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\nchild.wait()\n"
+    )
+    write(root, {"benchmarks/conftest.py": sleeper})
+
+    with opened(root, [], time_limit_s=8.0) as source:
+        pairs = source.extend_to(1, [CAPTION])
+
+    pid = int((tmp_path / "pid").read_text())
+    assert pairs == ()
+    assert source.cut_short_because is not None
+    assert not is_running(pid)

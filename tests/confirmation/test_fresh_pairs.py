@@ -1,0 +1,195 @@
+"""The order, the cost and the end of pairs, with launches that take no time of their own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.confirmation import pairs as pairs_module
+from pytest_vlmlatency.confirmation.arguments import Invocation
+from pytest_vlmlatency.confirmation.checkouts import Checkout, Checkouts, Side
+from pytest_vlmlatency.confirmation.launch import Launch, Launched, OutOfTime
+from pytest_vlmlatency.confirmation.pairs import Failure, FreshPairs
+from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.records import Environment, Run
+from tests.repositories import repository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+TESTS = ["benchmarks/test_x.py::test_a", "benchmarks/test_x.py::test_b"]
+NOWHERE = Environment(machine={}, versions={}, settings={}, devices=())
+
+
+class Launches:
+    """Stands in for processes: each takes some seconds of a clock that only it moves."""
+
+    def __init__(self, *, takes_s: float = 10.0) -> None:
+        self.now_s = 0.0
+        self.takes_s = takes_s
+        self.failed: Mapping[Side, Mapping[str, str]] = {}
+        self.launched: list[tuple[Side, tuple[str, ...]]] = []
+
+    def run(self, launch: Launch, *, timeout_s: float) -> Launched:
+        side = launch.checkout.side
+        self.launched.append((side, launch.tests))
+        self.now_s += min(self.takes_s, timeout_s)
+        if timeout_s < self.takes_s:
+            raise OutOfTime
+        run = Run(started_at=str(self.now_s), environment=NOWHERE, commit=None, cases=())
+        return Launched(run=run, failed=self.failed.get(side, {}), imported=(f"{side}'s code",))
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> Launches:
+    made = Launches()
+    monkeypatch.setattr(
+        Launch, "run", lambda launch, timeout_s: made.run(launch, timeout_s=timeout_s)
+    )
+    monkeypatch.setattr(pairs_module.time, "monotonic", lambda: made.now_s)
+    return made
+
+
+@pytest.fixture
+def checkouts(tmp_path: Path) -> Checkouts:
+    made = {}
+    for side in Side:
+        root = tmp_path / side
+        commit = repository(root, {"src/a.py": "", "benchmarks/test_x.py": ""})
+        is_worktree = side is Side.BASELINE
+        made[side] = Checkout(
+            side=side, root=root, commit=commit, paths=(root / "src",), is_worktree=is_worktree
+        )
+    return Checkouts(
+        baseline=made[Side.BASELINE],
+        candidate=made[Side.CANDIDATE],
+        working_tree=tmp_path / "candidate",
+        scratch=tmp_path,
+    )
+
+
+def fresh_pairs(
+    checkouts: Checkouts, said: list[str] | None = None, *, time_limit_s: float = 600.0
+) -> FreshPairs:
+    root = checkouts.working_tree
+    invocation = Invocation(options=(), folder=root, rootdir=root, inifile=None)
+    say = (said if said is not None else []).append
+    return FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say)
+
+
+def test_sides_take_turns_in_being_first(checkouts: Checkouts, launches: Launches) -> None:
+    fresh_pairs(checkouts).extend_to(3, TESTS)
+
+    order = "".join("A" if side is Side.BASELINE else "B" for side, _tests in launches.launched)
+    assert order == "ABBAAB"
+
+
+def test_more_pairs_extend_those_that_are_there(checkouts: Checkouts, launches: Launches) -> None:
+    source = fresh_pairs(checkouts)
+
+    three = source.extend_to(3, TESTS)
+    five = source.extend_to(5, TESTS[:1])
+
+    assert five[:3] == three
+    assert (len(five), len(launches.launched)) == (5, 10)
+    assert source.extend_to(3, TESTS) == three
+    assert [tests for _side, tests in launches.launched] == [tuple(TESTS)] * 6 + [
+        tuple(TESTS[:1])
+    ] * 4
+
+
+def test_the_runs_of_a_pair_are_each_of_their_side(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    pairs = fresh_pairs(checkouts).extend_to(2, TESTS)
+
+    ends = [(pair.baseline.started_at, pair.candidate.started_at) for pair in pairs]
+    assert ends == [("10.0", "20.0"), ("40.0", "30.0")]
+
+
+def test_the_cost_is_told_before_a_look_and_on_the_way(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    said: list[str] = []
+    source = fresh_pairs(checkouts, said)
+
+    source.extend_to(2, TESTS)
+    source.extend_to(3, TESTS[:1])
+
+    assert said == [
+        "Confirming 2 tests with fresh pairs up to pair 2: 4 launches, the first launch tells how "
+        "long.",
+        "Pair 1 of 2, about 30 s left.",
+        "Pair 1 of 2, about 20 s left.",
+        "Pair 2 of 2, about 10 s left.",
+        "Confirming 1 test with fresh pairs up to pair 3: 2 launches, about 20 s.",
+        "Pair 3 of 3, about 10 s left.",
+    ]
+
+
+def test_no_pair_begins_that_would_not_end_in_time(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    source = fresh_pairs(checkouts, time_limit_s=50.0)
+
+    pairs = source.extend_to(3, TESTS)
+
+    assert len(pairs) == 2
+    assert launches.now_s == 40.0
+    assert source.cut_short_because == (
+        "the time limit of 50 s (--vlm-confirm-time) leaves 10 s, and a pair takes about 20 s"
+    )
+    assert source.extend_to(5, TESTS) == pairs
+    assert source.confirmation().cut_short_because == source.cut_short_because
+
+
+def test_a_pair_that_the_time_ends_is_dropped_whole(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    source = fresh_pairs(checkouts, time_limit_s=15.0)
+
+    pairs = source.extend_to(3, TESTS)
+
+    assert pairs == ()
+    assert launches.now_s == 15.0
+    assert source.cut_short_because == (
+        "the time limit of 15 s (--vlm-confirm-time) was over in pair 1"
+    )
+
+
+def test_a_test_that_one_side_cannot_measure_is_named_and_left_out(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    launches.failed = {Side.BASELINE: {TESTS[1]: "ImportError: no such model"}}
+    source = fresh_pairs(checkouts)
+
+    source.extend_to(2, TESTS)
+
+    reason = "ImportError: no such model"
+    assert source.failures == (Failure(test=TESTS[1], side=Side.BASELINE, reason=reason),)
+    assert [len(tests) for _side, tests in launches.launched] == [2, 2, 1, 1]
+
+
+def test_what_was_imported_and_how_long_it_took_is_reported(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    source = fresh_pairs(checkouts)
+
+    source.extend_to(2, TESTS)
+
+    confirmation = source.confirmation()
+    assert (confirmation.n_pairs, confirmation.time_s) == (2, 40.0)
+    assert confirmation.imported == {
+        "baseline": ("baseline's code",),
+        "candidate": ("candidate's code",),
+    }
+    assert confirmation.baseline == checkouts.baseline.commit
+
+
+def test_a_test_outside_of_the_repository_is_refused(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    with pytest.raises(NotConfirmed, match=r"elsewhere/test_y.py is not in the candidate's"):
+        fresh_pairs(checkouts).extend_to(1, ["elsewhere/test_y.py::test_z"])
