@@ -8,7 +8,7 @@ that fold the same runs write the same file, or two that hold the same run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
@@ -17,16 +17,17 @@ from pytest_vlmlatency.history.slim import Gone, Unreadable, parse, rounds_of_ru
 from pytest_vlmlatency.history.store import checked, file_of, parquet_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.slim import Plain
     from pytest_vlmlatency.history.store import Store
+    from pytest_vlmlatency.records import RunRounds
 
-RUNS_PER_FILE = 1000
-RUNS_AT_ONCE = 50  # in memory, while they are folded or verified
+RUNS_PER_FILE = 500
+RUNS_AT_ONCE = 50  # files in memory
 MANY_SMALL_FILES = 8
-SMALL_FILE_RUNS = 500
+SMALL_FILE_RUNS = 250
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,15 @@ class Compacted:
     n_folded: int
     n_joined: int
     problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folded:
+    """A run as it goes into Parquet, and what has to come back from there."""
+
+    rows: tuple[Plain, ...]
+    rounds: RunRounds
+    digest: str
 
 
 def compact(
@@ -58,55 +68,68 @@ def compact(
 
 def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Fold runs into one file, verify it and remove their own; return how many runs it holds."""
-    readable = []
+    expected: dict[RunName, Folded] = {}
     with folding.Rows() as rows:
-        for some in _batches(names, RUNS_AT_ONCE):
-            for name, plain in _own_values(store, some).items():
-                if isinstance(plain, Gone):
-                    continue  # another compaction was quicker
-                problem = plain if isinstance(plain, Unreadable) else _add(rows, name, plain)
-                if problem is None:
-                    readable.append(name)
-                else:
-                    problems.append(f"{name.text}: {problem}")
-        if not readable:
+        for name, run in _folded_one_by_one(store, names):
+            if isinstance(run, Gone):
+                continue  # another compaction was quicker
+            if isinstance(run, Unreadable):
+                problems.append(f"{name.text}: {run}")
+            else:
+                rows.add(run.rows)
+                expected[name] = replace(run, rows=())
+        if not expected:
             return 0
-        path = rows.write(store.place, readable)
-    return _verify_and_remove(store, path, readable)
-
-
-def _add(rows: folding.Rows, name: RunName, plain: Plain) -> Unreadable | None:
-    try:
-        rows.add(folded.rows_of(name, plain))
-    except Unreadable as problem:
-        return problem
-    return None
+        path = rows.write(store.place, list(expected))
+    return _verify_and_remove(store, path, expected)
 
 
 def _remove_what_is_folded(store: Store, names: Sequence[RunName]) -> int:
     """Remove own files of runs that stand in Parquet already: an earlier compaction was stopped."""
-    by_path: dict[str, list[RunName]] = {}
-    for name in names:
-        by_path.setdefault(store.folded[name], []).append(name)
-    return sum(_verify_and_remove(store, path, names) for path, names in by_path.items())
+    by_path: dict[str, dict[RunName, Folded]] = {}
+    for name, run in _folded_one_by_one(store, names):
+        if not isinstance(run, Unreadable):
+            by_path.setdefault(store.folded[name], {})[name] = replace(run, rows=())
+    return sum(_verify_and_remove(store, path, runs) for path, runs in by_path.items())
 
 
-def _verify_and_remove(store: Store, path: str, names: Sequence[RunName]) -> int:
+def _verify_and_remove(store: Store, path: str, expected: Mapping[RunName, Folded]) -> int:
     """Remove the own files of runs that a Parquet file, as it is now, gives back unchanged."""
-    for some in _batches(names, RUNS_AT_ONCE):
-        originals = _own_values(store, some)
-        plains = folded.read_plains(store.place, path, some)
+    digests = folded.digests(store.place, path)
+    for some in _batches(list(expected), RUNS_AT_ONCE):
         judged = folded.read_rounds(store.place, dict.fromkeys(some, path))
-        for name, original in originals.items():
-            if isinstance(original, Gone):
-                continue  # another compaction verified it, and was quicker
-            if plains[name] != original or judged[name] != rounds_of_run(plains[name]):
+        for name in some:
+            run = expected[name]
+            if digests.get(name.text) != run.digest or judged[name] != run.rounds:
                 raise HistoryProblem(
-                    f"{path} does not give back {name.text} as it was written; no file was removed "
-                    f"that it was compared with"
+                    f"{path} does not give back {name.text} as it was written: its own file stays"
                 )
             store.place.remove(file_of(name))
-    return len(names)
+    return len(expected)
+
+
+def _folded_one_by_one(
+    store: Store, names: Sequence[RunName]
+) -> Iterator[tuple[RunName, Folded | Unreadable]]:
+    """Yield each run as it goes into Parquet, or why its own file cannot be read."""
+    for some in _batches(names, RUNS_AT_ONCE):
+        contents = dict(store.place.read([file_of(name) for name in some]))
+        for name in some:
+            yield name, _folded(contents.pop(file_of(name)), name)
+
+
+def _folded(content: bytes | Exception, name: RunName) -> Folded | Unreadable:
+    if isinstance(content, FileNotFoundError):
+        return Gone("it is gone")
+    if isinstance(content, Exception):
+        return Unreadable(str(content))
+    try:
+        plain = checked(parse(content), name)
+        rounds = rounds_of_run(plain)
+        rows = folded.rows_of(name, plain, rounds)
+    except Unreadable as problem:
+        return problem
+    return Folded(rows=tuple(rows), rounds=rounds, digest=folded.digest_of(rows))
 
 
 def _join_small_files(store: Store) -> int:
@@ -123,26 +146,6 @@ def _join_small_files(store: Store) -> int:
         if path != joined:
             store.place.remove(path)
     return len(small)
-
-
-def _own_values(store: Store, names: Sequence[RunName]) -> dict[RunName, Plain | Unreadable]:
-    """Return the plain values of runs from their own files, or why they cannot be read."""
-    paths = {file_of(name): name for name in names}
-    return {
-        paths[path]: _values(got, paths[path])
-        for path, got in store.place.read(list(paths)).items()
-    }
-
-
-def _values(content: bytes | Exception, name: RunName) -> Plain | Unreadable:
-    if isinstance(content, FileNotFoundError):
-        return Gone("it is gone")
-    if isinstance(content, Exception):
-        return Unreadable(str(content))
-    try:
-        return checked(parse(content), name)
-    except Unreadable as problem:
-        return problem
 
 
 def _batches(names: Sequence[RunName], size: int) -> Iterator[Sequence[RunName]]:

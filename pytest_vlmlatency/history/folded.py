@@ -8,6 +8,7 @@ DuckDB reads folders itself, and anything else by way of fsspec.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -20,9 +21,9 @@ from pytest_vlmlatency.history.slim import (
     Unreadable,
     form_of_a_run,
     header_of,
-    rounds_of_case,
     slim_rounds,
     upgraded,
+    was_measured,
 )
 from pytest_vlmlatency.records import Rounds, RunRounds
 
@@ -45,6 +46,7 @@ COLUMNS = {
     "slim": "VARCHAR",
     "whole": "VARCHAR",
 }
+SEPARATOR = chr(31)  # JSON escapes it
 # No extension is fetched from anywhere: Parquet and JSON are built in.
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
@@ -114,19 +116,11 @@ def _plain_of(rows: Sequence[tuple[Any, ...]]) -> Plain:
     return upgraded({**header, "cases": [json.loads(whole) for _, _, whole in rows[1:]]})
 
 
-def rows_of(name: RunName, plain: Plain) -> list[Plain]:
-    """Return a run's rows: its header, then its cases; those not measured have no times.
-
-    Raises Unreadable if the run could not be read as it is judged.
-    """
-    with form_of_a_run():
-        return _rows_of(name, plain)
-
-
-def _rows_of(name: RunName, plain: Plain) -> list[Plain]:
-    header_of(plain)  # what cannot be read from a file of its own is not folded
+def rows_of(name: RunName, plain: Plain, judged: RunRounds) -> list[Plain]:
+    """Return a run's rows: its header, then its cases; those not measured have no times."""
     header = {key: value for key, value in plain.items() if key != "cases"}
     rows: list[Plain] = [{"name": name.text, "header": _text(header)}]
+    rounds = iter(judged.cases)
     for index, case in enumerate(plain["cases"]):
         row = {
             "name": name.text,
@@ -136,10 +130,25 @@ def _rows_of(name: RunName, plain: Plain) -> list[Plain]:
             "device": case["device"],
             "whole": _text(case),
         }
-        if case["is_measured"] and case["calls"]:
-            row |= _judged(rounds_of_case(case))
-        rows.append(row)
+        rows.append(row | _judged(next(rounds)) if was_measured(case) else row)
     return rows
+
+
+def digest_of(rows: Sequence[Plain]) -> str:
+    """Return the digest of a run's texts, as `digests` finds it in a file."""
+    texts = (row.get(column, "") for row in rows for column in ("header", "whole", "slim"))
+    return hashlib.md5(SEPARATOR.join(texts).encode(), usedforsecurity=False).hexdigest()
+
+
+def digests(place: Place, path: str) -> dict[str, str]:
+    """Return the digest of the texts of each run in a file, by its name, as DuckDB reads them."""
+    texts = ", ".join(f"coalesce({column}, '')" for column in ("header", "whole", "slim"))
+    query = (
+        f"SELECT name, md5(string_agg(concat_ws(chr(31), {texts}), chr(31) "
+        f"ORDER BY case_index NULLS FIRST)) FROM read_parquet(?) GROUP BY name"
+    )
+    with closing(connect(place)) as connection:
+        return dict(connection.execute(query, [place.whole_path(path)]).fetchall())
 
 
 def _judged(rounds: Rounds) -> Plain:

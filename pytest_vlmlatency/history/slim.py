@@ -63,7 +63,7 @@ def rounds_of_run(plain: Mapping[str, Any]) -> RunRounds:
     """Return a run as it is judged, or raise Unreadable; the values are in today's schema."""
     with form_of_a_run():
         header = header_of(plain)
-        measured = (case for case in plain["cases"] if case["is_measured"] and case["calls"])
+        measured = filter(was_measured, plain["cases"])
         return RunRounds(header=header, cases=tuple(rounds_of_case(case) for case in measured))
 
 
@@ -75,6 +75,11 @@ def form_of_a_run() -> Iterator[None]:
     except (KeyError, TypeError, AttributeError, ValueError) as problem:
         missing = "nothing under " if isinstance(problem, KeyError) else ""
         raise Unreadable(f"not of the form of a run: {missing}{problem}") from None
+
+
+def was_measured(case: Mapping[str, Any]) -> bool:
+    """Whether a case has round times to be judged."""
+    return bool(case["is_measured"] and case["calls"])
 
 
 def header_of(plain: Mapping[str, Any]) -> RunHeader:
