@@ -1,0 +1,288 @@
+"""What a history of thousands of runs costs: choosing a baseline of 20 runs and reading it.
+
+Each figure is of a fresh process, imports included, in turn with the others; before each, a process
+of its kind fills the caches. Beside it pytest-benchmark's --benchmark-compare, whose cost is what
+the option adds to the same run without it. Histories are made up (`_histories`) and lie on a disk.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from benchmarks.evidence._histories import Size, write_benchmark_files, write_history
+from benchmarks.evidence._progress import counted, show_progress
+from benchmarks.evidence._record import (
+    ROOT,
+    Claim,
+    Evidence,
+    command_of,
+    now,
+    publish,
+    read_machine,
+    say,
+)
+from benchmarks.evidence._table import table
+from pytest_vlmlatency.history.compaction import compact
+from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.measure.pinning import pinned_threads
+
+NAME = "history_scale"
+SEED = 0
+N_TURNS = 7
+N_BASELINE = 20
+USUAL = Size(n_runs=3000, n_cases=50, n_rounds=30)
+MANY = Size(n_runs=10_000, n_cases=5, n_rounds=30)
+BENCHMARK = Size(n_runs=1000, n_cases=50, n_rounds=30)
+ALLOWED_COMPACTED_S, ALLOWED_S = 0.5, 3.0
+BYTES_PER_MIB = 2**20
+FILES, PARQUET = "a file each", "compacted"
+
+CHOOSE_AND_READ = """\
+import sys
+from pytest_vlmlatency.history.store import open_store
+
+store = open_store(sys.argv[1], is_readonly=True)
+index = store.index()
+clean = [name for name in index.names if not name.is_dirty and not name.is_pull_request]
+chosen = [name for name in clean if name.fingerprint == sys.argv[2]][-int(sys.argv[3]):]
+stored = store.read(chosen)
+import json
+print(json.dumps({
+    "n_names": len(index.names),
+    "n_runs": len(stored.runs),
+    "n_times": sum(len(times) for run in stored.runs for case in run.cases
+                   for times in case.times_ms.values()),
+    "heavy": [name for name in ("torch", "transformers", "scipy") if name in sys.modules],
+}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """Choosing and reading a baseline: times of whole processes, and what the last one saw."""
+
+    size: Size
+    form: str
+    wall_s: tuple[float, ...]
+    cpu_s: tuple[float, ...]
+    n_names: int
+    n_runs: int
+    n_times: int
+    heavy: tuple[str, ...]
+    history_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compaction:
+    """Compacting a whole history once."""
+
+    size: Size
+    wall_s: float
+    n_folded: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compare:
+    """pytest-benchmark's runs with --benchmark-compare and without, in turn."""
+
+    size: Size
+    with_s: tuple[float, ...]
+    without_s: tuple[float, ...]
+
+    @property
+    def added_s(self) -> float:
+        """The median of the paired differences."""
+        pairs = zip(self.with_s, self.without_s, strict=True)
+        return median(with_it - without for with_it, without in pairs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """All of it."""
+
+    reads: tuple[Read, ...]
+    compactions: tuple[Compaction, ...]
+    compare: Compare
+
+
+def main() -> int:
+    """Make the histories, read them, compact them, read them again."""
+    started_at = now()
+    with pinned_threads(1):
+        machine = read_machine()
+    reads: list[Read] = []
+    compactions = []
+    for size in (USUAL, MANY):
+        of_size, compaction = _one_history(size)
+        reads += of_size
+        compactions.append(compaction)
+    figures = Figures(
+        reads=tuple(reads), compactions=tuple(compactions), compare=_compare(BENCHMARK)
+    )
+    evidence = Evidence[Figures](
+        name=NAME,
+        command=command_of(NAME),
+        seed=SEED,
+        started_at=started_at,
+        environment=machine,
+        claims=judge(figures),
+        figures=figures,
+    )
+    return publish(evidence, describe)
+
+
+def _one_history(size: Size) -> tuple[list[Read], Compaction]:
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "history"
+        fingerprint = write_history(folder, size, SEED)
+        say(f"{size}: written")
+        before = _read(folder, fingerprint, size, FILES)
+        start_s = time.perf_counter()
+        done = compact(open_store(folder), report=show_progress)
+        compaction = Compaction(
+            size=size, wall_s=time.perf_counter() - start_s, n_folded=done.n_folded
+        )
+        say(f"{size}: compacted in {compaction.wall_s:.0f} s")
+        return [before, _read(folder, fingerprint, size, PARQUET)], compaction
+
+
+def _read(folder: Path, fingerprint: str, size: Size, form: str) -> Read:
+    command = (sys.executable, "-c", CHOOSE_AND_READ, str(folder), fingerprint, str(N_BASELINE))
+    _timed(command, folder)
+    wall_s, cpu_s = [], []
+    for _ in counted(N_TURNS, f"{size}, {form}"):
+        wall, cpu, printed = _timed(command, folder)
+        wall_s.append(wall)
+        cpu_s.append(cpu)
+    seen = json.loads(printed)
+    return Read(
+        size=size,
+        form=form,
+        wall_s=tuple(wall_s),
+        cpu_s=tuple(cpu_s),
+        n_names=seen["n_names"],
+        n_runs=seen["n_runs"],
+        n_times=seen["n_times"],
+        heavy=tuple(seen["heavy"]),
+        history_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
+    )
+
+
+def _compare(size: Size) -> Compare:
+    with TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        write_benchmark_files(folder, size)
+        one = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_cases.py")
+        without = (*one, "--benchmark-columns=min")
+        times: tuple[list[float], list[float]] = ([], [])
+        for _ in counted(N_TURNS, f"pytest-benchmark, {size}"):
+            for kind, command in enumerate(((*without, "--benchmark-compare"), without)):
+                times[kind].append(_timed(command, folder)[0])
+        return Compare(size=size, with_s=tuple(times[0]), without_s=tuple(times[1]))
+
+
+def _timed(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
+    """Return the wall and CPU time of a process, and what it printed; it has to end well."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before, start_s = os.times(), time.perf_counter()
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    wall_s, after = time.perf_counter() - start_s, os.times()
+    if done.returncode != 0:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    cpu_s = (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+    return wall_s, cpu_s, done.stdout
+
+
+def judge(figures: Figures) -> tuple[Claim, ...]:
+    """Return what is claimed of large histories, and whether it held."""
+    by_kind = {(read.size.n_runs, read.form): read for read in figures.reads}
+    usual = by_kind[USUAL.n_runs, PARQUET]
+    files = by_kind[USUAL.n_runs, FILES]
+    many = by_kind[MANY.n_runs, PARQUET]
+    n_times = [read.n_times for read in (usual, files)]
+    heavy = sorted({name for read in figures.reads for name in read.heavy})
+    is_all_there = all(
+        (read.n_names, read.n_runs) == (read.size.n_runs, N_BASELINE) for read in figures.reads
+    )
+    return (
+        _within(usual, ALLOWED_COMPACTED_S),
+        _within(files, ALLOWED_S),
+        _within(many, ALLOWED_S),
+        Claim(
+            text=f"Every run is in every index, {N_BASELINE} runs are read, and as many times from "
+            f"Parquet as from files.",
+            holds=is_all_there and len(set(n_times)) == 1,
+            seen=f"{', '.join(f'{read.n_names:,}' for read in figures.reads)} names; "
+            f"{', '.join(f'{n:,}' for n in n_times)} times.",
+        ),
+        Claim(
+            text="Every run was compacted, and its own file removed.",
+            holds=all(done.n_folded == done.size.n_runs for done in figures.compactions),
+            seen=f"{', '.join(f'{done.n_folded:,}' for done in figures.compactions)}.",
+        ),
+        Claim(
+            text="No such process imports torch, transformers or scipy.",
+            holds=not heavy,
+            seen=f"{', '.join(heavy) or 'none'}.",
+        ),
+    )
+
+
+def describe(evidence: Evidence[Figures]) -> str:
+    """Return the tables: ours by size and form, and pytest-benchmark's."""
+    figures = evidence.figures
+    rows = [
+        [
+            f"{read.size}, {read.form}",
+            _seconds(read.wall_s),
+            _seconds(read.cpu_s),
+            f"{read.history_bytes / BYTES_PER_MIB:,.0f} MiB",
+        ]
+        for read in figures.reads
+    ]
+    compare = figures.compare
+    compacted = " and ".join(
+        f"{done.size} in {done.wall_s:,.0f} s ({1000 * done.wall_s / done.n_folded:.0f} ms a run)"
+        for done in figures.compactions
+    )
+    usual = next(
+        read for read in figures.reads if (read.size.n_runs, read.form) == (USUAL.n_runs, PARQUET)
+    )
+    ratio = compare.added_s / median(usual.wall_s)
+    return (
+        f"A fresh process chooses {N_BASELINE} runs by name and reads their round times: median "
+        f"over {N_TURNS} processes (least to most), imports included. Sizes are runs x cases x "
+        f"rounds.\n\n"
+        + table(["history", "wall time", "CPU time", "on disk"], rows)
+        + f"\n\nCompaction, verification included: {compacted}.\n\npytest-benchmark's "
+        f"`--benchmark-compare` beside {compare.size} stored runs, with their samples, adds "
+        f"{compare.added_s:.1f} s to a run of {median(compare.without_s):.1f} s: {ratio:.0f} times "
+        f"what reading a baseline from {usual.size} compacted runs takes here."
+    )
+
+
+def _within(read: Read, allowed_s: float) -> Claim:
+    return Claim(
+        text=f"{read.size}, {read.form}: a baseline is chosen and read within {allowed_s:g} s.",
+        holds=median(read.wall_s) <= allowed_s,
+        seen=f"{_seconds(read.wall_s)}.",
+    )
+
+
+def _seconds(times_s: Sequence[float]) -> str:
+    return f"{median(times_s):.2f} s ({min(times_s):.2f} to {max(times_s):.2f})"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
