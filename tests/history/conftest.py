@@ -43,3 +43,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         "file": (tmp_path / "history").as_uri(),
         "memory": f"memory://{uuid.uuid4()}/history",
     }[str(request.param)]
+
+
+@pytest.fixture(params=["folder", "s3"])
+def url_of_processes(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a history may lie that several processes reach."""
+    if request.param == "s3":
+        bucket: str = request.getfixturevalue("s3")
+        return f"{bucket}/{uuid.uuid4()}"
+    return str(tmp_path / "history")
