@@ -81,7 +81,7 @@ class Launch:
         (self.scratch / NO_INI).write_text("[pytest]\n", encoding="utf-8")
         for file in (told, run_file):
             file.unlink(missing_ok=True)
-        status, output = _run_process(
+        status, output = ended_process(
             self.command(), self.environment(), self.folder, self.scratch / "output", timeout_s
         )
         if status not in ENDED_TESTS or not told.is_file():
@@ -153,13 +153,18 @@ class Launch:
         return self.checkout.root / real.relative_to(self.working_tree) if inside else path
 
     def _told_of(self, what: str, output: Path) -> str:
-        lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
-        tail = "\n".join(f"    {line}" for line in lines[-N_TOLD_LINES:])
         side, commit = self.checkout.side, self.checkout.commit[:10]
+        tail = told_output(output)
         return f"the launch of the {side} ({commit}) {what}; the end of its output:\n{tail}"
 
 
-def _run_process(
+def told_output(output: Path) -> str:
+    """Return the end of what a process printed, as a block of a message."""
+    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    return "\n".join(f"    {line}" for line in lines[-N_TOLD_LINES:])
+
+
+def ended_process(
     command: Sequence[str],
     environment: Mapping[str, str],
     folder: Path,

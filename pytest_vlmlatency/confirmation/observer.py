@@ -1,7 +1,7 @@
 """Loaded into each launch with -p: runs the tests that were asked for, and tells what it saw.
 
 What it tells, as JSON in a file: the tests that failed and why, and where every module came from
-once all tests have run. Imports nothing but the standard library and pytest. PYTEST_DONT_REWRITE
+once all tests have run; and what this pytest's arguments came to. PYTEST_DONT_REWRITE
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmlatency.confirmation.arguments import invocation_of
+
+FIXTURE = "vlm_latency"
 ASKED = "--vlm-asked"
 INDEX = "GIT_INDEX_FILE"
 """The variable that keeps git off the user's index until every plugin has started."""
@@ -31,24 +34,31 @@ def pytest_configure(config: pytest.Config) -> None:
     """Begin to observe, and let tests ask git what they like."""
     os.environ.pop(INDEX, None)
     asked = json.loads(config.getoption(ASKED).read_text(encoding="utf-8"))
-    config.pluginmanager.register(Observer(**asked), "vlmlatency-observer")
+    config.pluginmanager.register(Observer(config, **asked), "vlmlatency-observer")
 
 
 class Observer:
     """Keeps the tests that were asked for, all of them if none is named, and remembers failures."""
 
-    def __init__(self, *, root: str, tests: list[str], told: str) -> None:
+    def __init__(self, config: pytest.Config, *, root: str, tests: list[str], told: str) -> None:
+        self._config = config
         self._root = Path(root)
         self._tests = frozenset(tests)
         self._told = Path(told)
         self._failed: dict[str, str] = {}
         self._seen: dict[str, str] = {}
+        self._measuring: list[str] = []
 
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Leave out what was not asked for."""
         self._seen = {item.nodeid: self._name(item) for item in items}
+        self._measuring = [
+            self._seen[item.nodeid]
+            for item in items
+            if FIXTURE in getattr(item, "fixturenames", ())
+        ]
         chosen = [i for i in items if not self._tests or self._seen[i.nodeid] in self._tests]
         left_out = [item for item in items if item not in chosen]
         if left_out:
@@ -81,8 +91,18 @@ class Observer:
             for name, module in list(sys.modules.items())
             if (file := getattr(module, "__file__", None)) is not None
         }
-        told = {"failed": self._failed, "modules": modules}
+        told = {"failed": self._failed, "modules": modules, **self._survey()}
         self._told.write_text(json.dumps(told), encoding="utf-8")
+
+    def _survey(self) -> dict[str, object]:
+        """Return how this pytest was called, and which of all tests measure."""
+        called = invocation_of(self._config)
+        return {
+            "measuring": list(dict.fromkeys(self._measuring)),
+            "options": called.options,
+            "rootdir": str(called.rootdir),
+            "inifile": None if called.inifile is None else str(called.inifile),
+        }
 
     def _name(self, item: pytest.Item) -> str:
         """Name a test as its case does: by its path from the repository's root."""

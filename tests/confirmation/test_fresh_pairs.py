@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.confirmation import pairs as pairs_module
 from pytest_vlmlatency.confirmation.arguments import Invocation
 from pytest_vlmlatency.confirmation.checkouts import Checkout, Checkouts, Side
 from pytest_vlmlatency.confirmation.launch import Launch, Launched, OutOfTime
@@ -48,7 +48,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> Launches:
     monkeypatch.setattr(
         Launch, "run", lambda launch, timeout_s: made.run(launch, timeout_s=timeout_s)
     )
-    monkeypatch.setattr(pairs_module.time, "monotonic", lambda: made.now_s)
+    monkeypatch.setattr(time, "monotonic", lambda: made.now_s)
     return made
 
 
