@@ -14,7 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.confirmation.commits import commit_of
+from pytest_vlmlatency.confirmation.commits import SHORT, commit_of
 from pytest_vlmlatency.confirmation.contents import complete
 from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.worktrees import add_worktree, worktree_folder
@@ -50,6 +50,12 @@ class Checkout:
     commit: str
     paths: tuple[Path, ...]
     is_worktree: bool
+
+    @property
+    def described(self) -> str:
+        """The commit, short enough to be read; the working tree is named as such."""
+        commit = self.commit[:SHORT]
+        return commit if self.is_worktree else f"the working tree at {commit}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -103,10 +103,14 @@ class FreshPairs:
         return Confirmation(
             n_pairs=len(self._pairs),
             time_s=sum(self._took_s),
-            baseline=self._checkouts.baseline.commit,
-            candidate=self._checkouts.candidate.commit,
+            baseline=self._checkouts.baseline.described,
+            candidate=self._checkouts.candidate.described,
             imported={str(side): imported for side, imported in self._imported.items()},
             cut_short_because=self.cut_short_because,
+            failures=tuple(
+                f"The {failure.side} could not measure {failure.test}: {failure.reason}"
+                for failure in self.failures
+            ),
         )
 
     def _add_pair(self, n_pairs: int, tests: tuple[str, ...]) -> None:

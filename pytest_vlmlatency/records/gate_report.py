@@ -109,7 +109,8 @@ class CaseVerdict:
 class Confirmation:
     """The fresh pairs that were measured: how many, how long it took, what it was cut short by.
 
-    `imported` says by side where its code was imported from, as each process saw it.
+    `imported` says by side where its code was imported from, as each process saw it. `failures` say
+    which tests a side could not measure, and why: no pair has them.
     """
 
     n_pairs: int
@@ -118,6 +119,7 @@ class Confirmation:
     candidate: str
     imported: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cut_short_because: str | None = None
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,7 @@ def remarks_on(report: GateReport, *, has_times: bool) -> list[str]:
     return [
         *([f"Baseline: {report.baseline}."] if report.baseline else []),
         *map(confirmation_text, report.confirmations),
+        *(text for one in report.confirmations for text in one.failures),
         *([text] if has_times and (text := measures_text(report.cases)) else []),
         *notes_about((case.case_name, case.notes) for case in report.cases),
         *report.remarks,

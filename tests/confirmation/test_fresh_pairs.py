@@ -170,6 +170,9 @@ def test_a_test_that_one_side_cannot_measure_is_named_and_left_out(
     reason = "ImportError: no such model"
     assert source.failures == (Failure(test=TESTS[1], side=Side.BASELINE, reason=reason),)
     assert [len(tests) for _side, tests in launches.launched] == [2, 2, 1, 1]
+    assert source.confirmation().failures == (
+        f"The baseline could not measure {TESTS[1]}: {reason}",
+    )
 
 
 def test_what_was_imported_and_how_long_it_took_is_reported(
@@ -185,7 +188,8 @@ def test_what_was_imported_and_how_long_it_took_is_reported(
         "baseline": ("baseline's code",),
         "candidate": ("candidate's code",),
     }
-    assert confirmation.baseline == checkouts.baseline.commit
+    assert confirmation.baseline == checkouts.baseline.commit[:10]
+    assert confirmation.candidate == f"the working tree at {checkouts.candidate.commit[:10]}"
 
 
 def test_a_test_outside_of_the_repository_is_refused(

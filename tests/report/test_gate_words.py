@@ -34,6 +34,7 @@ from pytest_vlmlatency.report.gate_words import (
     failing_phases,
     measures_text,
     quarantine_text,
+    remarks_on,
     shares_text,
 )
 from tests.gate_reports import (
@@ -158,6 +159,13 @@ def test_a_confirmation_says_what_it_took_and_what_cut_it_short() -> None:
         "Confirmed with 18 pairs of fresh processes in 3 min 14 s: 8b7e6d5 against 3f2a1c9; "
         "cut short: the time limit of 180 s."
     )
+
+
+def test_what_a_side_could_not_measure_is_said_below_the_verdicts() -> None:
+    failure = "The baseline could not measure test_x.py::test_a: ImportError: no such model"
+    report = replace(a_report([SAME]), confirmations=(replace(CONFIRMATION, failures=(failure,)),))
+
+    assert failure in remarks_on(report, has_times=False)
 
 
 @pytest.mark.parametrize(
