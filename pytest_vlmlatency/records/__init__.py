@@ -39,6 +39,7 @@ from pytest_vlmlatency.records.rounds import (
     run_rounds_of,
 )
 from pytest_vlmlatency.records.run import SCHEMA_VERSION, Commit, Environment, Run
+from pytest_vlmlatency.records.trend import Trend, TrendPoint, TrendSeries, TrendStep
 
 __all__ = [
     "ANY_DEVICE",
@@ -73,6 +74,10 @@ __all__ = [
     "RunRounds",
     "Scalar",
     "Span",
+    "Trend",
+    "TrendPoint",
+    "TrendSeries",
+    "TrendStep",
     "Verdict",
     "Workload",
     "fingerprint_of",

@@ -37,10 +37,15 @@ def effect_text(judgement: Judgement) -> str:
     """Return an effect with its interval: `+3.1 % [2.0, 4.2]`; "" where nothing can be said."""
     if judgement.change_ratio is None:
         return ""
-    effect = f"{_percent(judgement.change_ratio):+.1f} %"
-    if judgement.low_ratio is None or judgement.high_ratio is None:
+    return interval_text(judgement.change_ratio, judgement.low_ratio, judgement.high_ratio)
+
+
+def interval_text(ratio: float, low_ratio: float | None, high_ratio: float | None) -> str:
+    """Return a ratio as a change in percent, with its interval where there is one."""
+    effect = f"{_percent(ratio):+.1f} %"
+    if low_ratio is None or high_ratio is None:
         return effect
-    return f"{effect} [{_percent(judgement.low_ratio):.1f}, {_percent(judgement.high_ratio):.1f}]"
+    return f"{effect} [{_percent(low_ratio):.1f}, {_percent(high_ratio):.1f}]"
 
 
 def evidence_text(judgement: Judgement) -> str:
@@ -81,14 +86,13 @@ def quarantine_text(case: CaseVerdict) -> str:
     """Return that, why and until when a case is quarantined; "" if it is not."""
     if case.terms.mode is not GateMode.REPORT:
         return ""
-    why = f": {case.terms.why}" if case.terms.why else ""
+    why, until = case.terms.why, case.terms.until
     if case.is_quarantine_past:
         return (
-            f"Its quarantine ended on {case.terms.until}{why}. It still does not fail: let it fail "
+            f"Its quarantine ended on {until}: {why}. It still does not fail: let it fail "
             f"again, or give it a new date"
         )
-    until = f" until {case.terms.until}" if case.terms.until else ""
-    return f"Quarantined{until}, so it does not fail{why}"
+    return f"Quarantined until {until}, so it does not fail: {why}"
 
 
 def failing_phases(case: CaseVerdict) -> tuple[str, ...]:

@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.records import CaseVerdict
 
-QUARANTINE = GateTerms(mode=GateMode.REPORT)
+QUARANTINE = GateTerms(mode=GateMode.REPORT, why="noise", until="2026-12-01")
 
 
 def a_judgement(
@@ -138,11 +138,7 @@ def test_a_budget_says_what_was_measured_against_it(
     ("terms", "text"),
     [
         (GateTerms(), ""),
-        (QUARANTINE, "Quarantined, so it does not fail"),
-        (
-            replace(QUARANTINE, why="noise", until="2026-12-01"),
-            "Quarantined until 2026-12-01, so it does not fail: noise",
-        ),
+        (QUARANTINE, "Quarantined until 2026-12-01, so it does not fail: noise"),
     ],
 )
 def test_a_quarantine_says_its_end_and_its_reason(terms: GateTerms, text: str) -> None:

@@ -1,0 +1,104 @@
+"""A trend for a terminal: where a series changed its level, between which commits, and its strip.
+
+Pure: a Trend in, lines with a tone out.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.records import GateStatus
+from pytest_vlmlatency.report.gate_terminal import Line, Tone
+from pytest_vlmlatency.report.gate_words import counted, interval_text
+from pytest_vlmlatency.report.strip import strip_of
+from pytest_vlmlatency.report.terminal import wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_vlmlatency.records import Trend, TrendSeries, TrendStep
+
+SHORT = 9  # digits of a commit that people read
+MOST_COMMITS = 10
+DEFAULT_WIDTH = 80
+INDENT = "  "
+
+
+def trend_lines(trend: Trend, *, width: int | None, has_all: bool = False) -> tuple[Line, ...]:
+    """Return the whole page; `has_all` shows the series without a step, too."""
+    told = f"vlm trend: {_counts(trend)} in {counted(trend.n_runs, 'run')} of {_commits(trend)}"
+    lines = [Line(text) for text in wrapped([f"{told}, {trend.described}"], width)]
+    shown = [series for series in trend.series if series.steps or has_all]
+    for series in shown:
+        lines += [Line(""), *_series(series, width)]
+    if shown:
+        lines.append(Line(""))
+    remarks = [*_hidden(trend, len(shown)), *trend.remarks]
+    lines += [Line(text) for text in wrapped(remarks, width)]
+    return (*lines, *(Line(text, _tone_of(trend)) for text in wrapped([_status(trend)], width)))
+
+
+def _counts(trend: Trend) -> str:
+    n_slower = sum(series.is_slower for series in trend.series)
+    return f"{n_slower} of {len(trend.series)} series became slower"
+
+
+def _commits(trend: Trend) -> str:
+    return counted(trend.n_commits, "commit")
+
+
+def _series(series: TrendSeries, width: int | None) -> Iterator[Line]:
+    tone = Tone.BAD if series.is_slower else Tone.GOOD if series.steps else Tone.PLAIN
+    values = [point.value_ms for point in series.points]
+    outcome = series.reason or ("; ".join(map(_step_text, series.steps)) or "no step")
+    head = f"{series.case_name} {series.phase}: {outcome}"
+    yield from (Line(text, tone) for text in wrapped([head], width))
+    if values:
+        room = (width or DEFAULT_WIDTH) - len(INDENT)
+        strip = strip_of(values, breaks=[step.position for step in series.steps], width=room)
+        yield Line(INDENT + strip.text, tone)
+        left_out = f", {series.n_left_out} left out" if series.n_left_out else ""
+        span = f"the strip spans {strip.bottom:.2f} to {strip.top:.2f} ms"
+        yield Line(f"{INDENT}{counted(len(values), 'run')}{left_out}; {span}")
+    for step in series.steps:
+        for text in wrapped(_between(step), None if width is None else width - len(INDENT)):
+            yield Line(INDENT + text)
+
+
+def _step_text(step: TrendStep) -> str:
+    effect = interval_text(step.change_ratio, step.low_ratio, step.high_ratio)
+    return f"{effect}, {step.before_ms:.2f} → {step.after_ms:.2f} ms"
+
+
+def _between(step: TrendStep) -> list[str]:
+    """Return between which commits a step lies, and what they did."""
+    if step.last_good is None or step.first_bad is None:
+        return ["The runs around it know no commit."]
+    ends = f"last before it {step.last_good[:SHORT]}, first with it {step.first_bad[:SHORT]}"
+    if step.last_good == step.first_bad:
+        return [f"At one commit, {step.first_bad[:SHORT]}: not the code, but what it ran on."]
+    hidden = len(step.commits) - MOST_COMMITS
+    more = [f"{INDENT}and {hidden} more"] if hidden > 0 else []
+    return [
+        f"Between commits: {ends}.",
+        *(f"{INDENT}{commit}" for commit in step.commits[:MOST_COMMITS]),
+        *more,
+        f"To be sure: vlmlatency ab {step.last_good[:SHORT]} {step.first_bad[:SHORT]}",
+    ]
+
+
+def _hidden(trend: Trend, n_shown: int) -> list[str]:
+    n_hidden = len(trend.series) - n_shown
+    return [f"{n_hidden} series without a step (--all lists them)."] if n_hidden else []
+
+
+def _tone_of(trend: Trend) -> Tone:
+    return Tone.GOOD if trend.status is GateStatus.PASSED else Tone.BAD
+
+
+def _status(trend: Trend) -> str:
+    if trend.status is GateStatus.SLOWER:
+        return f"Exit status {trend.status.value}: the latest step of a series is one to slower."
+    if trend.status is GateStatus.NOT_APPLIED:
+        return f"Exit status {trend.status.value}: no series was long enough to be looked at."
+    return "No series ends slower than it was."
