@@ -12,6 +12,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest_vlmlatency
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.history.commands import (
+    compacting,
+    exporting,
+    importing,
+    listing,
+    merging,
+)
 from pytest_vlmlatency.inspection import command as inspect
 
 if TYPE_CHECKING:
@@ -40,7 +47,14 @@ class Command(Protocol):
         """Do it, and return the exit status."""
 
 
-COMMANDS: tuple[Command, ...] = (inspect,)
+COMMANDS: tuple[Command, ...] = (
+    inspect,
+    listing,
+    compacting,
+    merging,
+    importing,
+    exporting,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -37,6 +37,10 @@ def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("inspect", "--help"), 0, "vlmlatency inspect dummy:molmoe-nano\n"),
         (("--version",), 0, f"pytest-vlmlatency {pytest_vlmlatency.__version__}\n"),
         (("inspect", "dummy:x", "--trace-blocks"), 2, ""),
+        *[
+            ((name, "--help"), 0, f"usage: vlmlatency {name} ")
+            for name in ("history", "compact", "merge", "import", "export-benchmark")
+        ],
     ],
 )
 def test_it_starts_without_heavy_packages(
@@ -76,7 +80,21 @@ def test_a_command_without_a_name_is_an_error(capsys: pytest.CaptureFixture[str]
     assert "the following arguments are required: COMMAND" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", [command.NAME for command in cli.COMMANDS])
 def test_help_fits_a_terminal_of_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([name, "--help"])
+
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    assert name in printed
+
+
+def test_the_help_of_inspect_names_the_prompt(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
@@ -84,6 +102,4 @@ def test_help_fits_a_terminal_of_80_columns(
     with pytest.raises(SystemExit, match="0"):
         cli.main(["inspect", "--help"])
 
-    printed = capsys.readouterr().out
-    assert max(map(len, printed.splitlines())) <= 80
-    assert repr(DEFAULT_PROMPT) in printed
+    assert repr(DEFAULT_PROMPT) in capsys.readouterr().out

@@ -33,6 +33,8 @@ LEAST_OBJECT_BYTES = 16 * 2**20  # DuckDB's own default for one line of JSON
 def path_of(names: Sequence[RunName]) -> str:
     """Return the path of the file that holds these runs and no others."""
     digest = hashlib.sha256("\n".join(name.text for name in names).encode()).hexdigest()[:16]
+    if not names:
+        return f"{COMPACTED}/none_{digest}.parquet"
     return f"{COMPACTED}/{names[0].time}_{names[-1].time}_{len(names)}_{digest}.parquet"
 
 

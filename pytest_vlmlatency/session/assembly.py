@@ -13,11 +13,11 @@ import pytest
 
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
+from pytest_vlmlatency.history.location import repository_root
 from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.report.progress import StatusLine
 from pytest_vlmlatency.session import settings
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
-from pytest_vlmlatency.session.repository import repository_root
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.models.load import LoadedModel

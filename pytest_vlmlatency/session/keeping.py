@@ -6,13 +6,12 @@ history is, is `history.store`'s.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.location import DEFAULT, repository_root, shortened
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.session.command_line import setting
-from pytest_vlmlatency.session.repository import repository_root
 
 if TYPE_CHECKING:
     import pytest
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.store import Store
     from pytest_vlmlatency.records import Run
 
-DEFAULT = ".vlm_latency"
 NONE = "none"
 
 
@@ -45,7 +43,7 @@ def history_of(config: pytest.Config) -> Store | None:
 
 def keep(run: Run, history: Store) -> str:
     """Keep a run in a history, and return what to tell of it; HistoryProblem if it cannot be."""
-    where = _shortened(history.url)
+    where = shortened(history.url)
     if history.is_readonly:
         return f"Not kept in {where}: --vlm-history-readonly."
     try:
@@ -55,9 +53,3 @@ def keep(run: Run, history: Store) -> str:
             f"--vlm-history: this run could not be kept: {problem}; name another place, or 'none'"
         ) from problem
     return f"Kept in {where} as run {run.id}."
-
-
-def _shortened(url: str) -> str:
-    """Return a folder below the working directory without the way to there."""
-    path = Path(url)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else url

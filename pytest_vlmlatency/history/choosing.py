@@ -1,0 +1,57 @@
+"""Runs as a user names them: a file, or a run of a history by its id, its name or its commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
+from pytest_vlmlatency.history.slim import Unreadable, parse
+from pytest_vlmlatency.history.whole import whole_run
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_vlmlatency.history.names import RunName
+    from pytest_vlmlatency.history.store import Store
+    from pytest_vlmlatency.records import Run
+
+SHOWN = 5
+LEAST_DIGITS = 4
+
+
+def run_at(text: str, store: Store) -> Run:
+    """Return the run that a text names: a file that is there, else one run of the history."""
+    path = Path(text)
+    if path.is_file():
+        return run_in_file(path)
+    return store.read_whole(find(text, store.index().names))
+
+
+def run_in_file(path: Path) -> Run:
+    """Return the run that --vlm-json wrote, of this schema or an older one."""
+    try:
+        return whole_run(parse(path.read_bytes()))
+    except (OSError, Unreadable) as problem:
+        raise HistoryProblem(f"{path} is no run that can be read: {problem}") from problem
+
+
+def find(text: str, names: Sequence[RunName]) -> RunName:
+    """Return the one run whose name is this, or whose id or commit begins so."""
+    exact = [name for name in names if text in (name.text, name.id)]
+    begun = [
+        name
+        for name in names
+        if len(text) >= LEAST_DIGITS
+        and (name.id.startswith(text) or (name.commit or "").startswith(text))
+    ]
+    found = exact or begun
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise UsageProblem(
+            f"no file and no run is called {text!r}; expected a file, or the beginning (at least "
+            f"{LEAST_DIGITS} characters) of a run's id or commit: `vlmlatency history` lists them"
+        )
+    shown = ", ".join(name.id for name in found[-SHOWN:])
+    raise UsageProblem(f"{text!r} is {len(found)} runs; name one by its id: {shown}")

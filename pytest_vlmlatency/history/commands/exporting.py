@@ -1,0 +1,68 @@
+"""`vlmlatency export-benchmark`: its options and help, and the files it writes."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import UsageProblem
+
+if TYPE_CHECKING:
+    import argparse
+
+NAME = "export-benchmark"
+SUMMARY = "write runs as files that pytest-benchmark's tools read"
+DESCRIPTION = """\
+Write runs as pytest-benchmark saves its own, for `pytest-benchmark compare` and
+other tools that read its files: an entry for each phase of each case, and for
+the total, in the measure that the case is judged by.
+
+RUN is a file that --vlm-json wrote, or a run of the history by the beginning of
+its id or commit.
+"""
+EXAMPLES = """\
+examples:
+  vlmlatency export-benchmark run.json --to benchmark.json
+  vlmlatency export-benchmark 8f1c2d3e 0b7a99c1 --to folder/
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a file, or a run's id")
+    parser.add_argument(
+        "--to",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the file to write; for several runs a folder, in which each is a file",
+    )
+    parser.add_argument(
+        "--history", metavar="URL", help="where ids are looked up (default: .vlm_latency here)"
+    )
+
+
+def run(given: argparse.Namespace) -> int:
+    """Write the files, and name them; return the exit status."""
+    from pytest_vlmlatency.history.benchmark_files import file_of_run  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.choosing import run_at, run_in_file  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
+
+    paths = [Path(text) for text in given.runs]
+    if len(paths) > 1 and given.to.is_file():
+        raise UsageProblem(f"--to: {given.to} is a file; expected a folder for {len(paths)} runs")
+    if all(path.is_file() for path in paths):
+        found = [run_in_file(path) for path in paths]
+    else:
+        store = named_or_default(given.history, is_readonly=True)
+        found = [run_at(text, store) for text in given.runs]
+    is_folder = len(found) > 1 or given.to.is_dir()
+    for one in found:
+        path = given.to / f"{one.id}.json" if is_folder else given.to
+        path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(file_of_run(one), indent=1, allow_nan=False)
+        path.write_text(f"{text}\n", encoding="utf-8")
+        sys.stdout.write(f"{path}: {len(one.cases)} cases\n")
+    return 0

@@ -1,0 +1,69 @@
+"""`vlmlatency history`: its options and help."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+NAME = "history"
+SUMMARY = "list the runs that are kept, their cases, and what cannot be read"
+DESCRIPTION = """\
+List the runs of a history, newest last: when, of which commit, on which machine
+(by its fingerprint: what is measured on another one is not compared), whether
+the tree had changes, whether it is a pull request's, and their cases.
+"""
+EXAMPLES = """\
+examples:
+  vlmlatency history
+  vlmlatency history --case test_caption --last 0
+      every run that has such a case, with its median total
+  vlmlatency history --history s3://our-bucket/latency --json
+  vlmlatency history --sql "SELECT case_name, median(time_ms) FROM rounds
+                            WHERE phase = 'decode' GROUP BY case_name"
+      DuckDB's answer; tables: runs, cases, rounds
+"""
+LAST = 20
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "--history", metavar="URL", help="a folder or URL (default: .vlm_latency here)"
+    )
+    parser.add_argument(
+        "--case",
+        metavar="TEXT",
+        action="append",
+        default=[],
+        help="only cases whose id has TEXT in it; may be given several times",
+    )
+    parser.add_argument(
+        "--last", metavar="N", type=_count, default=LAST, help=f"runs; 0 is all (default: {LAST})"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument("--sql", metavar="QUERY", help="answer a query by DuckDB, as CSV")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print what was asked for; return the exit status."""
+    from pytest_vlmlatency.history import listing  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
+
+    store = named_or_default(given.history, is_readonly=True)
+    if given.sql is not None:
+        from pytest_vlmlatency.history.queries import answer  # noqa: PLC0415 - imports duckdb
+
+        sys.stdout.write(answer(store, given.sql))
+        return 0
+    found = listing.listing_of(store, cases=given.case, n_last=given.last)
+    if given.json:
+        sys.stdout.write(listing.as_json(found) + "\n")
+    else:
+        sys.stdout.write("\n".join(listing.page_lines(found)) + "\n")
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected a whole number from 0, not {text!r}")
+    return int(text)
