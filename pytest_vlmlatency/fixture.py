@@ -6,21 +6,23 @@ keeps the cases until they are delivered. Its frames are hidden in tracebacks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.options import MARKER_KEYS, Configuration, check_keys, merge_options
+from pytest_vlmlatency.terms import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import date
 
     import torch
 
     from pytest_vlmlatency.measure.case import Identity
     from pytest_vlmlatency.measure.rounds import Measured
     from pytest_vlmlatency.options import Options, PhaseOverride
-    from pytest_vlmlatency.records import Case
+    from pytest_vlmlatency.records import Case, GateTerms
 
     Generate = Callable[..., object]
 
@@ -41,6 +43,13 @@ class Settings(TypedDict, total=False):
     model: object | None
     phases: PhaseOverride | None
     config: Configuration | None
+    target: float | Mapping[str, float] | None
+    alpha: float | None
+    min_effect: float | None
+    budget_ms: Mapping[str, float | Mapping[str, float]] | None
+    gate: str | None
+    why: str | None
+    until: str | date | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +125,7 @@ class VlmLatency:
             raise UsageProblem("interleaved() takes its configurations as `configs`, not `config`")
         work = Work(generate=generate, args=args, kwargs=kwargs)
         measured = self.measurement.run_interleaved(work, configs, options)
-        self._cases = tuple(one.case for one in measured)
+        self._cases = tuple(_with_terms(one.case, options.terms) for one in measured)
         return self._cases
 
     @property
@@ -147,7 +156,7 @@ class VlmLatency:
     def _measure(self, work: Work, settings: Mapping[str, object]) -> object:
         options = self._begin(settings)
         measured = self.measurement.run(work, options)
-        self._cases = (measured.case,)
+        self._cases = (_with_terms(measured.case, options.terms),)
         return measured.output
 
     def _begin(self, settings: Mapping[str, object]) -> Options:
@@ -159,3 +168,10 @@ class VlmLatency:
         self.is_used = True
         check_keys(settings, MARKER_KEYS, source="vlm_latency.pedantic()")
         return merge_options(settings, *self._layers)
+
+
+def _with_terms(case: Case, terms: GateTerms) -> Case:
+    """Return the case with how it is to be judged; its own phases are known only now."""
+    if case.is_measured:
+        check_names(terms, case)
+    return replace(case, terms=terms)

@@ -13,11 +13,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.terms import JOINED, QUARANTINE, gate_terms, joined
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import date
 
-    from pytest_vlmlatency.records import Scalar
+    from pytest_vlmlatency.records import GateTerms, Scalar
 
 PHASE_KEYS = ("vision", "blocks", "step")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
@@ -60,7 +62,8 @@ class Options:
     `rounds` is an exact count of kept rounds; None leaves it to the stopping rule: at least
     `MIN_ROUNDS`, until the noise is low or has stopped falling, or `max_time_s` has passed.
     `threads` is the number of CPU threads torch may use while a model on the CPU is measured,
-    pinned to as many cores; 0 leaves threads and cores as they are.
+    pinned to as many cores; 0 leaves threads and cores as they are. From `target` on: how the case
+    is judged where a gate is asked for; `terms` is what they mean.
     """
 
     rounds: int | None = None
@@ -73,6 +76,26 @@ class Options:
     phases: PhaseOverride | None = None
     config: Configuration | None = None
     device: str | None = None
+    target: float | Mapping[str, float] | None = None
+    alpha: float | None = None
+    min_effect: float | None = None
+    budget_ms: Mapping[str, float | Mapping[str, float]] | None = None
+    gate: str | None = None
+    why: str | None = None
+    until: str | date | None = None
+
+    @property
+    def terms(self) -> GateTerms:
+        """How the case is to be judged."""
+        return gate_terms(
+            target=self.target,
+            alpha=self.alpha,
+            min_effect=self.min_effect,
+            budget_ms=self.budget_ms,
+            gate=self.gate,
+            why=self.why,
+            until=self.until,
+        )
 
     def __post_init__(self) -> None:
         """Refuse values that no measurement could honour."""
@@ -91,6 +114,7 @@ class Options:
             _check_phases(self.phases)
         if self.config is not None:
             as_configuration(self.config)
+        assert self.terms is not None, "making the terms checks them"
 
 
 KEYS = tuple(field.name for field in fields(Options))
@@ -102,6 +126,7 @@ COMMAND_LINE = {
     "max_time_s": "--vlm-max-time",
     "per_token": "--vlm-per-token",
     "threads": "--vlm-threads",
+    "target": "--vlm-target",
 }
 """The keys that the command line and the ini file can set; `device` follows --gpu as well."""
 
@@ -121,14 +146,20 @@ class ModelChoice:
 def merge_options(*layers: Mapping[str, object], source: str = "vlm_latency") -> Options:
     """Return one Options from layers of keys, strongest first; None leaves a key to the next.
 
-    `source` names the strongest layer in the message about an unknown key.
+    `source` names the strongest layer in the message about an unknown key. Targets and budgets are
+    left to the next layer by phase, and `gate`, `why` and `until` together: a reason belongs to
+    the quarantine that it was written for.
     """
     merged: dict[str, object] = {}
     for layer in layers:
         check_keys(layer, KEYS, source=source)
+        is_quarantine_known = any(key in merged for key in QUARANTINE)
         for key, value in layer.items():
-            if value is not None and key not in merged:
-                merged[key] = value
+            if value is None or (key in QUARANTINE and is_quarantine_known):
+                continue
+            if key in JOINED and key in merged:
+                merged[key] = joined(key, merged[key], value)
+            merged.setdefault(key, value)
     return Options(**merged)  # type: ignore[arg-type]  # __post_init__ checks every value
 
 

@@ -53,7 +53,8 @@ def test_a_marker_with_a_nameless_argument_is_refused() -> None:
 
     assert str(caught.value) == (
         "@pytest.mark.vlm_latency was given 20 without a name; it takes keywords only: rounds, "
-        "warmup_rounds, max_time_s, per_token, threads, setup, model, phases, config"
+        "warmup_rounds, max_time_s, per_token, threads, setup, model, phases, config, target, "
+        "alpha, min_effect, budget_ms, gate, why, until"
     )
 
 

@@ -166,7 +166,7 @@ def test_an_unknown_marker_key_ends_the_run_before_any_test(pytester: pytest.Pyt
     assert result.stderr.lines == [
         "ERROR: test_x.py::test_caption: @pytest.mark.vlm_latency does not know 'round'; did you "
         "mean 'rounds'? It takes rounds, warmup_rounds, max_time_s, per_token, threads, setup, "
-        "model, phases, config.",
+        "model, phases, config, target, alpha, min_effect, budget_ms, gate, why, until.",
         "",
     ]
 
@@ -219,3 +219,35 @@ def test_an_unknown_key_of_a_call_fails_the_test(pytester: pytest.Pytester, call
 
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["E *UsageProblem: vlm_latency.pedantic() does not know '*"])
+
+
+def test_the_terms_of_a_gate_travel_with_the_case(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        @pytest.mark.vlm_latency(target={"decode": 0.02}, budget_ms={"ttft": 250})
+        def test_caption(vlm_latency):
+            vlm_latency(model.generate)
+            terms = vlm_latency.case.terms
+            assert terms.target_ratios == {"decode": 0.02, "*": 0.04}
+            assert terms.budgets_ms == {"ttft": {"*": 250.0}}
+        """,
+    )
+
+    pytester.runpytest_inprocess("--vlm-target=0.04").assert_outcomes(passed=1)
+
+
+def test_a_target_of_a_phase_that_the_case_lacks_fails_the_test(pytester: pytest.Pytester) -> None:
+    project(
+        pytester,
+        """\
+        @pytest.mark.vlm_latency(target={"decoder": 0.02})
+        def test_caption(vlm_latency):
+            vlm_latency(model.generate)
+        """,
+    )
+
+    result = pytester.runpytest_inprocess()
+
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*target names 'decoder', which this case does not have; did*"])

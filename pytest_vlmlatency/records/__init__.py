@@ -27,7 +27,7 @@ from pytest_vlmlatency.records.gate_report import (
     GateStatus,
     PhaseVerdict,
 )
-from pytest_vlmlatency.records.gate_terms import ANY_DEVICE, GateMode, GateTerms
+from pytest_vlmlatency.records.gate_terms import ANY_DEVICE, ANY_PHASE, GateMode, GateTerms
 from pytest_vlmlatency.records.judgement import Judgement, Verdict
 from pytest_vlmlatency.records.machine import fingerprint_of, machine_differences, machine_facts
 from pytest_vlmlatency.records.rounds import (
@@ -43,6 +43,7 @@ from pytest_vlmlatency.records.trend import Trend, TrendPoint, TrendSeries, Tren
 
 __all__ = [
     "ANY_DEVICE",
+    "ANY_PHASE",
     "BOUNDABLE",
     "CPU",
     "DEVICE",

@@ -18,6 +18,7 @@ import pytest
 
 from pytest_vlmlatency.session import (
     options_confirmation,
+    options_gate,
     options_history,
     options_measuring,
     options_outputs,
@@ -31,12 +32,14 @@ if TYPE_CHECKING:
 GPU = "--gpu"
 MARKER_LINE = (
     "vlm_latency(rounds, warmup_rounds, max_time_s, per_token, threads, setup, model, phases, "
-    "config): how the vlm_latency fixture measures this test; see the --vlm-* options."
+    "config, target, alpha, min_effect, budget_ms, gate, why, until): how the vlm_latency fixture "
+    "measures this test, and how --vlm-gate judges it; see the --vlm-* options."
 )
 
 _SETTINGS: tuple[Setting, ...] = (
     *options_measuring.SETTINGS,
     *options_confirmation.SETTINGS,
+    *options_gate.SETTINGS,
     *options_history.SETTINGS,
     *options_outputs.SETTINGS,
 )

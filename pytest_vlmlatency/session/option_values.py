@@ -57,6 +57,19 @@ def seconds(text: str) -> float:
     return limit_s
 
 
+def ratio(text: str) -> float:
+    """Read a change as a ratio between 0 and 1, where 0.03 is 3 %."""
+    try:
+        change_ratio = float(text)
+    except ValueError:
+        change_ratio = 0.0
+    if not 0 < change_ratio < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected a change as a ratio between 0 and 1, such as 0.03 for 3 %, not {text!r}"
+        )
+    return change_ratio
+
+
 def device(text: str) -> str:
     """Read a device: a kind that torch names, and perhaps an index."""
     kind, colon, index = text.partition(":")
