@@ -1,0 +1,245 @@
+"""From a candidate's run and its baselines to a GateReport. Pure but for what pairs measure.
+
+Every comparison is screened with the noise that all of them share; what the screen suspects goes to
+confirmation, together, one launch a side and pair for all that is open. Where no pair can be
+measured the history alone speaks, and says so; a case without either is not applied, and fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
+from pytest_vlmlatency.gate import Suspicion, pool_noise, screen
+from pytest_vlmlatency.judging.comparability import work_differences
+from pytest_vlmlatency.judging.comparisons import CaseBaseline, Comparison, comparisons_of
+from pytest_vlmlatency.judging.confirming import PairSource, RunPair, confirm, pair_rounds
+from pytest_vlmlatency.judging.verdicts import JudgedCase, judged, unjudged
+from pytest_vlmlatency.records import (
+    TOTAL,
+    BudgetVerdict,
+    CaseState,
+    CaseVerdict,
+    Confirmation,
+    GateMode,
+    GateReport,
+    Judgement,
+    Rounds,
+    RunHeader,
+    RunRounds,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import date
+
+    from pytest_vlmlatency.judging.confirming import Key
+
+
+class MeasuringPairs(PairSource, Protocol):
+    """A source of pairs that says in the end what was measured, and where it came from."""
+
+    def confirmation(self) -> Confirmation:
+        """Return how many pairs there are, how long they took and what cut them short."""
+
+
+OpenPairs = Callable[[str], AbstractContextManager[MeasuringPairs]]
+"""Opens a source of pairs against one commit; NotConfirmed where that can't be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be judged: a run, and what each of its cases is compared with.
+
+    `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
+    `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
+    newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so.
+    """
+
+    candidate: RunRounds
+    today: date
+    baseline: str
+    baselines: Mapping[str, CaseBaseline]
+    runs: tuple[RunHeader, ...] = ()
+    new: frozenset[str] = frozenset()
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    uncollected: tuple[Rounds, ...] = ()
+    budgets: Mapping[str, tuple[BudgetVerdict, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    not_applied_because: tuple[str, ...] = ()
+    no_pairs_because: str = ""
+    is_strict: bool = False
+
+
+def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:
+    """Judge every case of the candidate; `open_pairs` None: by the history alone."""
+    flow = _Flow(question)
+    flow.screen_all()
+    flow.confirm_all(open_pairs)
+    return GateReport(
+        candidate=question.candidate.header,
+        baseline=question.baseline,
+        runs=question.runs,
+        cases=flow.verdicts(),
+        not_applied_because=question.not_applied_because,
+        remarks=(*question.remarks, *flow.remarks),
+        confirmations=tuple(flow.confirmations),
+        is_strict=question.is_strict,
+    )
+
+
+class _Flow:
+    """One answer in the making: comparisons, what each came to, and the pairs by commit."""
+
+    def __init__(self, question: Question) -> None:
+        self.question = question
+        self.remarks: list[str] = []
+        self.confirmations: list[Confirmation] = []
+        self.refused: dict[str, str] = {}
+        self.comparisons: dict[Key, Comparison] = {}
+        self.suspicions: dict[Key, Suspicion] = {}
+        self.judgements: dict[Key, Judgement] = {}
+        self.pairs: dict[str, tuple[RunPair, ...]] = {}
+        self.no_pairs: dict[str, str] = {}
+
+    def screen_all(self) -> None:
+        """Screen every phase of every case with the noise that their histories share."""
+        for rounds in self.question.candidate.cases:
+            self._add(rounds)
+        noise = pool_noise([comparison.widest for comparison in self.comparisons.values()])
+        for key, comparison in self.comparisons.items():
+            seen = screen(
+                comparison.history,
+                comparison.candidate,
+                noise=noise,
+                rule=comparison.rule,
+                is_disturbed=comparison.is_disturbed,
+            )
+            if isinstance(seen, Suspicion):
+                self.suspicions[key] = seen
+                self.judgements[key] = seen.unconfirmed
+            else:
+                self.judgements[key] = seen
+
+    def confirm_all(self, open_pairs: OpenPairs | None) -> None:
+        """Measure pairs for what is suspected, against each commit that is a baseline."""
+        for commit, keys in self._by_commit().items():
+            if commit is None or open_pairs is None:
+                why = self.question.no_pairs_because or "the baseline is no commit to check out"
+                self.no_pairs |= {key[0]: why for key in keys}
+                continue
+            try:
+                with open_pairs(commit) as source:
+                    self._confirm(keys, commit, source)
+            except NotConfirmed as problem:
+                self.no_pairs |= {key[0]: str(problem) for key in keys}
+        for why in dict.fromkeys(self.no_pairs.values()):
+            self.remarks.append(f"No fresh pairs were measured: {why}")
+
+    def verdicts(self) -> tuple[CaseVerdict, ...]:
+        """Return all cases: the candidate's in its order, then those that it does not have."""
+        today = self.question.today
+        uncollected = (
+            unjudged(rounds, CaseState.NOT_JUDGED, "not collected in this run", today=today)
+            for rounds in self.question.uncollected
+        )
+        return (*map(self._verdict, self.question.candidate.cases), *uncollected)
+
+    def _add(self, rounds: Rounds) -> None:
+        baseline = self.question.baselines.get(rounds.case_id)
+        is_new = rounds.case_id in self.question.new
+        if baseline is None or is_new or rounds.terms.mode is GateMode.OFF:
+            return
+        try:
+            found = comparisons_of(rounds, baseline)
+        except UsageProblem as problem:
+            self.refused[rounds.case_id] = str(problem)
+            return
+        self.comparisons |= {(one.case_id, one.phase): one for one in found}
+
+    def _by_commit(self) -> dict[str | None, list[Key]]:
+        groups: dict[str | None, list[Key]] = {}
+        for key in self.suspicions:
+            groups.setdefault(self.comparisons[key].commit, []).append(key)
+        return groups
+
+    def _confirm(self, keys: Sequence[Key], commit: str, source: MeasuringPairs) -> None:
+        suspicions = {key: self.suspicions[key] for key in keys}
+        try:
+            looked = confirm(suspicions, self.comparisons, source)
+        finally:
+            self.confirmations.append(source.confirmation())
+        self.judgements |= looked.judgements
+        self.pairs[commit] = looked.pairs
+
+    def _verdict(self, rounds: Rounds) -> CaseVerdict:
+        question = self.question
+        state, reason = self._unjudged_because(rounds)
+        budgets = question.budgets.get(rounds.case_id, ())
+        notes = question.notes.get(rounds.case_id, ())
+        if state is not CaseState.JUDGED:
+            is_off = rounds.terms.mode is GateMode.OFF
+            return unjudged(
+                rounds,
+                state,
+                reason,
+                today=question.today,
+                budgets=() if is_off else budgets,
+                notes=notes,
+            )
+        baseline = question.baselines[rounds.case_id]
+        case = JudgedCase(
+            rounds=rounds,
+            baseline=baseline,
+            comparisons=tuple(self._of_case(self.comparisons.values(), rounds.case_id)),
+            judgements={k[1]: j for k, j in self.judgements.items() if k[0] == rounds.case_id},
+            pairs=self._pairs_of(rounds),
+            budgets=budgets,
+            notes=notes,
+        )
+        return judged(case, today=question.today)
+
+    def _unjudged_because(self, rounds: Rounds) -> tuple[CaseState, str]:
+        """Return the state of a case, and why it is not judged; "" where it is."""
+        case_id, question = rounds.case_id, self.question
+        if rounds.terms.mode is GateMode.OFF:
+            return CaseState.NOT_JUDGED, "gate='off'"
+        if case_id in self.refused:
+            return CaseState.NOT_APPLIED, self.refused[case_id]
+        if case_id in question.new:
+            return CaseState.NEW, "the baseline does not have this case"
+        baseline = question.baselines.get(case_id)
+        if baseline is None:
+            return CaseState.NOT_APPLIED, question.unmatched.get(case_id, question.baseline)
+        both = self._pairs_of(rounds)
+        different = work_differences(*both[-1]) if both else ()
+        if different:
+            return CaseState.NOT_APPLIED, f"both commits do different work: {'; '.join(different)}"
+        return (CaseState.JUDGED, "") if baseline.rounds else self._state_without_history(case_id)
+
+    def _state_without_history(self, case_id: str) -> tuple[CaseState, str]:
+        """Return the state of a case that only fresh pairs can judge."""
+        if case_id in self.no_pairs:
+            why = self.question.unmatched.get(case_id, "no run of the baseline on this machine")
+            return CaseState.NOT_APPLIED, f"{why}; and no fresh pairs: {self.no_pairs[case_id]}"
+        pairs = self.pairs.get(str(self.comparisons[case_id, TOTAL].commit), ())
+        is_new = _is_measured(pairs, case_id, side=1) and not _is_measured(pairs, case_id, side=0)
+        if is_new:
+            return CaseState.NEW, "the baseline's code does not run this case"
+        return CaseState.JUDGED, ""
+
+    def _pairs_of(self, rounds: Rounds) -> tuple[tuple[Rounds, Rounds], ...]:
+        commit = self.comparisons[rounds.case_id, TOTAL].commit
+        return pair_rounds(self.pairs.get(str(commit), ()), rounds.case_id)
+
+    @staticmethod
+    def _of_case(comparisons: Iterable[Comparison], case_id: str) -> Iterable[Comparison]:
+        return (comparison for comparison in comparisons if comparison.case_id == case_id)
+
+
+def _is_measured(pairs: Sequence[RunPair], case_id: str, *, side: int) -> bool:
+    return any(case.id == case_id for pair in pairs for case in pair[side].cases)

@@ -1,0 +1,250 @@
+"""One gate: from a run, the history and the repository to a GateReport.
+
+Owns where the pieces come from: git, the pins beside the code, the stored runs. What they mean is
+`baseline`'s and `flow`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.store import Index, StoredRuns
+from pytest_vlmlatency.judging import repository
+from pytest_vlmlatency.judging.baseline import Choice, pinned, rolling
+from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
+from pytest_vlmlatency.judging.comparability import version_differences, work_differences
+from pytest_vlmlatency.judging.comparisons import CaseBaseline
+from pytest_vlmlatency.judging.flow import OpenPairs, Question, answer
+from pytest_vlmlatency.judging.pins import Pin, pin_of, read_pins
+from pytest_vlmlatency.records import (
+    GateReport,
+    Run,
+    RunRounds,
+    fingerprint_of,
+    machine_differences,
+    run_rounds_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from datetime import date
+    from pathlib import Path
+
+    from pytest_vlmlatency.history.names import RunName
+    from pytest_vlmlatency.judging.repository import Lineage
+    from pytest_vlmlatency.records import Environment, Rounds
+
+
+class History(Protocol):
+    """What is asked of a history."""
+
+    @property
+    def url(self) -> str:
+        """Where it lies."""
+
+    def index(self) -> Index:
+        """Return what runs there are."""
+
+    def read(self, names: Iterable[RunName]) -> StoredRuns:
+        """Return runs as they are judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateRequest:
+    """How a gate was asked for. `ref` None: the default branch.
+
+    `no_pairs_because` says why nothing may be measured now, "" where it may.
+    """
+
+    root: Path
+    today: date
+    ref: str | None = None
+    is_strict: bool = False
+    no_pairs_because: str = ""
+
+
+def judge_run(
+    run: Run, history: History, request: GateRequest, *, open_pairs: OpenPairs | None
+) -> GateReport:
+    """Judge every case of a run against its baseline."""
+    candidate = run_rounds_of(run)
+    found = _Baselines(candidate, history, request)
+    lost = (f"lost with a worker: {', '.join(run.lost)}",) if run.lost else ()
+    measured = [case for case in run.cases if case.is_measured and case.calls]
+    question = replace(
+        found.question(),
+        budgets={case.id: budgets_of(case, run.environment) for case in measured},
+        notes={case.id: budgets_for_others(case, run.environment) for case in measured},
+        not_applied_because=lost,
+        no_pairs_because=request.no_pairs_because,
+        is_strict=request.is_strict,
+    )
+    return answer(question, open_pairs)
+
+
+class NoHistory:
+    """The history of a run that has none: --vlm-history none, or no repository."""
+
+    url = "none"
+
+    def index(self) -> Index:
+        """Return that there are no runs."""
+        return Index(names=())
+
+    def read(self, names: Iterable[RunName]) -> StoredRuns:
+        """Return no runs; none can have been asked for."""
+        assert not tuple(names), "an empty index names no run"
+        return StoredRuns(runs=())
+
+
+def not_applied(because: str, *, is_strict: bool) -> GateReport:
+    """Return the report of a gate that judged nothing."""
+    return GateReport(
+        candidate=None,
+        baseline="nothing",
+        not_applied_because=(because,),
+        is_strict=is_strict,
+    )
+
+
+class _Baselines:
+    """Finds what each case of a candidate is compared with, and keeps what was found on the way."""
+
+    def __init__(self, candidate: RunRounds, history: History, request: GateRequest) -> None:
+        self.candidate = candidate
+        self.header = candidate.header
+        self.history = history
+        self.today = request.today
+        self.fingerprint = fingerprint_of(candidate.header.environment)
+        self.remarks: list[str] = []
+        self.lineage = self._lineage(request)
+        self.names = self._names()
+        root = repository.find_root(request.root)
+        self.pins = () if root is None else read_pins(root, self.fingerprint)
+        self.choices: dict[Pin | None, Choice | None] = {None: self._rolling()}
+        self.choices |= {pin: self._pinned(pin) for pin in self.pins}
+        self.read: dict[RunName, RunRounds] = self._read()
+
+    def question(self) -> Question:
+        """Return what is to be judged, without what the run alone says (its budgets)."""
+        by_case = {rounds.case_id: self._choice(rounds.case_id) for rounds in self.candidate.cases}
+        main = next((choice for choice in by_case.values() if choice is not None), None)
+        main_runs = [] if main is None else self._runs(main)
+        baselines: dict[str, CaseBaseline] = {}
+        new: set[str] = set()
+        unmatched: dict[str, str] = {}
+        for rounds in self.candidate.cases:
+            choice = by_case[rounds.case_id]
+            runs = [] if choice is None else self._runs(choice)
+            matching, refused = _matching(rounds, runs)
+            if refused:
+                unmatched[rounds.case_id] = refused
+            elif runs and not matching:
+                new.add(rounds.case_id)
+            if choice is not None:
+                baselines[rounds.case_id] = CaseBaseline(
+                    rounds=matching,
+                    commit=choice.commit,
+                    widest=self._widest(rounds),
+                    described="" if choice == main else choice.described,
+                )
+        return Question(
+            candidate=self.candidate,
+            today=self.today,
+            baseline="nothing to compare with" if main is None else main.described,
+            baselines=baselines,
+            runs=tuple(run.header for run in main_runs),
+            new=frozenset(new),
+            unmatched=unmatched,
+            uncollected=_uncollected(self.candidate, main_runs),
+            remarks=(*self.remarks, *self._versions(main_runs), *self._machines(main_runs)),
+        )
+
+    def _lineage(self, request: GateRequest) -> Lineage | None:
+        commit = self.header.commit
+        try:
+            lineage = repository.read_lineage(
+                request.root, request.ref, is_dirty=commit is not None and commit.is_dirty
+            )
+        except repository.NoLineage as problem:
+            self.remarks.append(f"No commit to compare with: {problem}")
+            return None
+        self.remarks += lineage.remarks
+        return lineage
+
+    def _names(self) -> tuple[RunName, ...]:
+        try:
+            index = self.history.index()
+        except HistoryProblem as problem:
+            self.remarks.append(f"The history at {self.history.url} was left out: {problem}")
+            return ()
+        self.remarks += [f"Left out of the history: {problem}" for problem in index.problems]
+        return index.names
+
+    def _rolling(self) -> Choice | None:
+        return rolling(self.names, self.lineage, fingerprint=self.fingerprint, but=self.header.id)
+
+    def _pinned(self, pin: Pin) -> Choice:
+        return pinned(self.names, pin, fingerprint=self.fingerprint, but=self.header.id)
+
+    def _choice(self, case_id: str) -> Choice | None:
+        return self.choices[pin_of(self.pins, case_id)]
+
+    def _read(self) -> dict[RunName, RunRounds]:
+        names = {name for choice in self.choices.values() if choice for name in choice.names}
+        stored = self.history.read(sorted(names))
+        self.remarks += [f"Left out of the history: {problem}" for problem in stored.problems]
+        by_id = {name.id: name for name in names}
+        return {by_id[run.header.id]: run for run in stored.runs}
+
+    def _runs(self, choice: Choice) -> list[RunRounds]:
+        return [self.read[name] for name in choice.names if name in self.read]
+
+    def _widest(self, rounds: Rounds) -> tuple[Rounds, ...]:
+        choice = self.choices[None]
+        return () if choice is None else _matching(rounds, self._runs(choice))[0]
+
+    def _versions(self, runs: Sequence[RunRounds]) -> list[str]:
+        """Name the software that differs from the newest run of the baseline's."""
+        if not runs:
+            return []
+        before, after = runs[-1].header.environment, self.header.environment
+        return [f"Judged all the same: {what}" for what in version_differences(before, after)]
+
+    def _machines(self, runs: Sequence[RunRounds]) -> list[str]:
+        """Say what other machines there are runs of, where this one has none."""
+        if runs or self.lineage is None:
+            return []
+        commits = set(self.lineage.commits)
+        others = [name for name in self.names if name.commit in commits and not name.is_dirty]
+        elsewhere = [name for name in others if name.fingerprint != self.fingerprint]
+        stored = self.history.read(elsewhere[-1:]).runs
+        return [
+            f"{len(elsewhere)} runs of other machines are not compared with; the newest differs "
+            f"in {'; '.join(differences)}"
+            for run in stored
+            if (differences := machine_differences(run.header.environment, self._here()))
+        ]
+
+    def _here(self) -> Environment:
+        return self.header.environment
+
+
+def _matching(rounds: Rounds, runs: Sequence[RunRounds]) -> tuple[tuple[Rounds, ...], str]:
+    """Return the rounds of a case in runs that did the same work, or why there are none."""
+    found = [one for run in runs if (one := run.case(rounds.case_id)) is not None]
+    same = tuple(one for one in found if not work_differences(one, rounds))
+    if same or not found:
+        return same, ""
+    differences = "; ".join(work_differences(found[-1], rounds))
+    return (), f"the stored runs of this case did other work ({differences})"
+
+
+def _uncollected(candidate: RunRounds, runs: Sequence[RunRounds]) -> tuple[Rounds, ...]:
+    """Return the cases of the newest run of the baseline that the candidate doesn't have."""
+    if not runs:
+        return ()
+    collected = {rounds.case_id for rounds in candidate.cases}
+    return tuple(rounds for rounds in runs[-1].cases if rounds.case_id not in collected)

@@ -1,0 +1,121 @@
+"""Pins: the runs that were accepted as what later ones are compared with, one file a machine.
+
+`.vlm_accepted/<fingerprint>.json` lies in the repository beside the code and is meant to be
+committed: accepting a level is a decision of the people who review the commit, and it comes with
+the code that it was made for. That is why it is not in the history's folder, which git ignores.
+One file for each machine, so that two machines' pins never meet in a merge.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+FOLDER = ".vlm_accepted"
+SCHEMA = 1
+_KEYS = {"run", "commit", "started_at", "accepted_on", "why", "cases"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pin:
+    """One accepted run. `cases` are the ids that it was accepted for, None for all cases."""
+
+    run: str
+    commit: str | None
+    started_at: str
+    accepted_on: str
+    why: str
+    cases: tuple[str, ...] | None = None
+
+    def is_of(self, case_id: str) -> bool:
+        """Whether the run was accepted for this case."""
+        return self.cases is None or case_id in self.cases
+
+
+def pin_of(pins: Sequence[Pin], case_id: str) -> Pin | None:
+    """Return the pin that was set last for a case."""
+    return next((pin for pin in reversed(pins) if pin.is_of(case_id)), None)
+
+
+def read_pins(root: Path, fingerprint: str) -> tuple[Pin, ...]:
+    """Return the pins of a machine, the last one last; () if there are none.
+
+    A file that cannot be read raises UsageProblem: a pin that was dropped silently would let a
+    slow creep pass.
+    """
+    path = pin_file(root, fingerprint)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    try:
+        plain = json.loads(text)
+        if plain["schema"] != SCHEMA:
+            raise ValueError(f"its schema is {plain['schema']!r}; this version reads {SCHEMA}")
+        return tuple(_pin(entry) for entry in plain["accepted"])
+    except (ValueError, KeyError, TypeError) as problem:
+        raise UsageProblem(
+            f"{path} is no file of accepted runs: {problem!r}. Restore it from git, or accept anew"
+        ) from problem
+
+
+def add_pin(root: Path, fingerprint: str, pin: Pin, *, machine: Sequence[str]) -> Path:
+    """Write a pin into its machine's file and return the path; pins that it covers are dropped."""
+    kept = [old for old in read_pins(root, fingerprint) if not _is_covered(old, pin)]
+    plain = {
+        "schema": SCHEMA,
+        "machine": list(machine),
+        "accepted": [_plain(entry) for entry in (*kept, pin)],
+    }
+    path = pin_file(root, fingerprint)
+    path.parent.mkdir(exist_ok=True)
+    draft = path.with_suffix(".tmp")
+    draft.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
+    return path
+
+
+def pin_file(root: Path, fingerprint: str) -> Path:
+    """Return where the pins of a machine are."""
+    return Path(root) / FOLDER / f"{fingerprint}.json"
+
+
+def _is_covered(old: Pin, new: Pin) -> bool:
+    if new.cases is None:
+        return True
+    return old.cases is not None and set(old.cases) <= set(new.cases)
+
+
+def _pin(entry: dict[str, object]) -> Pin:
+    if set(entry) != _KEYS:
+        raise ValueError(f"an entry has {sorted(entry)}; expected {sorted(_KEYS)}")
+    cases, commit = entry["cases"], entry["commit"]
+    if cases is not None and not isinstance(cases, list):
+        raise ValueError(f"cases is {cases!r}; expected a list of ids, or null for all")
+    return Pin(
+        run=str(entry["run"]),
+        commit=None if commit is None else str(commit),
+        started_at=str(entry["started_at"]),
+        accepted_on=str(entry["accepted_on"]),
+        why=str(entry["why"]),
+        cases=None if cases is None else tuple(map(str, cases)),
+    )
+
+
+def _plain(pin: Pin) -> dict[str, object]:
+    cases = None if pin.cases is None else list(pin.cases)
+    return {
+        "run": pin.run,
+        "commit": pin.commit,
+        "started_at": pin.started_at,
+        "accepted_on": pin.accepted_on,
+        "why": pin.why,
+        "cases": cases,
+    }

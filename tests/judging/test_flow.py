@@ -1,0 +1,518 @@
+"""Verdicts on runs whose noise is drawn from a seed."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.judging import repository
+from pytest_vlmlatency.judging.gate import GateRequest, NoHistory, judge_run
+from pytest_vlmlatency.judging.pins import Pin, add_pin
+from pytest_vlmlatency.judging.repository import Lineage, NoLineage
+from pytest_vlmlatency.records import (
+    CaseState,
+    CaseVerdict,
+    Confirmation,
+    GateReport,
+    GateStatus,
+    Run,
+    Verdict,
+    fingerprint_of,
+)
+from pytest_vlmlatency.terms import gate_terms
+from tests.judging.runs import (
+    ENVIRONMENT,
+    RunsInMemory,
+    a_history,
+    a_noisy_case,
+    a_run,
+    commit_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_vlmlatency.judging.confirming import RunPair
+    from pytest_vlmlatency.records import Case
+
+N_RUNS = 10
+TODAY = date(2026, 11, 21)
+CASE = "tests/test_x.py::test_caption[low]"
+
+
+@pytest.fixture(autouse=True)
+def _linear_history(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Commits 1 to 60 lie behind each other; the root of the repository is a test's folder."""
+    line = Lineage(commits=tuple(map(commit_id, range(60, 0, -1))), described="the merge base")
+    monkeypatch.setattr(repository, "read_lineage", lambda *_args, **_kwargs: line)
+    monkeypatch.setattr(repository, "find_root", lambda _folder: tmp_path)
+
+
+class SimulatedPairs:
+    """Pairs of processes of both commits, the candidate's phases slower by these shares."""
+
+    def __init__(self, *, slower: Mapping[str, float] | None = None, most: int = 99) -> None:
+        self.slower = slower or {}
+        self.most = most
+        self.asked: list[tuple[int, tuple[str, ...]]] = []
+        self.opened: list[str] = []
+        self.pairs: list[RunPair] = []
+        self.baseline_cases: Sequence[Case] | None = None
+
+    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> Sequence[RunPair]:
+        self.asked.append((n_pairs, tuple(tests)))
+        for index in range(len(self.pairs), min(n_pairs, self.most)):
+            self.pairs.append((self._baseline(5000 + index), self._candidate(7000 + index)))
+        return self.pairs[:n_pairs]
+
+    def confirmation(self) -> Confirmation:
+        return Confirmation(
+            n_pairs=len(self.pairs), time_s=1.0, baseline=self.opened[-1], candidate="HEAD"
+        )
+
+    @contextmanager
+    def open(self, commit: str) -> Iterator[SimulatedPairs]:
+        self.opened.append(commit)
+        yield self
+
+    def _baseline(self, seed: int) -> Run:
+        if self.baseline_cases is not None:
+            return a_run(seed, self.baseline_cases)
+        return a_run(seed, [a_noisy_case(seed, n_rounds=5)])
+
+    def _candidate(self, seed: int) -> Run:
+        return a_run(seed, [a_noisy_case(seed, n_rounds=5, slower=self.slower)])
+
+
+def judged(
+    run: Run,
+    history: Sequence[Run] | None = None,
+    *,
+    pairs: SimulatedPairs | None = None,
+    **request: object,
+) -> GateReport:
+    """Judge a run, by default against ten of another level of noise only."""
+    stored = RunsInMemory(a_history(N_RUNS) if history is None else history)
+    asked = {"root": None, "today": TODAY, "no_pairs_because": "there is one machine", **request}
+    opened = None if pairs is None else pairs.open
+    return judge_run(run, stored, GateRequest(**asked), open_pairs=opened)  # type: ignore[arg-type]  # by name
+
+
+def candidate(seed: int = 99, *, slower: Mapping[str, float] | None = None, **case: object) -> Run:
+    return a_run(61, [a_noisy_case(seed, slower=slower, **case)])  # type: ignore[arg-type]  # by name
+
+
+def only(report: GateReport) -> CaseVerdict:
+    (case,) = report.cases
+    return case
+
+
+def verdicts(case: CaseVerdict) -> dict[str, str]:
+    return {phase.phase: str(phase.judgement.verdict) for phase in case.phases}
+
+
+def test_an_unchanged_run_is_the_same_in_every_phase_and_passes() -> None:
+    report = judged(candidate())
+
+    assert verdicts(only(report)) == dict.fromkeys(("vision", "prefill", "decode", "total"), "same")
+    assert (report.status, report.not_applied_because) == (GateStatus.PASSED, ())
+    assert report.baseline == "10 runs of 10 commits up to the merge base"
+    assert len(report.runs) == N_RUNS
+
+
+def test_what_the_screen_suspects_is_confirmed_by_fresh_pairs_in_that_phase_alone() -> None:
+    slower = {"vision_ms": 0.05}
+    pairs = SimulatedPairs(slower=slower)
+
+    report = judged(candidate(slower=slower), pairs=pairs)
+
+    case = only(report)
+    assert [phase.phase for phase in case.phases_that_are(Verdict.SLOWER)] == ["vision"]
+    assert report.status is GateStatus.SLOWER
+    vision = case.phases[0]
+    assert vision.judgement.change_ratio == pytest.approx(1.05, abs=0.01)
+    assert vision.judgement.n_pairs >= 3
+    assert vision.candidate_ms / (vision.baseline_ms or 0) == pytest.approx(
+        vision.judgement.change_ratio
+    )
+    assert pairs.opened == [commit_id(60)]
+    assert report.confirmations[0].n_pairs == len(pairs.pairs)
+
+
+def test_shares_of_a_change_add_up_to_that_of_the_total() -> None:
+    slower = {"vision_ms": 0.1}
+    case = only(judged(candidate(slower=slower), pairs=SimulatedPairs(slower=slower)))
+
+    total = case.total
+    assert total is not None
+    assert total.baseline_ms is not None
+    assert sum(case.shares_ms.values()) == pytest.approx(
+        total.candidate_ms - total.baseline_ms, abs=0.1
+    )
+    assert case.shares_ms["vision"] == pytest.approx(4.0, abs=0.3)
+    assert abs(case.shares_ms["other"]) < 0.05
+
+
+def test_other_is_shown_in_the_shares_and_not_judged_by_itself() -> None:
+    case = only(judged(candidate(slower={"other_ms": 0.5})))
+
+    assert "other" not in verdicts(case)
+    assert "other" in case.shares_ms
+
+
+def test_without_a_way_to_measure_pairs_a_suspicion_stays_undecided_and_says_why() -> None:
+    report = judged(candidate(slower={"vision_ms": 0.03}), a_history(2))
+
+    vision = only(report).phases[0].judgement
+    assert vision.verdict is Verdict.UNDECIDED
+    assert "no fresh pairs were measured" in vision.reason
+    assert report.remarks == ("No fresh pairs were measured: there is one machine",)
+    assert report.status is GateStatus.PASSED
+
+
+def test_an_undecided_phase_fails_under_strict() -> None:
+    report = judged(candidate(slower={"vision_ms": 0.03}), a_history(2), is_strict=True)
+
+    assert report.status is GateStatus.UNDECIDED
+
+
+def test_a_large_change_is_slower_by_the_history_alone() -> None:
+    report = judged(candidate(slower={"vision_ms": 0.2}))
+
+    assert only(report).phases[0].judgement.verdict is Verdict.SLOWER
+
+
+def test_a_time_limit_keeps_what_was_decided_and_leaves_the_rest_undecided() -> None:
+    slower = {"vision_ms": 0.03}
+    pairs = SimulatedPairs(slower=slower, most=2)
+
+    report = judged(candidate(slower=slower), a_history(2), pairs=pairs)
+
+    assert only(report).phases[0].judgement.verdict is Verdict.UNDECIDED
+    assert [n_pairs for n_pairs, _tests in pairs.asked] == [3]
+
+
+def test_a_case_leaves_the_confirmation_once_it_is_decided() -> None:
+    pairs = SimulatedPairs()
+    pairs.baseline_cases = [a_noisy_case(1), a_noisy_case(2, name="test_gone")]
+    gone = a_noisy_case(3, name="test_gone", slower={"vision_ms": 0.04})
+    run = a_run(61, [a_noisy_case(98), gone])
+    history = [
+        replace(run, cases=(*run.cases, a_noisy_case(int(run.id, 16) + 500, name="test_gone")))
+        for run in a_history()
+    ]
+
+    judged(run, history, pairs=pairs)
+
+    assert {tests for _n, tests in pairs.asked} == {("tests/test_x.py::test_gone",)}
+
+
+def test_without_comparable_history_both_commits_are_measured_now() -> None:
+    slower = {"decode_ms": 0.08}
+    report = judged(candidate(slower=slower), [], pairs=SimulatedPairs(slower=slower))
+
+    assert verdicts(only(report))["decode"] == "slower"
+    assert verdicts(only(report))["vision"] == "same"
+    assert report.baseline == "no stored run; the merge base"
+
+
+def test_without_history_and_without_pairs_the_gate_is_not_applied() -> None:
+    report = judged(candidate(), [])
+
+    assert only(report).state is CaseState.NOT_APPLIED
+    assert only(report).reason == (
+        "no run of the baseline on this machine; and no fresh pairs: there is one machine"
+    )
+    assert report.status is GateStatus.NOT_APPLIED
+
+
+def test_pairs_that_cannot_be_measured_are_named_and_the_history_speaks() -> None:
+    @contextmanager
+    def refuse(_commit: str) -> Iterator[SimulatedPairs]:
+        raise NotConfirmed("the baseline imports the candidate's code")
+        yield SimulatedPairs()
+
+    stored = RunsInMemory(a_history())
+    request = GateRequest(root=None, today=TODAY)  # type: ignore[arg-type]  # not asked for here
+    report = judge_run(candidate(slower={"vision_ms": 0.03}), stored, request, open_pairs=refuse)
+
+    assert only(report).state is CaseState.JUDGED
+    assert report.remarks == (
+        "No fresh pairs were measured: the baseline imports the candidate's code",
+    )
+
+
+def test_without_a_commit_to_compare_with_the_gate_is_not_applied_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_args: object, **_kwargs: object) -> Lineage:
+        raise NoLineage("HEAD is the first commit")
+
+    monkeypatch.setattr(repository, "read_lineage", refuse)
+
+    report = judged(candidate())
+
+    assert report.status is GateStatus.NOT_APPLIED
+    assert report.remarks[0] == "No commit to compare with: HEAD is the first commit"
+
+
+def test_another_machine_is_not_compared_with_and_what_differs_is_named() -> None:
+    elsewhere = replace(ENVIRONMENT, settings={"n_allowed_cores": 2, "n_threads": 4})
+    history = [replace(run, environment=elsewhere) for run in a_history()]
+
+    report = judged(candidate(), history)
+
+    assert only(report).state is CaseState.NOT_APPLIED
+    assert report.remarks[0] == (
+        "10 runs of other machines are not compared with; the newest differs in threads: 4, then 1"
+    )
+
+
+def test_another_torch_is_judged_and_named() -> None:
+    newer = replace(ENVIRONMENT, versions={**ENVIRONMENT.versions, "torch": "2.14.0"})
+
+    report = judged(replace(candidate(), environment=newer))
+
+    assert only(report).state is CaseState.JUDGED
+    assert report.remarks == ("Judged all the same: torch: 2.13.0, then 2.14.0",)
+
+
+def test_another_dtype_is_judged_and_noted_on_its_case() -> None:
+    run = candidate()
+    (case,) = run.cases
+    assert case.workload is not None
+    other = replace(case, workload=replace(case.workload, dtype="bfloat16"))
+
+    report = judged(replace(run, cases=(other,)))
+
+    assert only(report).notes == ("dtype: float32, then bfloat16",)
+
+
+def test_other_work_is_measured_now_and_without_a_way_to_do_so_not_applied() -> None:
+    run = candidate()
+    (case,) = run.cases
+    assert case.workload is not None
+    other = replace(case, workload=replace(case.workload, n_text_tokens=9))
+
+    report = judged(replace(run, cases=(other,)))
+
+    assert only(report).state is CaseState.NOT_APPLIED
+    assert only(report).reason.startswith(
+        "the stored runs of this case did other work (text tokens: 8, then 9); and no fresh pairs"
+    )
+
+
+def test_a_case_that_the_baseline_does_not_have_is_new_and_does_not_fail() -> None:
+    report = judged(a_run(61, [a_noisy_case(99), a_noisy_case(98, name="test_new")]))
+
+    assert [case.state for case in report.cases] == [CaseState.JUDGED, CaseState.NEW]
+    assert report.status is GateStatus.PASSED
+
+
+def test_a_case_that_the_baselines_code_does_not_run_is_new() -> None:
+    pairs = SimulatedPairs()
+    pairs.baseline_cases = []
+
+    report = judged(candidate(), [], pairs=pairs)
+
+    assert only(report).state is CaseState.NEW
+    assert [n_pairs for n_pairs, _tests in pairs.asked] == [3]
+
+
+def test_a_case_that_was_not_collected_is_listed_and_does_not_fail() -> None:
+    history = [
+        replace(run, cases=(*run.cases, a_noisy_case(7, name="test_gone"))) for run in a_history()
+    ]
+
+    report = judged(candidate(), history)
+
+    assert [case.state for case in report.cases] == [CaseState.JUDGED, CaseState.NOT_JUDGED]
+    assert (report.cases[1].case_name, report.cases[1].reason) == (
+        "test_gone",
+        "not collected in this run",
+    )
+    assert report.status is GateStatus.PASSED
+
+
+def test_a_case_whose_gate_is_off_is_listed_and_not_judged() -> None:
+    report = judged(candidate(slower={"vision_ms": 0.5}, terms=gate_terms(gate="off")))
+
+    assert (only(report).state, only(report).reason) == (CaseState.NOT_JUDGED, "gate='off'")
+    assert report.status is GateStatus.PASSED
+
+
+def test_a_quarantined_case_is_judged_and_does_not_fail_and_says_when_its_day_is_past() -> None:
+    terms = gate_terms(gate="report", why="noisy", until="2026-11-20")
+
+    report = judged(candidate(slower={"vision_ms": 0.5}, terms=terms))
+
+    assert (only(report).is_slower, only(report).is_quarantine_past) == (True, True)
+    assert report.status is GateStatus.PASSED
+
+
+def test_cases_lost_with_a_worker_keep_the_gate_from_being_applied() -> None:
+    report = judged(replace(candidate(), lost=("tests/test_x.py::test_dies",)))
+
+    assert report.not_applied_because == ("lost with a worker: tests/test_x.py::test_dies",)
+    assert report.status is GateStatus.NOT_APPLIED
+
+
+def test_too_few_rounds_are_not_applied_and_not_passed() -> None:
+    report = judged(candidate(n_rounds=2))
+
+    assert only(report).state is CaseState.NOT_APPLIED
+    assert "at least 3 are needed" in only(report).reason
+    assert report.status is GateStatus.NOT_APPLIED
+
+
+def test_a_budget_is_over_by_a_median_in_wall_time_and_fails() -> None:
+    report = judged(candidate(terms=gate_terms(budget_ms={"ttft": 60, "decode": 200})))
+
+    over = {budget.quantity: budget.is_over for budget in only(report).budgets}
+    assert over == {"ttft": True, "decode": False}
+    assert report.status is GateStatus.SLOWER
+
+
+def test_a_budget_of_another_device_is_noted_and_not_applied() -> None:
+    terms = gate_terms(budget_ms={"ttft": {"NVIDIA H200": 6}, "decode": {"A processor": 9}})
+
+    case = only(judged(candidate(terms=terms)))
+
+    assert [(budget.quantity, budget.device) for budget in case.budgets] == [
+        ("decode", "A processor")
+    ]
+    assert case.notes == ("budget_ms of ttft is for NVIDIA H200, and says nothing of A processor",)
+
+
+def test_a_new_case_can_be_over_its_budget() -> None:
+    new = a_noisy_case(9, name="test_new", terms=gate_terms(budget_ms={"total": 1}))
+
+    report = judged(a_run(61, [a_noisy_case(99), new]))
+
+    assert report.status is GateStatus.SLOWER
+
+
+def test_a_target_of_one_phase_is_that_phases_rule() -> None:
+    case = only(judged(candidate(terms=gate_terms(target={"decode": 0.1}))))
+
+    assert {phase.phase: phase.target_ratio for phase in case.phases} == {
+        "vision": 0.03,
+        "prefill": 0.03,
+        "decode": 0.1,
+        "total": 0.03,
+    }
+
+
+def test_terms_that_no_rule_can_honour_are_not_applied_and_say_why() -> None:
+    case = only(judged(candidate(terms=gate_terms(min_effect=0.5))))
+
+    assert case.state is CaseState.NOT_APPLIED
+    assert "min_effect_ratio is 0.5" in case.reason
+
+
+def test_contention_voids_what_one_run_shows_and_is_noted() -> None:
+    (case,) = candidate(slower={"vision_ms": 0.5}).cases
+    calls = tuple(replace(call, contended_ratio=0.4) for call in case.calls)
+
+    judged_case = only(judged(a_run(61, [replace(case, calls=calls)])))
+
+    assert judged_case.phases[0].judgement.verdict is Verdict.UNDECIDED
+    assert judged_case.notes == (
+        "contended: 40% of the time waiting for a core, more than 10%: what this run alone shows "
+        "decides nothing",
+    )
+
+
+def test_disturbed_runs_of_the_baseline_are_left_out_while_there_are_others() -> None:
+    history = a_history()
+    (case,) = history[0].cases
+    calls = tuple(replace(call, contended_ratio=0.4) for call in case.calls)
+    history[0] = replace(history[0], cases=(replace(case, calls=calls),))
+
+    judged_case = only(judged(candidate(), history))
+
+    assert judged_case.notes == ("1 of 10 baseline runs disturbed: left out",)
+    assert judged_case.phases[0].judgement.n_runs == N_RUNS - 1
+
+
+def test_runs_that_cannot_be_read_are_named_and_judging_goes_on() -> None:
+    stored = RunsInMemory(a_history(), problems=["runs/x.json: no run"])
+    request = GateRequest(root=None, today=TODAY)  # type: ignore[arg-type]  # not asked for here
+
+    report = judge_run(candidate(), stored, request, open_pairs=None)
+
+    assert report.remarks == ("Left out of the history: runs/x.json: no run",)
+
+
+def test_no_history_at_all_is_not_applied() -> None:
+    request = GateRequest(root=None, today=TODAY)  # type: ignore[arg-type]  # not asked for here
+
+    report = judge_run(candidate(), NoHistory(), request, open_pairs=None)
+
+    assert report.status is GateStatus.NOT_APPLIED
+
+
+def creeping_run(number: int) -> Run:
+    crept = {"vision_ms": 0.001 * number}
+    return a_run(number, [a_noisy_case(number + 300, slower=crept)])
+
+
+def test_a_pin_stops_a_creep_that_walks_past_a_rolling_baseline(tmp_path: Path) -> None:
+    history = [creeping_run(number) for number in range(1, 60)]
+    crept = {"vision_ms": 0.06}
+    run = a_run(60, [a_noisy_case(900, slower=crept)])
+    rolling = only(judged(run, history, pairs=SimulatedPairs(slower={"vision_ms": 0.001})))
+    pin = Pin(
+        run=history[0].id,
+        commit=commit_id(1),
+        started_at=history[0].started_at,
+        accepted_on="2026-11-02",
+        why="the release",
+    )
+    add_pin(tmp_path, fingerprint_of(ENVIRONMENT), pin, machine=[])
+    pairs = SimulatedPairs(slower=crept)
+
+    pinned = judged(run, history, pairs=pairs)
+
+    assert verdicts(rolling)["vision"] == "same"
+    assert verdicts(only(pinned))["vision"] == "slower"
+    assert pairs.opened == [commit_id(1)]
+    assert pinned.baseline == "1 run of 000000000, accepted on 2026-11-02: the release"
+
+
+def test_a_pin_of_one_case_leaves_the_others_their_own_baseline(tmp_path: Path) -> None:
+    history = [
+        replace(run, cases=(*run.cases, a_noisy_case(int(run.id, 16) + 500, name="test_other")))
+        for run in a_history()
+    ]
+    pin = Pin(
+        run=history[2].id,
+        commit=commit_id(3),
+        started_at=history[2].started_at,
+        accepted_on="2026-11-02",
+        why="the release",
+        cases=("tests/test_x.py::test_other",),
+    )
+    add_pin(tmp_path, fingerprint_of(ENVIRONMENT), pin, machine=[])
+    run = a_run(61, [a_noisy_case(99), a_noisy_case(98, name="test_other")])
+
+    first, other = judged(run, history).cases
+
+    assert (first.phases[0].judgement.n_runs, other.phases[0].judgement.n_runs) == (N_RUNS, 1)
+    assert other.notes == ("compared with 1 run of 000000000, accepted on 2026-11-02: the release",)
+
+
+@pytest.mark.parametrize("first_seed", range(1000, 1010))
+def test_unchanged_runs_raise_nothing(first_seed: int) -> None:
+    pairs = SimulatedPairs()
+
+    report = judged(candidate(first_seed), pairs=pairs)
+
+    assert report.status is GateStatus.PASSED
+    assert not only(report).is_slower

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.judging.pins import Pin, add_pin, pin_file, pin_of, read_pins
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MACHINE = "0123456789ab"
+
+
+def a_pin(run: str = "1" * 16, *, cases: tuple[str, ...] | None = None) -> Pin:
+    return Pin(
+        run=run,
+        commit="a" * 40,
+        started_at="2026-11-01T02:00:00+00:00",
+        accepted_on="2026-11-02",
+        why="a larger model",
+        cases=cases,
+    )
+
+
+def test_a_pin_survives_a_trip_through_its_file(tmp_path: Path) -> None:
+    path = add_pin(tmp_path, MACHINE, a_pin(cases=("a", "b")), machine=["cores: 2"])
+
+    assert path == tmp_path / ".vlm_accepted" / f"{MACHINE}.json"
+    assert read_pins(tmp_path, MACHINE) == (a_pin(cases=("a", "b")),)
+    assert json.loads(path.read_text())["machine"] == ["cores: 2"]
+
+
+def test_a_machine_without_a_file_has_no_pins(tmp_path: Path) -> None:
+    assert read_pins(tmp_path, MACHINE) == ()
+
+
+def test_the_pin_that_was_set_last_for_a_case_is_its_own() -> None:
+    pins = (a_pin("1" * 16), a_pin("2" * 16, cases=("a",)))
+
+    assert pin_of(pins, "a") is pins[1]
+    assert pin_of(pins, "b") is pins[0]
+
+
+def test_a_pin_of_all_cases_takes_the_place_of_those_of_some(tmp_path: Path) -> None:
+    add_pin(tmp_path, MACHINE, a_pin("1" * 16, cases=("a",)), machine=[])
+    add_pin(tmp_path, MACHINE, a_pin("2" * 16), machine=[])
+
+    assert read_pins(tmp_path, MACHINE) == (a_pin("2" * 16),)
+
+
+def test_a_pin_of_some_cases_stands_beside_the_one_of_all(tmp_path: Path) -> None:
+    add_pin(tmp_path, MACHINE, a_pin("1" * 16), machine=[])
+    add_pin(tmp_path, MACHINE, a_pin("2" * 16, cases=("a",)), machine=[])
+
+    assert [pin.run for pin in read_pins(tmp_path, MACHINE)] == ["1" * 16, "2" * 16]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "{}",
+        '{"schema": 9, "accepted": []}',
+        '{"schema": 1, "accepted": [{"run": "1"}]}',
+        '{"schema": 1, "accepted": [1]}',
+    ],
+)
+def test_a_file_that_cannot_be_read_is_an_error_and_not_no_pin(tmp_path: Path, text: str) -> None:
+    path = pin_file(tmp_path, MACHINE)
+    path.parent.mkdir()
+    path.write_text(text)
+
+    with pytest.raises(UsageProblem, match="is no file of accepted runs"):
+        read_pins(tmp_path, MACHINE)
