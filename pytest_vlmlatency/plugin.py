@@ -47,8 +47,13 @@ def pytest_configure(config: pytest.Config) -> None:
     """Check what was said, and register the marker; a controller of workers opens its inbox."""
     command_line.check_ini(config)
     config.addinivalue_line("markers", command_line.MARKER_LINE)
-    if config.getoption("dist", "no") != "no" or config.getoption("vlm_json"):
+    is_gated = bool(config.getoption("vlm_gate")) and not hasattr(config, "workerinput")
+    if config.getoption("dist", "no") != "no" or config.getoption("vlm_json") or is_gated:
         _open_inbox(config)
+    if is_gated:
+        from pytest_vlmlatency.session.gating import Gate  # noqa: PLC0415 - light start-up
+
+        config.pluginmanager.register(Gate(config), "vlmlatency-gate")
 
 
 @pytest.hookimpl(trylast=True)
@@ -129,11 +134,10 @@ def _vlm_engine() -> Engine:
 
 def _open_inbox(config: pytest.Config) -> None:
     """Register what collects the cases, once, and not in a worker: that one only sends."""
-    name = "vlmlatency-inbox"
-    if not hasattr(config, "workerinput") and not config.pluginmanager.has_plugin(name):
-        from pytest_vlmlatency.session.inbox import Inbox  # noqa: PLC0415 - light start-up
+    if not hasattr(config, "workerinput"):
+        from pytest_vlmlatency.session.inbox import inbox_of  # noqa: PLC0415 - light start-up
 
-        config.pluginmanager.register(Inbox(config), name)
+        inbox_of(config)
 
 
 def _may_measure(item: pytest.Item) -> bool:

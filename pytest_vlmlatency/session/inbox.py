@@ -18,7 +18,20 @@ from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pytest_vlmlatency.records import Run
     from pytest_vlmlatency.session.delivery import Parcel
+
+
+NAME = "vlmlatency-inbox"
+
+
+def inbox_of(config: pytest.Config) -> Inbox:
+    """Return the run's inbox, registered by the first who asks."""
+    inbox: Inbox | None = config.pluginmanager.get_plugin(NAME)
+    if inbox is None:
+        inbox = Inbox(config)
+        config.pluginmanager.register(inbox, NAME)
+    return inbox
 
 
 class Inbox:
@@ -31,6 +44,25 @@ class Inbox:
         self._announced: dict[str, str] = {}
         self._lost: list[str] = []
         self._said: list[str] = []
+        self._run: Run | None = None
+
+    @property
+    def lost(self) -> tuple[str, ...]:
+        """The tests that died with their worker before they could deliver."""
+        return tuple(self._lost)
+
+    def run(self) -> Run | None:
+        """Return the run as one, the same each time: to be called once all have delivered."""
+        if self._run is None and self._parcels:
+            from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
+
+            self._run = results.run_of(
+                self._parcels,
+                lost=self._lost,
+                started_at=self._started_at,
+                root=self._config.rootpath,
+            )
+        return self._run
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take in what a report carries; the setup's announces a test, the call's settles it."""
@@ -67,12 +99,8 @@ class Inbox:
         history = keeping.history_of(self._config)
         if path is None and history is None:
             return
-        run = results.run_of(
-            self._parcels,
-            lost=self._lost,
-            started_at=self._started_at,
-            root=self._config.rootpath,
-        )
+        run = self.run()
+        assert run is not None, "there are parcels"
         try:
             if path is not None:
                 self._said.append(results.save(run, path))

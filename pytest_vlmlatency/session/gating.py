@@ -1,0 +1,149 @@
+"""--vlm-gate in a run of pytest: when it judges, how the run ends, and where the report goes.
+
+Owns the moments. It judges once every test is done, fixtures are torn down and workers have ended,
+so that the devices are free for a confirmation; outputs are written before pytest writes its own.
+What is judged and how is `judging`'s. The gate is the controller's: workers only measure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.errors import NotConfirmed, VlmLatencyError
+from pytest_vlmlatency.session.delivery import parcel_on
+from pytest_vlmlatency.session.inbox import inbox_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from pytest_vlmlatency.records import GateReport, Run
+    from pytest_vlmlatency.report.gate_annotations import SourceLine
+    from pytest_vlmlatency.session.gate_outputs import Written
+
+JUDGED = frozenset(
+    {
+        pytest.ExitCode.OK,
+        pytest.ExitCode.TESTS_FAILED,
+        pytest.ExitCode.NO_TESTS_COLLECTED,
+    }
+)
+"""How pytest may end for the gate to have a say: not interrupted, misused or broken."""
+
+
+class Gate:
+    """Judges what an inbox collected; registered as a plugin of its own."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._inbox = inbox_of(config)
+        self._report: GateReport | None = None
+        self._written: Written | None = None
+        self._sources: dict[str, SourceLine] = {}
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Remember where a test that measures begins."""
+        parcel = parcel_on(report)
+        if parcel is not None and parcel["test"] not in self._sources:
+            from pytest_vlmlatency.session.gate_outputs import source_of  # noqa: PLC0415 - light start-up
+
+            self._sources[parcel["test"]] = source_of(report)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Judge once all tests are done; not where the run was stopped, interrupted or broken."""
+        result = yield
+        if not self._config.getoption("collectonly", None):
+            self._free_devices()
+            self._report = self._judged()
+        return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Write the report's outputs, and end the run with the gate's status."""
+        if self._report is None:
+            return
+        from pytest_vlmlatency.session.gate_outputs import write_outputs  # noqa: PLC0415 - light start-up
+
+        self._written = write_outputs(self._config, self._report, self._sources)
+        if session.exitstatus not in JUDGED:
+            return
+        if self._report.status:
+            session.exitstatus = int(self._report.status)
+        elif self._written.problems:
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Print the gate's section below the table."""
+        if self._report is None or self._written is None:
+            terminalreporter.write_line(
+                "--vlm-gate: nothing was judged, since the run did not reach its end.", red=True
+            )
+            return
+        from pytest_vlmlatency.session.gate_outputs import print_gate  # noqa: PLC0415 - light start-up
+
+        print_gate(terminalreporter, self._report, self._written, self._sources)
+
+    def _judged(self) -> GateReport:
+        from pytest_vlmlatency.judging.gate import not_applied  # noqa: PLC0415 - imports scipy
+
+        run = self._inbox.run()
+        is_strict = bool(self._setting("--vlm-strict"))
+        if run is None:
+            return not_applied(self._why_nothing_was_measured(), is_strict=is_strict)
+        try:
+            return self._judge(run, is_strict=is_strict)
+        except VlmLatencyError as problem:
+            return not_applied(str(problem), is_strict=is_strict)
+
+    def _judge(self, run: Run, *, is_strict: bool) -> GateReport:
+        from pytest_vlmlatency.judging.gate import (  # noqa: PLC0415 - imports scipy
+            GateRequest,
+            NoHistory,
+            judge_run,
+        )
+        from pytest_vlmlatency.session.confirming import pairs_opener  # noqa: PLC0415 - as above
+        from pytest_vlmlatency.session.keeping import history_of  # noqa: PLC0415 - as above
+
+        ref = self._setting("--vlm-baseline")
+        request = GateRequest(
+            root=self._config.rootpath,
+            today=datetime.now(UTC).date(),
+            ref=None if ref is None else str(ref),
+            is_strict=is_strict,
+        )
+        history = history_of(self._config) or NoHistory()
+        try:
+            opener = pairs_opener(self._config)
+        except NotConfirmed as problem:
+            request = replace(request, no_pairs_because=str(problem))
+            return judge_run(run, history, request, open_pairs=None)
+        return judge_run(run, history, request, open_pairs=opener)
+
+    def _why_nothing_was_measured(self) -> str:
+        from pytest_vlmlatency.session.settings import is_disabled  # noqa: PLC0415 - light start-up
+
+        if is_disabled(self._config):
+            return "--benchmark-disable measures nothing, and a gate needs a measurement"
+        if self._inbox.lost:
+            return f"all cases were lost with their workers: {', '.join(self._inbox.lost)}"
+        return "nothing was measured: no test that was run uses vlm_latency, or none of them passed"
+
+    def _setting(self, name: str) -> object:
+        from pytest_vlmlatency.session.command_line import setting  # noqa: PLC0415 - light start-up
+
+        return setting(self._config, name)
+
+    def _free_devices(self) -> None:
+        """End the workers' processes, which hold the devices' memory as long as they live.
+
+        They have finished their tests and torn down their fixtures by now; pytest-xdist ends them
+        in pytest_sessionfinish, which is too late, and ends none twice.
+        """
+        workers = getattr(self._config.pluginmanager.get_plugin("dsession"), "nodemanager", None)
+        if workers is not None:
+            workers.teardown_nodes()
