@@ -86,12 +86,7 @@ class Observer:
         collected = set(self._seen.values())
         for test in self._tests - collected:
             self._failed.setdefault(test, NOT_COLLECTED)
-        modules = {
-            name: str(file)
-            for name, module in list(sys.modules.items())
-            if (file := getattr(module, "__file__", None)) is not None
-        }
-        told = {"failed": self._failed, "modules": modules, **self._survey()}
+        told = {"failed": self._failed, "modules": modules_with_files(), **self._survey()}
         self._told.write_text(json.dumps(told), encoding="utf-8")
 
     def _survey(self) -> dict[str, object]:
@@ -122,6 +117,16 @@ def _reason(report: pytest.TestReport) -> str:
         return str(longrepr[2] if isinstance(longrepr, tuple) else longrepr)
     crash = getattr(getattr(report.longrepr, "reprcrash", None), "message", None)
     return str(crash or _last_line(report.longreprtext)).splitlines()[0]
+
+
+def modules_with_files() -> dict[str, str]:
+    """Return the file of every module that was imported from one, by its name.
+
+    The import system makes these paths absolute. A relative one was made up by a module itself,
+    as torch.ops does, and would be looked for in whatever folder is the working directory.
+    """
+    files = {name: getattr(module, "__file__", None) for name, module in [*sys.modules.items()]}
+    return {name: file for name, file in files.items() if file and Path(file).is_absolute()}
 
 
 def _last_line(text: str) -> str:
