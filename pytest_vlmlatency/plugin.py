@@ -46,6 +46,7 @@ def pytest_load_initial_conftests(
 def pytest_configure(config: pytest.Config) -> None:
     """Check what was said, and register the marker; a controller of workers opens its inbox."""
     command_line.check_ini(config)
+    command_line.check_outputs(config)
     config.addinivalue_line("markers", command_line.MARKER_LINE)
     is_gated = bool(config.getoption("vlm_gate")) and not hasattr(config, "workerinput")
     if config.getoption("dist", "no") != "no" or config.getoption("vlm_json") or is_gated:

@@ -111,6 +111,14 @@ def check_ini(config: pytest.Config) -> None:
         said_in_ini(config, option.name)
 
 
+def check_outputs(config: pytest.Config) -> None:
+    """Raise UsageError where a gate's report is to be written, and there is no gate."""
+    for option in options_outputs.SETTINGS:
+        is_asked = config.getoption(dest_of(option.name), None) is not None
+        if is_asked and not config.getoption("vlm_gate", None):
+            raise pytest.UsageError(f"{option.name} writes a gate's report: it needs --vlm-gate")
+
+
 def dest_of(name: str) -> str:
     """Return the name under which pytest keeps the value of an option."""
     return name.removeprefix("--").replace("-", "_")

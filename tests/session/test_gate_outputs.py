@@ -45,6 +45,17 @@ def pytest_terminal_summary(terminalreporter):
     gate_outputs.print_gate(terminalreporter, REPORT, written, SOURCES)
 """
 
+WITH_FILES = """\
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config):
+    from pathlib import Path
+
+    config.option.vlm_markdown = Path("{markdown}")
+    config.option.vlm_verdict = Path("gate.json")
+"""
+
 TESTS = """\
 import pytest
 
@@ -158,7 +169,9 @@ def test_a_pytest_without_a_way_into_its_junit_xml_fails_the_output_by_name(
 def test_both_files_are_written_and_told(
     gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = in_subprocess(gated, monkeypatch, "--vlm-markdown=gate.md", "--vlm-verdict=gate.json")
+    gated.makeconftest(GATED + WITH_FILES.format(markdown="gate.md"))
+
+    result = in_subprocess(gated, monkeypatch)
 
     assert (gated.path / "gate.md").read_text(encoding="utf-8") == gate_markdown(REPORT)
     assert (gated.path / "gate.json").read_text(encoding="utf-8") == verdict_json(REPORT)
@@ -171,17 +184,24 @@ def test_both_files_are_written_and_told(
 def test_a_file_that_cannot_be_written_is_a_problem_and_the_others_are_written(
     gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gated.makepyfile(test_gone="def test_gone():\n    import os\n\n    os.rmdir('gone')\n")
-    gated.mkdir("gone")
+    gated.makeconftest(GATED + WITH_FILES.format(markdown="gone/gate.md"))
 
-    result = in_subprocess(
-        gated, monkeypatch, "--vlm-markdown=gone/gate.md", "--vlm-verdict=gate.json"
-    )
+    result = in_subprocess(gated, monkeypatch)
 
     result.stdout.fnmatch_lines(
         ["The gate's report could not be written to gone/gate.md: *No such file*"]
     )
     assert (gated.path / "gate.json").exists()
+
+
+@pytest.mark.parametrize("option", ["--vlm-markdown", "--vlm-verdict"])
+def test_a_report_of_no_gate_is_refused(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, option: str
+) -> None:
+    result = in_subprocess(pytester, monkeypatch, f"{option}=gate.out")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{option} writes a gate's report: it needs --vlm-gate"])
 
 
 def test_in_github_actions_the_report_is_appended_to_the_summary_and_annotates_the_tests(

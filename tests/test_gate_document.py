@@ -1,0 +1,70 @@
+"""docs/gate.md and README.md: what they say of the gate is what the code does."""
+
+import re
+
+import pytest
+
+from benchmarks.evidence._record import ROOT
+from pytest_vlmlatency.gate import GateRule
+from pytest_vlmlatency.options import MARKER_KEYS
+from pytest_vlmlatency.records import GateStatus, Verdict
+from pytest_vlmlatency.report.gate_standing import Standing
+from pytest_vlmlatency.report.gate_verdict import (
+    VERDICT_SCHEMA_VERSION,
+    FailingCase,
+    VerdictFile,
+)
+from pytest_vlmlatency.session import command_line
+
+PAGE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def first_cells(text: str, header: str) -> list[str]:
+    """Return the first column of the table with this header."""
+    table = text.split(f"| {header} |", 1)[1].split("\n\n", 1)[0]
+    return [row.split("|")[1].strip() for row in table.splitlines()[2:]]
+
+
+@pytest.mark.parametrize(
+    ("text", "header"), [(PAGE, "status | meaning"), (README, "status | what it means")]
+)
+def test_every_exit_status_is_in_the_table(text: str, header: str) -> None:
+    failing = [str(status.value) for status in GateStatus if status is not GateStatus.PASSED]
+
+    assert first_cells(text, header) == [*failing, "other"]
+
+
+def test_every_verdict_is_explained() -> None:
+    assert first_cells(PAGE, "verdict | what it says | what you do") == [
+        Verdict.SLOWER,
+        Verdict.FASTER,
+        Verdict.SAME,
+        Verdict.UNDECIDED,
+    ]
+
+
+def test_the_target_is_that_of_the_rule() -> None:
+    rule = GateRule()
+
+    assert f"the target, {rule.target_ratio:.0%} unless".replace("%", " %") in PAGE
+    assert rule.min_effect_ratio == pytest.approx(rule.target_ratio / 3)
+
+
+def test_every_key_of_the_verdict_file_is_explained() -> None:
+    keys = re.findall(r"`(\w+)`", " ".join(first_cells(PAGE, "key | what it holds")))
+    outcomes = {"slower", "over budget", *(str(one) for one in Standing if one != "fails")}
+
+    assert keys == list(VerdictFile.__dataclass_fields__)
+    assert f"| `schema_version` | {VERDICT_SCHEMA_VERSION} |" in PAGE
+    assert all(f"`{outcome}`" in PAGE for outcome in outcomes)
+    assert all(f"`{status.name.lower()}`" in PAGE for status in GateStatus)
+    assert all(f"`{name}`" in PAGE for name in FailingCase.__dataclass_fields__)
+
+
+def test_the_options_and_marker_keys_that_it_names_exist() -> None:
+    options = set(re.findall(r"--vlm-[a-z-]+", PAGE))
+    marked = " ".join(re.findall(r"@pytest.mark.vlm_latency\((.*)\)", PAGE))
+
+    assert options - {option.name for option in command_line._SETTINGS} == set()
+    assert set(re.findall(r"(\w+)=", marked)) - set(MARKER_KEYS) == set()
