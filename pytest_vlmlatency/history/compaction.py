@@ -95,7 +95,12 @@ def _remove_what_is_folded(store: Store, names: Sequence[RunName]) -> int:
 
 def _verify_and_remove(store: Store, path: str, expected: Mapping[RunName, Folded]) -> int:
     """Remove the own files of runs that a Parquet file, as it is now, gives back unchanged."""
-    digests = folded.digests(store.place, path)
+    try:
+        digests = folded.digests(store.place, path)
+    except Gone:
+        return 0  # joined to others by a compaction beside this one; the next time will do
+    except Unreadable as problem:
+        raise HistoryProblem(f"{path} cannot be verified: {problem}") from problem
     for some in _batches(list(expected), RUNS_AT_ONCE):
         judged = folded.read_rounds(store.place, dict.fromkeys(some, path))
         for name in some:
@@ -134,18 +139,34 @@ def _folded(content: bytes | Exception, name: RunName) -> Folded | Unreadable:
 
 def _join_small_files(store: Store) -> int:
     """Join small Parquet files once there are many; return how many became one."""
-    held, _ = folded.names_in(store.place, parquet_files(store.place))
+    try:
+        held, _ = folded.names_in(store.place, parquet_files(store.place))
+    except Gone:
+        return 0  # a compaction beside this one is at it
     small = {path: names for path, names in held.items() if len(names) < SMALL_FILE_RUNS}
     if len(small) < MANY_SMALL_FILES:
         return 0
-    joined = folding.join(store.place, small)
-    for path in small:
+    try:
+        joined = folding.join(store.place, small)
+    except HistoryProblem:
+        if set(small) <= set(parquet_files(store.place)):
+            raise
+        return 0  # as above
+    return sum(1 if path == joined else _remove_joined(store, path, joined) for path in small)
+
+
+def _remove_joined(store: Store, path: str, joined: str) -> int:
+    """Remove a Parquet file if another one, as it is now, holds all of it; return 1 if so."""
+    try:
         n_missing = folding.rows_missing(store.place, path, joined)
-        if n_missing:
-            raise HistoryProblem(f"{joined} lacks {n_missing} rows of {path}, which stays")
-        if path != joined:
-            store.place.remove(path)
-    return len(small)
+    except folded.UNREADABLE:
+        if path in parquet_files(store.place):
+            raise
+        return 0  # removed by another compaction, which had verified it
+    if n_missing:
+        raise HistoryProblem(f"{joined} lacks {n_missing} rows of {path}, which stays")
+    store.place.remove(path)
+    return 1
 
 
 def _batches(names: Sequence[RunName], size: int) -> Iterator[Sequence[RunName]]:

@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from pytest_vlmlatency.history.names import RunName, parse_name
+from pytest_vlmlatency.history.places import COMPACTED
 from pytest_vlmlatency.history.slim import (
+    Gone,
     Plain,
     Unreadable,
     form_of_a_run,
@@ -47,6 +49,7 @@ COLUMNS = {
     "whole": "VARCHAR",
 }
 SEPARATOR = chr(31)  # JSON escapes it
+UNREADABLE = (duckdb.Error, OSError)  # the second from fsspec, by way of DuckDB
 # No extension is fetched from anywhere: Parquet and JSON are built in.
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
@@ -62,7 +65,10 @@ def connect(place: Place | None = None) -> duckdb.DuckDBPyConnection:
 def names_in(
     place: Place, paths: Sequence[str]
 ) -> tuple[dict[str, tuple[RunName, ...]], list[str]]:
-    """Return the names of the runs in each Parquet file, and the files that are none of ours."""
+    """Return the names of the runs in each Parquet file, and the files that are none of ours.
+
+    Raises Gone if one is not there (any more): what it held stands in another one by now.
+    """
     found: dict[str, tuple[RunName, ...]] = {}
     problems = []
     with closing(connect(place)) as connection:
@@ -70,6 +76,7 @@ def names_in(
             try:
                 found[path] = _names(connection, place.whole_path(path))
             except Unreadable as problem:
+                _raise_if_gone(place, path)
                 problems.append(f"{path}: {problem}")
     return found, problems
 
@@ -88,7 +95,7 @@ def read_rounds(
                 with form_of_a_run():
                     found |= _runs(rows, names)
             except Unreadable as problem:
-                found |= dict.fromkeys(names, problem)
+                found |= dict.fromkeys(names, _gone(place, path) or problem)
     return found
 
 
@@ -99,9 +106,13 @@ def read_plain(place: Place, path: str, name: RunName) -> Plain:
 
 def read_plains(place: Place, path: str, names: Sequence[RunName]) -> dict[RunName, Plain]:
     """Return the plain values of some runs of one file, as their own files held them."""
-    with closing(connect(place)) as connection:
-        columns = "name, header, case_index, whole"
-        rows = _rows(connection, place.whole_path(path), names, columns)
+    try:
+        with closing(connect(place)) as connection:
+            columns = "name, header, case_index, whole"
+            rows = _rows(connection, place.whole_path(path), names, columns)
+    except Unreadable:
+        _raise_if_gone(place, path)
+        raise
     by_text: dict[str, list[tuple[Any, ...]]] = {}
     for text, *row in rows:
         by_text.setdefault(text, []).append(tuple(row))
@@ -148,7 +159,22 @@ def digests(place: Place, path: str) -> dict[str, str]:
         f"ORDER BY case_index NULLS FIRST)) FROM read_parquet(?) GROUP BY name"
     )
     with closing(connect(place)) as connection:
-        return dict(connection.execute(query, [place.whole_path(path)]).fetchall())
+        try:
+            return dict(connection.execute(query, [place.whole_path(path)]).fetchall())
+        except UNREADABLE as problem:
+            _raise_if_gone(place, path)
+            raise Unreadable(f"{path} cannot be read: {problem}") from None
+
+
+def _gone(place: Place, path: str) -> Gone | None:
+    """Return why a file could not be read, if it is because a compaction joined it to others."""
+    return None if path in place.list(COMPACTED) else Gone(f"{path} is not there (any more)")
+
+
+def _raise_if_gone(place: Place, path: str) -> None:
+    gone = _gone(place, path)
+    if gone is not None:
+        raise gone
 
 
 def _judged(rounds: Rounds) -> Plain:
@@ -174,7 +200,7 @@ def _names(connection: duckdb.DuckDBPyConnection, whole_path: str) -> tuple[RunN
     query = "SELECT decode(key), decode(value) FROM parquet_kv_metadata(?)"
     try:
         metadata = dict(connection.execute(query, [whole_path]).fetchall())
-    except duckdb.Error as problem:
+    except UNREADABLE as problem:
         raise Unreadable(f"no whole Parquet file: {problem}") from None
     if metadata.get("format") != FORMAT:
         raise Unreadable(
@@ -197,7 +223,7 @@ def _rows(
     )
     try:
         return connection.execute(query, [whole_path, texts[0], texts[-1]]).fetchall()
-    except duckdb.Error as problem:
+    except UNREADABLE as problem:
         raise Unreadable(f"its Parquet file cannot be read: {problem}") from None
 
 

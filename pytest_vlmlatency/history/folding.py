@@ -13,14 +13,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-import duckdb
-
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history.folded import COLUMNS, FORMAT, connect
-from pytest_vlmlatency.history.store import COMPACTED
+from pytest_vlmlatency.history.folded import COLUMNS, FORMAT, UNREADABLE, connect
+from pytest_vlmlatency.history.places import COMPACTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+
+    import duckdb
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.places import Place
@@ -121,7 +121,7 @@ def _copy(
             f"ROW_GROUP_SIZE {ROWS_PER_GROUP}, "
             f"KV_METADATA {{format: '{FORMAT}', names: '{listed}'}})"
         )
-    except duckdb.Error as problem:
+    except UNREADABLE as problem:
         raise HistoryProblem(f"{len(names)} runs could not be compacted: {problem}") from problem
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+RUNS = "runs"
+COMPACTED = "compacted"
+"""The folders of a history: a file for each run, and Parquet files of many."""
 DRAFT_SUFFIX = ".part"
 OBJECT_STORES = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "ocilake", "oss", "memory")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.names import SUFFIX, RunName, name_of, parse_name
-from pytest_vlmlatency.history.places import Folder, is_draft, place_of
+from pytest_vlmlatency.history.places import COMPACTED, RUNS, Folder, is_draft, place_of
 from pytest_vlmlatency.history.slim import (
     Gone,
     Unreadable,
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.slim import Plain
     from pytest_vlmlatency.records import Run
 
-RUNS = "runs"
-COMPACTED = "compacted"
+MOST_LOOKS = 5  # at a history that compactions change meanwhile
 IGNORE_FILE = ".gitignore"
 IGNORED = f"# written by pytest-vlmlatency\n/{RUNS}/\n/{COMPACTED}/\n/{IGNORE_FILE}\n"
 
@@ -94,6 +93,20 @@ class Store:
 
     def index(self) -> Index:
         """Return all runs by name without opening their files, and what is no run."""
+        for _ in range(MOST_LOOKS - 1):
+            try:
+                return self._index()
+            except Gone:
+                continue  # a compaction joined Parquet files while they were looked at
+        try:
+            return self._index()
+        except Gone as problem:
+            raise HistoryProblem(
+                f"{self.url} changes faster than it can be read: {problem}"
+            ) from problem
+
+    def _index(self) -> Index:
+        # Files first: a run goes from there into Parquet, and is in both for a while.
         files = [path for path in self.place.list(RUNS) if not is_draft(path)]
         parquet = parquet_files(self.place)
         named = {path: parse_name(stem_of(path)) for path in sorted(files)}
@@ -113,9 +126,12 @@ class Store:
         """Return runs as they are judged; one that cannot be read is named and left out."""
         asked = tuple(dict.fromkeys(names))
         found = self._found(asked)
-        if any(isinstance(got, Gone) for got in found.values()):
+        for _ in range(MOST_LOOKS):
+            gone = [name for name, got in found.items() if isinstance(got, Gone)]
+            if not gone:
+                break
             self.index()  # compaction may have moved them just now
-            found |= self._found([name for name, got in found.items() if isinstance(got, Gone)])
+            found |= self._found(gone)
         problems = [
             f"{name.text}: {found[name]}" for name in asked if isinstance(found[name], Unreadable)
         ]
@@ -133,13 +149,19 @@ class Store:
 
     def read_plain(self, name: RunName) -> Plain:
         """Return a run's plain values in today's schema, or raise Unreadable."""
+        for _ in range(MOST_LOOKS - 1):
+            try:
+                return self._read_plain(name)
+            except Gone:
+                self.index()  # compaction may have moved it just now
+        return self._read_plain(name)
+
+    def _read_plain(self, name: RunName) -> Plain:
         content = self.place.read([file_of(name)])[file_of(name)]
         if isinstance(content, bytes):
             return checked(parse(content), name)
         if not isinstance(content, FileNotFoundError):
             raise Unreadable(str(content))
-        if name not in self.folded:
-            self.index()
         if name not in self.folded:
             raise Gone("there is no such run (any more)")
         from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb

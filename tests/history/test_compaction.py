@@ -178,6 +178,42 @@ def test_a_run_that_was_folded_between_index_and_reading_is_found(tmp_path: Path
     assert reader.read_whole(names[0]) == runs[0]
 
 
+def test_a_run_whose_parquet_file_was_joined_between_index_and_reading_is_found(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MANY_SMALL_FILES", 2)
+    store, first = a_history(url, 1)
+    compact(store)
+    reader = open_store(url)
+    (name,) = reader.index().names
+    a_history(url, 2)
+
+    assert compact(store).n_joined == 2
+
+    assert reader.read([name]).runs == (run_rounds_of(first[0]),)
+    assert reader.read_whole(name) == first[0]
+
+
+def test_an_index_looks_again_if_parquet_files_are_joined_meanwhile(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "MANY_SMALL_FILES", 2)
+    store, first = a_history(url, 1)
+    compact(store)
+    _, second = a_history(url, 2)
+    before = list(store.place.list("compacted"))
+    compact(store)
+    reader = open_store(url)
+    true_list = reader.place.list
+
+    def list_once_as_before(folder: str) -> Sequence[str]:
+        return [before.pop()] if folder == "compacted" and before else true_list(folder)
+
+    monkeypatch.setattr(reader.place, "list", list_once_as_before)
+
+    assert reader.index().names == tuple(name_of(run) for run in (*first, *second))
+
+
 def test_a_readonly_history_is_not_compacted(tmp_path: Path) -> None:
     store, _ = a_history(tmp_path, 1)
 

@@ -1,0 +1,85 @@
+"""A place writes whole or not at all, whatever it is; here what the other tests don't reach."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.places import Folder, Remote, is_draft, place_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_a_url_of_the_machines_own_files_is_a_folder(tmp_path: Path) -> None:
+    place = place_of(tmp_path.as_uri())
+
+    assert isinstance(place, Folder)
+    assert place.folder == tmp_path
+
+
+def test_a_share_that_has_no_objects_gets_a_draft_that_is_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = Remote(tmp_path.as_uri())
+    written: list[str] = []
+    pipe = share.file_system.pipe_file
+
+    def noting(path: str, data: bytes) -> None:
+        written.append(path)
+        pipe(path, data)
+
+    monkeypatch.setattr(share.file_system, "pipe_file", noting)
+
+    share.write("runs/x.json", b"whole")
+
+    assert [is_draft(path) for path in written] == [True]
+    assert share.list("runs") == ["runs/x.json"]
+    assert share.read(["runs/x.json"]) == {"runs/x.json": b"whole"}
+    share.remove("runs/x.json")
+    share.remove("runs/x.json")
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+def test_a_write_that_fails_leaves_no_file_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    share = Remote(tmp_path.as_uri())
+
+    def lost(*_: object) -> None:
+        raise ConnectionError("the share went away")
+
+    monkeypatch.setattr(share.file_system, "mv", lost)
+
+    with pytest.raises(HistoryProblem, match="not written: ConnectionError: the share went away"):
+        share.write("runs/x.json", b"whole")
+
+    assert [path for path in share.list("runs") if not is_draft(path)] == []
+
+
+def test_a_disk_that_is_full_leaves_no_draft(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+
+    with pytest.raises(HistoryProblem, match=r"x\.json could not be written: .*No space left"):
+        Folder(tmp_path).write("runs/x.json", b"whole")
+
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_one_file_that_cannot_be_read_does_not_keep_the_others(tmp_path: Path) -> None:
+    place = Folder(tmp_path)
+    place.write("runs/x.json", b"whole")
+    (tmp_path / "runs/y.json").mkdir()
+
+    read = place.read(["runs/x.json", "runs/y.json", "runs/z.json"])
+
+    assert read["runs/x.json"] == b"whole"
+    assert isinstance(read["runs/y.json"], IsADirectoryError)
+    assert isinstance(read["runs/z.json"], FileNotFoundError)
