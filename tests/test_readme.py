@@ -108,8 +108,9 @@ def test_the_scripts_in_the_readme_run(code: str, capsys: pytest.CaptureFixture[
 def test_every_option_in_the_readme_exists(
     pytester: pytest.Pytester, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["inspect", "--help"])
+    for command in cli.COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            cli.main([command.NAME, "--help"])
     registered = set(OPTION.findall(capsys.readouterr().out))
     registered |= set(OPTION.findall(help_of(pytester)))
 
