@@ -20,6 +20,7 @@ from pytest_vlmlatency.history.commands import (
     merging,
 )
 from pytest_vlmlatency.inspection import command as inspect
+from pytest_vlmlatency.judging import ab_command as ab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,12 +55,18 @@ COMMANDS: tuple[Command, ...] = (
     merging,
     importing,
     exporting,
+    ab,
 )
+HAVE_ARGUMENTS_BEHIND = (ab.NAME,)
+"""Commands that hand what is behind -- to another program, as `given.behind`."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 where it was refused, 2 where it was asked in a wrong way."""
-    given = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    own, behind = _parted(words)
+    given = _parser().parse_args(own)
+    given.behind = behind
     run: Callable[[argparse.Namespace], int] = given.run
     try:
         return run(given)
@@ -68,6 +75,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = (f"vlmlatency: {type(problem).__name__}: {problem}", *notes)
         sys.stderr.write("\n".join(lines) + "\n")
         return USAGE_STATUS if isinstance(problem, UsageProblem) else 1
+
+
+def _parted(words: list[str]) -> tuple[list[str], list[str]]:
+    """Part a command line at --, where its command hands on what is behind."""
+    if words[:1] and words[0] in HAVE_ARGUMENTS_BEHIND and "--" in words:
+        at = words.index("--")
+        return words[:at], words[at + 1 :]
+    return words, []
 
 
 def _parser() -> argparse.ArgumentParser:

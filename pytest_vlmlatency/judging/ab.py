@@ -1,0 +1,95 @@
+"""Two commits measured against each other now: fresh pairs alone, with no history.
+
+Owns how pairs become a question to `flow`, which judges as it does for a gate.
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.confirmation.checkouts import open_checkouts
+from pytest_vlmlatency.confirmation.pairs import FreshPairs
+from pytest_vlmlatency.confirmation.survey import survey
+from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.gate import GateRule
+from pytest_vlmlatency.judging.budgets import budgets_of
+from pytest_vlmlatency.judging.comparisons import CaseBaseline
+from pytest_vlmlatency.judging.flow import Question, answer
+from pytest_vlmlatency.records import run_rounds_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from pytest_vlmlatency.confirmation.checkouts import Checkouts
+    from pytest_vlmlatency.records import GateReport, Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbRequest:
+    """What is to be compared: two refs of the repository at `root`, and how.
+
+    `args` are pytest's, as they would be given in `folder`.
+    """
+
+    root: Path
+    folder: Path
+    refs: tuple[str, str]
+    args: tuple[str, ...]
+    paths: tuple[str, ...]
+    setup: str | None
+    time_limit_s: float
+    is_strict: bool = False
+
+
+def compare_commits(request: AbRequest, *, say: Callable[[str], None]) -> GateReport:
+    """Measure both commits in fresh pairs of processes until every phase is decided."""
+    before, after = request.refs
+    opened = open_checkouts(
+        request.root,
+        baseline=before,
+        candidate=after,
+        setup=request.setup,
+        paths=request.paths,
+        say=say,
+    )
+    with opened as checkouts:
+        invocation, tests = survey(checkouts, request.args, folder=request.folder)
+        pairs = FreshPairs(checkouts, invocation, time_limit_s=request.time_limit_s, say=say)
+        first = pairs.extend_to(GateRule().looks[0], tests)
+        if not first:
+            raise NotConfirmed(f"not one pair was measured: {pairs.cut_short_because}")
+        question = _question(request, checkouts, first[0].candidate)
+        report = answer(question, lambda _commit: nullcontext(pairs))
+        unmeasured = _unmeasured(pairs, first[0].candidate)
+        return replace(report, not_applied_because=(*report.not_applied_because, *unmeasured))
+
+
+def _question(request: AbRequest, checkouts: Checkouts, run: Run) -> Question:
+    """Return the question whether a run of the second commit is slower than the first commit."""
+    candidate = run_rounds_of(run)
+    commit = checkouts.baseline.commit
+    measured = [case for case in run.cases if case.is_measured and case.calls]
+    return Question(
+        candidate=candidate,
+        today=datetime.now(UTC).date(),
+        baseline=f"{request.refs[0]} ({checkouts.baseline.described}), measured now",
+        baselines={
+            case.case_id: CaseBaseline(rounds=(), commit=commit) for case in candidate.cases
+        },
+        budgets={case.id: budgets_of(case, run.environment) for case in measured},
+        is_strict=request.is_strict,
+    )
+
+
+def _unmeasured(pairs: FreshPairs, run: Run) -> tuple[str, ...]:
+    """Return the tests that the second commit could not measure itself: nothing speaks for them."""
+    measured = {case.test for case in run.cases}
+    return tuple(
+        f"{failure.test} could not be measured on the {failure.side}: {failure.reason}"
+        for failure in pairs.failures
+        if failure.test not in measured
+    )

@@ -1,0 +1,148 @@
+"""`vlmlatency ab`: its options and their help, and what it prints.
+
+Imports nothing heavy until it runs.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
+from pytest_vlmlatency.records import GateStatus
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pytest_vlmlatency.judging.ab import AbRequest
+    from pytest_vlmlatency.records import GateReport
+
+NAME = "ab"
+SUMMARY = "measure two commits now, in turn, and say which phase became slower"
+DESCRIPTION = """\
+Measure two commits against each other, now and on this machine: each is checked
+out in a temporary folder, and fresh processes of both measure in turn (A B, B A,
+...) until every phase is decided, or the time is over. Both run the benchmark
+files of REF_B, each on its own code. Your working tree is not touched.
+
+What is behind -- goes to pytest, as you would give it.
+"""
+EXAMPLES = """\
+examples:
+  vlmlatency ab main HEAD -- benchmarks/
+      what the last commits of this branch did
+
+  vlmlatency ab v1.2 v1.3 --confirm-time 3600 -- benchmarks/ --gpu -k caption
+      two releases, on the accelerator, for an hour at most
+
+  vlmlatency ab HEAD HEAD -- benchmarks/
+      nothing changed: what the noise of this machine looks like
+
+  vlmlatency ab main HEAD --confirm-path python --confirm-setup "make -C python" -- benchmarks/
+      a project that must be built, with its packages in the folder python
+
+exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
+12 not applied (nothing could be measured), 2 asked in a wrong way
+"""
+TIME_LIMIT_S = 600.0
+INTERRUPTED = 130  # as a shell says it of Ctrl-C
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.usage = "vlmlatency ab REF_A REF_B [options] -- [pytest arguments]"
+    parser.add_argument("ref_a", metavar="REF_A", help="the baseline: a branch, tag or commit")
+    parser.add_argument("ref_b", metavar="REF_B", help="what is judged against it")
+    parser.add_argument(
+        "--confirm-path",
+        metavar="FOLDER",
+        action="append",
+        default=[],
+        help="where the project's packages are, relative to the repository's root; may be given "
+        "several times (default: the root, and src)",
+    )
+    parser.add_argument(
+        "--confirm-setup",
+        metavar="COMMAND",
+        help="a shell command that is run in both checkouts first",
+    )
+    parser.add_argument(
+        "--confirm-time",
+        metavar="SECONDS",
+        type=float,
+        default=TIME_LIMIT_S,
+        help="begin no pair that would not end within this time (default: %(default)g)",
+    )
+    parser.add_argument("--strict", action="store_true", help="let undecided phases fail, too")
+    parser.add_argument("--all", action="store_true", help="show every phase of every case")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there, too")
+    parser.add_argument("--verdict", metavar="FILE", type=Path, help="and as JSON, for programs")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Compare, print, and return the exit status of a gate."""
+    from pytest_vlmlatency.judging.ab import compare_commits  # noqa: PLC0415 - imports scipy
+
+    request = _request(given)
+    try:
+        report = compare_commits(request, say=_say)
+    except NotConfirmed as problem:
+        sys.stderr.write(f"vlmlatency: not applied: {problem}\n")
+        return int(GateStatus.NOT_APPLIED)
+    except KeyboardInterrupt:
+        sys.stderr.write("vlmlatency: interrupted; the checkouts are removed\n")
+        return INTERRUPTED
+    _print(report, has_all=given.all)
+    _write(report, markdown=given.markdown, verdict=given.verdict)
+    return int(report.status)
+
+
+def _request(given: argparse.Namespace) -> AbRequest:
+    from pytest_vlmlatency.confirmation.checkouts import default_paths  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.confirmation.commits import repository_of  # noqa: PLC0415
+    from pytest_vlmlatency.judging.ab import AbRequest  # noqa: PLC0415
+
+    if not given.confirm_time > 0:
+        raise UsageProblem(
+            f"--confirm-time {given.confirm_time:g}: expected a number of seconds above 0"
+        )
+    folder = Path.cwd()
+    root = repository_of(folder)
+    return AbRequest(
+        root=root,
+        folder=folder,
+        refs=(given.ref_a, given.ref_b),
+        args=tuple(given.behind),
+        paths=tuple(given.confirm_path) or default_paths(root, folder),
+        setup=given.confirm_setup,
+        time_limit_s=given.confirm_time,
+        is_strict=given.strict,
+    )
+
+
+def _print(report: GateReport, *, has_all: bool) -> None:
+    from pytest_vlmlatency.report.gate_standing import title_of  # noqa: PLC0415 - light start
+    from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines  # noqa: PLC0415
+
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    lines = gate_lines(report, width=width, is_verbose=has_all)
+    sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
+
+
+def _write(report: GateReport, *, markdown: Path | None, verdict: Path | None) -> None:
+    from pytest_vlmlatency.history.run_file import write_whole  # noqa: PLC0415 - light start
+    from pytest_vlmlatency.report.gate_markdown import gate_markdown  # noqa: PLC0415
+    from pytest_vlmlatency.report.gate_verdict import verdict_json  # noqa: PLC0415
+
+    for path, text_of in ((markdown, gate_markdown), (verdict, verdict_json)):
+        if path is not None:
+            write_whole(path, text_of(report))
+
+
+def _say(line: str) -> None:
+    """Tell progress beside the output, so that this one can be piped."""
+    sys.stderr.write(f"{line}\n")
+    sys.stderr.flush()
