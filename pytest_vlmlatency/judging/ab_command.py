@@ -23,9 +23,9 @@ NAME = "ab"
 SUMMARY = "measure two commits now, in turn, and say which phase became slower"
 DESCRIPTION = """\
 Measure two commits against each other, now and on this machine: each is checked
-out in a temporary folder, and fresh processes of both measure in turn (A B, B A,
-...) until every phase is decided, or the time is over. Both run the benchmark
-files of REF_B, each on its own code. Your working tree is not touched.
+out in a temporary folder, and fresh processes of both measure in turn (A B,
+B A, ...) until every phase is decided, or the time is over. Both run the
+benchmark files of REF_B, each on its own code. Your working tree is untouched.
 
 What is behind -- goes to pytest, as you would give it.
 """
@@ -34,13 +34,14 @@ examples:
   vlmlatency ab main HEAD -- benchmarks/
       what the last commits of this branch did
 
-  vlmlatency ab v1.2 v1.3 --confirm-time 3600 -- benchmarks/ --gpu -k caption
+  vlmlatency ab v1.2 v1.3 --confirm-time 3600 -- benchmarks/ --gpu -k page
       two releases, on the accelerator, for an hour at most
 
   vlmlatency ab HEAD HEAD -- benchmarks/
       nothing changed: what the noise of this machine looks like
 
-  vlmlatency ab main HEAD --confirm-path python --confirm-setup "make -C python" -- benchmarks/
+  vlmlatency ab main HEAD --confirm-setup "make -C python" \\
+          --confirm-path python -- benchmarks/
       a project that must be built, with its packages in the folder python
 
 exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
