@@ -8,15 +8,18 @@ from benchmarks.evidence._record import ROOT
 from pytest_vlmlatency.gate import GateRule
 from pytest_vlmlatency.options import MARKER_KEYS
 from pytest_vlmlatency.records import GateStatus, Verdict
-from pytest_vlmlatency.report.gate_standing import Standing
+from pytest_vlmlatency.report.gate_standing import Standing, title_of
+from pytest_vlmlatency.report.gate_terminal import gate_lines
 from pytest_vlmlatency.report.gate_verdict import (
     VERDICT_SCHEMA_VERSION,
     FailingCase,
     VerdictFile,
 )
 from pytest_vlmlatency.session import command_line
+from tests.gate_reports import ALSO_SAME, SAME, SLOWER, UNDECIDED, a_report
 
 PAGE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
+WIDTH = 88
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -33,6 +36,14 @@ def test_every_exit_status_is_in_the_table(text: str, header: str) -> None:
     failing = [str(status.value) for status in GateStatus if status is not GateStatus.PASSED]
 
     assert first_cells(text, header) == [*failing, "other"]
+
+
+def test_the_example_is_what_the_terminal_shows() -> None:
+    report = a_report([SLOWER, UNDECIDED, SAME, ALSO_SAME])
+    title = f"- {title_of(report)} -".center(WIDTH, "-")
+    shown = [title, *(line.text for line in gate_lines(report, width=WIDTH))]
+
+    assert "```text\n" + "\n".join(shown) + "\n```" in PAGE
 
 
 def test_every_verdict_is_explained() -> None:
