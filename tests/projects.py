@@ -84,6 +84,15 @@ def in_subprocess(
     return pytester.runpytest_subprocess(*args)
 
 
+def alive(pid: int) -> bool:
+    """Whether a process of this user is still there."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 def table_of(result: pytest.RunResult) -> list[str]:
     """Return our section of the summary, without the lines that pytest adds around it."""
     lines = result.stdout.lines

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -8,6 +7,7 @@ import pytest
 from pytest_vlmlatency.confirmation.arguments import Invocation
 from pytest_vlmlatency.confirmation.pairs import open_pairs
 from pytest_vlmlatency.errors import NotConfirmed
+from tests.projects import alive
 from tests.repositories import (
     CAPTION,
     SMALL,
@@ -41,14 +41,6 @@ def opened(root: Path, said: list[str], **given: object) -> AbstractContextManag
     invocation = Invocation(options=(), folder=root, rootdir=root, inifile=root / "pytest.ini")
     defaults = {"baseline": "HEAD~1", "invocation": invocation, "time_limit_s": 300.0}
     return open_pairs(root, say=said.append, **{**defaults, **given})  # type: ignore[arg-type]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True
 
 
 def test_pairs_are_measured_in_fresh_processes_of_both_commits(root: Path) -> None:
@@ -143,4 +135,4 @@ def test_a_launch_that_the_time_ends_is_killed_with_its_children(
     pid = int((tmp_path / "pid").read_text())
     assert pairs == ()
     assert source.cut_short_because is not None
-    assert not is_running(pid)
+    assert not alive(pid)

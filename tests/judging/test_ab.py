@@ -12,42 +12,11 @@ import pytest
 
 from pytest_vlmlatency.cli import main
 from pytest_vlmlatency.confirmation.worktrees import all_worktrees
+from tests.hand_moved_projects import FILES, SLOWER
 from tests.repositories import commit, find_these_tests, repository, state_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
-
-MODEL = """\
-from tests.hand_moved import captioner
-
-model = captioner(vision_ms=200.0, prompt_ms=60.0, step_ms=5.0)
-"""
-SLOWER = MODEL.replace("step_ms=5.0", "step_ms=5.25")
-
-FILES: Mapping[str, str] = {
-    "src/own/__init__.py": MODEL,
-    "benchmarks/conftest.py": """\
-        import pytest
-
-
-        @pytest.fixture(scope="session")
-        def _vlm_engine():
-            from tests.hand_moved import HandMovedEngine
-
-            return HandMovedEngine()
-        """,
-    "benchmarks/test_x.py": """\
-        from tests.measure.custom_models import ASKED
-
-
-        def test_caption(vlm_latency):
-            from own import model
-
-            vlm_latency(model.generate, **ASKED)
-        """,
-    "pytest.ini": "[pytest]\n",
-}
 
 
 @pytest.fixture
