@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -47,7 +48,7 @@ class Place(Protocol):
         """Remove a file; one that is gone already is no error."""
 
     def whole_path(self, path: str) -> str:
-        """Return where a file lies, as a reader outside this process would name it."""
+        """Return where a file lies, as DuckDB is told: a pattern that matches nothing else."""
 
     @property
     def file_system(self) -> AbstractFileSystem | None:
@@ -128,8 +129,8 @@ class Folder:
         return (self.folder / path).exists()
 
     def whole_path(self, path: str) -> str:
-        """Return the absolute path of a file."""
-        return str(self.folder / path)
+        """Return the absolute path of a file, as a pattern."""
+        return escape(str(self.folder / path))
 
     def _content(self, path: str) -> bytes | Exception:
         try:
@@ -164,12 +165,12 @@ class Remote:
         """Return the content of each file, fetched side by side, or why it cannot be read."""
         if not paths:
             return {}
-        by_whole = {self._within(path): path for path in paths}
-        try:
-            found = self.file_system.cat(list(by_whole), on_error="return")
+        wholes = [self._within(path) for path in paths]
+        try:  # not cat(), which takes brackets and stars in a path for a pattern
+            found = self.file_system.cat_ranges(wholes, None, None, on_error="return")
         except Exception as problem:
             raise HistoryProblem(f"{self.url} cannot be read: {_said(problem)}") from problem
-        return {by_whole[self._same(whole, by_whole)]: got for whole, got in found.items()}
+        return dict(zip(paths, found, strict=True))
 
     def write(self, path: str, content: bytes) -> None:
         """Put an object at once, or write a draft and rename it where there are no objects."""
@@ -195,15 +196,11 @@ class Remote:
             raise HistoryProblem(f"{self.url}/{path}: not removed: {_said(problem)}") from problem
 
     def whole_path(self, path: str) -> str:
-        """Return the URL of a file."""
-        return str(self.file_system.unstrip_protocol(self._within(path)))
+        """Return the URL of a file, as a pattern."""
+        return escape(str(self.file_system.unstrip_protocol(self._within(path))))
 
     def _within(self, path: str) -> str:
         return f"{self._root}/{path}"
-
-    def _same(self, whole: str, asked: Mapping[str, str]) -> str:
-        """Return the path that was asked for: some file systems answer with another slash."""
-        return whole if whole in asked else f"/{whole.lstrip('/')}"
 
 
 def _file_system(url: str) -> tuple[AbstractFileSystem, str]:

@@ -56,6 +56,19 @@ def test_a_compacted_history_holds_what_it_held_before(url: str) -> None:
     assert_holds(open_store(url), runs)
 
 
+@pytest.mark.parametrize("protocol", ["", "memory://"])
+def test_signs_that_mean_something_in_patterns_are_only_letters_of_a_place(
+    tmp_path: Path, protocol: str
+) -> None:
+    url = f"{protocol}{tmp_path}/a[b]'s *?"
+    store, runs = a_history(url, 1, 2)
+    assert_holds(store, runs)
+
+    compact(store)
+
+    assert_holds(open_store(url), runs)
+
+
 def test_compacting_again_changes_nothing(url: str) -> None:
     store, runs = a_history(url, 1, 2)
     compact(store)
