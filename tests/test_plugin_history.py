@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.session import pull_request
+from pytest_vlmlatency.session import keeping, pull_request
 from tests.projects import in_subprocess, project, table_of
 
 if TYPE_CHECKING:
@@ -116,7 +117,10 @@ def test_a_readonly_history_is_said_to_be_and_gets_no_run(
     assert not (repository / ".vlm_latency").exists()
 
 
-def test_a_run_that_cannot_be_kept_fails_and_says_so(pytester: pytest.Pytester) -> None:
+def test_a_run_that_cannot_be_kept_fails_says_so_and_is_put_aside(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "gettempdir", lambda: str(pytester.path))
     project(pytester)
     (pytester.path / "kept").write_text("a file")
 
@@ -126,7 +130,25 @@ def test_a_run_that_cannot_be_kept_fails_and_says_so(pytester: pytest.Pytester) 
     result.stdout.fnmatch_lines(["test_caption  10.00*"])
     last = table_of(result)[-1]
     assert last.startswith("--vlm-history: this run could not be kept: ")
-    assert last.endswith("; name another place, or 'none'")
+    (aside,) = pytester.path.glob("vlmlatency-*.json")
+    assert last.endswith(
+        f"; it lies in {aside}, from where `vlmlatency import` keeps it; name another place, or "
+        "'none'"
+    )
+    assert len(run_in_file(aside).cases) == 1
+
+
+def test_a_run_that_cannot_be_put_aside_either_says_what_it_can(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "gettempdir", lambda: "/no/such/folder")
+    project(pytester)
+    (pytester.path / "kept").write_text("a file")
+
+    result = pytester.runpytest_inprocess("--vlm-history=kept")
+
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert table_of(result)[-1].endswith("/kept'; name another place, or 'none'")
 
 
 def test_a_place_that_nothing_reaches_ends_the_run_before_any_test(

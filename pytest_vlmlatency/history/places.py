@@ -169,7 +169,7 @@ class Remote:
         try:  # not cat(), which takes brackets and stars in a path for a pattern
             found = self.file_system.cat_ranges(wholes, None, None, on_error="return")
         except Exception as problem:
-            raise HistoryProblem(f"{self.url} cannot be read: {_said(problem)}") from problem
+            return dict.fromkeys(paths, problem)
         return dict(zip(paths, found, strict=True))
 
     def write(self, path: str, content: bytes) -> None:

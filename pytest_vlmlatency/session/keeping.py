@@ -6,10 +6,13 @@ history is, is `history.store`'s.
 
 from __future__ import annotations
 
+from pathlib import Path
+from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.location import DEFAULT, repository_root, shortened
+from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.session.command_line import setting
 
@@ -50,6 +53,17 @@ def keep(run: Run, history: Store) -> str:
         history.write(run)
     except HistoryProblem as problem:
         raise HistoryProblem(
-            f"--vlm-history: this run could not be kept: {problem}; name another place, or 'none'"
+            f"--vlm-history: this run could not be kept: {problem}; {_put_aside(run)}name another "
+            f"place, or 'none'"
         ) from problem
     return f"Kept in {where} as run {run.id}."
+
+
+def _put_aside(run: Run) -> str:
+    """Write a run that could not be kept into a temporary file, if one can be written at all."""
+    path = Path(gettempdir()) / f"vlmlatency-{run.id}.json"
+    try:
+        write_run(run, path)
+    except OSError:
+        return ""
+    return f"it lies in {path}, from where `vlmlatency import` keeps it; "
