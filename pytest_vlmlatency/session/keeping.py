@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.location import DEFAULT, repository_root, shortened
-from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.session.command_line import setting
 
@@ -61,6 +60,8 @@ def keep(run: Run, history: Store) -> str:
 
 def _put_aside(run: Run) -> str:
     """Write a run that could not be kept into a temporary file, if one can be written at all."""
+    from pytest_vlmlatency.history.run_file import write_run  # noqa: PLC0415 - light collecting
+
     path = Path(gettempdir()) / f"vlmlatency-{run.id}.json"
     try:
         write_run(run, path)
