@@ -21,6 +21,8 @@ from pytest_vlmlatency.history.commands import (
 )
 from pytest_vlmlatency.inspection import command as inspect
 from pytest_vlmlatency.judging import ab_command as ab
+from pytest_vlmlatency.judging import accept_command as accept
+from pytest_vlmlatency.judging import compare_command as compare
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -50,6 +52,8 @@ class Command(Protocol):
 
 COMMANDS: tuple[Command, ...] = (
     inspect,
+    compare,
+    accept,
     listing,
     compacting,
     merging,

@@ -10,5 +10,7 @@
          ├ confirming     looks at fresh pairs for all that is undecided
          └ verdicts       cases as they are reported: shares, budgets, notes
 
+    compare       the same of stored runs that a user names, without measuring
+
 `repository` asks git and `pins` reads and writes files; `gate` wires them. The rest is pure.
 """

@@ -85,11 +85,15 @@ def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:
         baseline=question.baseline,
         runs=question.runs,
         cases=flow.verdicts(),
-        not_applied_because=question.not_applied_because,
+        not_applied_because=(*question.not_applied_because, *_empty(question.candidate)),
         remarks=(*question.remarks, *flow.remarks),
         confirmations=tuple(flow.confirmations),
         is_strict=question.is_strict,
     )
+
+
+def _empty(candidate: RunRounds) -> tuple[str, ...]:
+    return () if candidate.cases else ("the run has no case that was measured",)
 
 
 class _Flow:

@@ -14,9 +14,9 @@ from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import Choice, pinned, rolling
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
-from pytest_vlmlatency.judging.comparability import version_differences, work_differences
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
 from pytest_vlmlatency.judging.flow import OpenPairs, Question, answer
+from pytest_vlmlatency.judging.matching import matching, software_remarks, uncollected
 from pytest_vlmlatency.judging.pins import Pin, pin_of, read_pins
 from pytest_vlmlatency.records import (
     GateReport,
@@ -138,14 +138,14 @@ class _Baselines:
         for rounds in self.candidate.cases:
             choice = by_case[rounds.case_id]
             runs = [] if choice is None else self._runs(choice)
-            matching, refused = _matching(rounds, runs)
+            same, refused = matching(rounds, runs)
             if refused:
                 unmatched[rounds.case_id] = refused
-            elif runs and not matching:
+            elif runs and not same:
                 new.add(rounds.case_id)
             if choice is not None:
                 baselines[rounds.case_id] = CaseBaseline(
-                    rounds=matching,
+                    rounds=same,
                     commit=choice.commit,
                     widest=self._widest(rounds),
                     described="" if choice == main else choice.described,
@@ -158,7 +158,7 @@ class _Baselines:
             runs=tuple(run.header for run in main_runs),
             new=frozenset(new),
             unmatched=unmatched,
-            uncollected=_uncollected(self.candidate, main_runs),
+            uncollected=uncollected(self.candidate, main_runs),
             remarks=(*self.remarks, *self._versions(main_runs), *self._machines(main_runs)),
         )
 
@@ -204,14 +204,13 @@ class _Baselines:
 
     def _widest(self, rounds: Rounds) -> tuple[Rounds, ...]:
         choice = self.choices[None]
-        return () if choice is None else _matching(rounds, self._runs(choice))[0]
+        return () if choice is None else matching(rounds, self._runs(choice))[0]
 
     def _versions(self, runs: Sequence[RunRounds]) -> list[str]:
         """Name the software that differs from the newest run of the baseline's."""
         if not runs:
             return []
-        before, after = runs[-1].header.environment, self.header.environment
-        return [f"Judged all the same: {what}" for what in version_differences(before, after)]
+        return software_remarks(runs[-1].header.environment, self.header.environment)
 
     def _machines(self, runs: Sequence[RunRounds]) -> list[str]:
         """Say what other machines there are runs of, where this one has none."""
@@ -230,21 +229,3 @@ class _Baselines:
 
     def _here(self) -> Environment:
         return self.header.environment
-
-
-def _matching(rounds: Rounds, runs: Sequence[RunRounds]) -> tuple[tuple[Rounds, ...], str]:
-    """Return the rounds of a case in runs that did the same work, or why there are none."""
-    found = [one for run in runs if (one := run.case(rounds.case_id)) is not None]
-    same = tuple(one for one in found if not work_differences(one, rounds))
-    if same or not found:
-        return same, ""
-    differences = "; ".join(work_differences(found[-1], rounds))
-    return (), f"the stored runs of this case did other work ({differences})"
-
-
-def _uncollected(candidate: RunRounds, runs: Sequence[RunRounds]) -> tuple[Rounds, ...]:
-    """Return the cases of the newest run of the baseline that the candidate doesn't have."""
-    if not runs:
-        return ()
-    collected = {rounds.case_id for rounds in candidate.cases}
-    return tuple(rounds for rounds in runs[-1].cases if rounds.case_id not in collected)

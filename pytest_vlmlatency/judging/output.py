@@ -1,0 +1,39 @@
+"""A gate's report as a command prints it. Imports nothing heavy until there is one."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+    from pytest_vlmlatency.records import GateReport
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare what a command offers that ends as a gate does."""
+    parser.add_argument("--strict", action="store_true", help="let undecided phases fail, too")
+    parser.add_argument("--all", action="store_true", help="show every phase of every case")
+    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there, too")
+    parser.add_argument("--verdict", metavar="FILE", type=Path, help="and as JSON, for programs")
+
+
+def show_report(report: GateReport, given: argparse.Namespace) -> int:
+    """Print a report, write it where that was asked for, and return the exit status."""
+    from pytest_vlmlatency.history.run_file import write_whole  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.report.gate_markdown import gate_markdown  # noqa: PLC0415
+    from pytest_vlmlatency.report.gate_standing import title_of  # noqa: PLC0415
+    from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines  # noqa: PLC0415
+    from pytest_vlmlatency.report.gate_verdict import verdict_json  # noqa: PLC0415
+
+    is_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if is_terminal else None
+    lines = gate_lines(report, width=width, is_verbose=given.all)
+    sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
+    for path, text_of in ((given.markdown, gate_markdown), (given.verdict, verdict_json)):
+        if path is not None:
+            write_whole(path, text_of(report))
+    return int(report.status)

@@ -1,0 +1,258 @@
+"""`vlmlatency compare` and `vlmlatency accept`, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_vlmlatency import cli
+from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.judging.pins import read_pins
+from pytest_vlmlatency.records import Commit, Run, fingerprint_of
+from pytest_vlmlatency.terms import gate_terms
+from tests.judging.runs import ENVIRONMENT, a_noisy_case, a_run
+from tests.repositories import commit, repository
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+PASSED, USAGE, SLOWER, UNDECIDED, NOT_APPLIED = 0, 2, 10, 11, 12
+MACHINE = fingerprint_of(ENVIRONMENT)
+ELSEWHERE = replace(ENVIRONMENT, settings={"n_allowed_cores": 2, "n_threads": 4})
+
+
+class Project:
+    """A repository of two commits, with a history that a test fills."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.first = repository(root, {"a.txt": "first"})
+        self.second = commit(root, {"a.txt": "second"})
+        self.store = open_store(root / ".vlm_latency")
+        self.n_runs = 0
+
+    def keep(
+        self,
+        of: str,
+        *,
+        slower: Mapping[str, float] | None = None,
+        is_dirty: bool = False,
+        **fields: object,
+    ) -> Run:
+        """Keep a run of a commit."""
+        self.n_runs += 1
+        cases = [a_noisy_case(self.n_runs, slower=slower)]
+        run = a_run(self.n_runs, cases, **fields)  # type: ignore[arg-type]  # by name
+        run = replace(run, commit=Commit(id=of, branch="main", is_dirty=is_dirty))
+        self.store.write(run)
+        return run
+
+    def keep_ten(self) -> None:
+        """Keep ten runs of the first commit."""
+        for _ in range(10):
+            self.keep(self.first)
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    project = Project(tmp_path / "project")
+    monkeypatch.chdir(project.root)
+    return project
+
+
+def test_a_slower_run_ends_with_10_and_names_the_phase(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep_ten()
+    project.keep(project.second, slower={"vision_ms": 0.2})
+
+    status = cli.main(["compare", "HEAD~1", "last"])
+
+    assert status == SLOWER
+    assert "Baseline: HEAD~1: 10 runs" in capsys.readouterr().out
+
+
+def test_an_unchanged_run_passes(project: Project) -> None:
+    project.keep_ten()
+    run = project.keep(project.second)
+
+    assert cli.main(["compare", "HEAD~1", "HEAD"]) == PASSED
+    assert cli.main(["compare", project.first, run.id]) == PASSED
+
+
+def test_what_the_runs_cannot_tell_is_undecided_and_fails_under_strict(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep(project.first)
+    project.keep(project.second, slower={"vision_ms": 0.03})
+
+    assert cli.main(["compare", "HEAD~1", "last"]) == PASSED
+    assert cli.main(["compare", "HEAD~1", "last", "--strict"]) == UNDECIDED
+    assert "`vlmlatency ab` measures two commits now" in capsys.readouterr().out
+
+
+def test_files_are_compared_too_and_outputs_are_written(project: Project) -> None:
+    before = project.root / "before.json"
+    after = project.root / "after.json"
+    write_run(project.keep(project.first), before)
+    write_run(project.keep(project.second), after)
+
+    status = cli.main(
+        ["compare", str(before), str(after), "--verdict", "verdict.json", "--markdown", "gate.md"]
+    )
+
+    assert status == PASSED
+    assert json.loads((project.root / "verdict.json").read_text())["status"] == PASSED
+    assert (project.root / "gate.md").read_text()
+
+
+def test_another_machine_is_refused_with_what_differs_unless_it_is_asked_for(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep_ten()
+    project.keep(project.second, environment=ELSEWHERE)
+
+    refused = cli.main(["compare", "HEAD~1", "last"])
+    said = capsys.readouterr().out
+    compared = cli.main(["compare", "HEAD~1", "last", "--across-machines"])
+
+    assert (refused, compared) == (NOT_APPLIED, PASSED)
+    assert "another machine: threads: 1, then 4; --across-machines compares all the same" in said
+    assert "Compared across machines, as was asked for: threads: 1, then 4" in (
+        capsys.readouterr().out
+    )
+
+
+def test_a_run_without_a_measured_case_is_not_applied(project: Project) -> None:
+    project.keep_ten()
+    project.n_runs += 1
+    empty = replace(project.keep(project.second), id="e" * 16, cases=())
+    project.store.write(empty)
+
+    assert cli.main(["compare", "HEAD~1", "e" * 16]) == NOT_APPLIED
+
+
+def test_cases_that_a_run_lost_keep_it_from_being_applied(project: Project) -> None:
+    project.keep_ten()
+    project.keep(project.second, lost=("tests/test_x.py::test_dies",))
+
+    assert cli.main(["compare", "HEAD~1", "last"]) == NOT_APPLIED
+
+
+def test_a_budget_holds_for_a_stored_run_too(project: Project) -> None:
+    project.keep_ten()
+    terms = gate_terms(budget_ms={"total": 10})
+    run = replace(project.keep(project.second), id="b" * 16)
+    project.store.write(replace(run, cases=(a_noisy_case(77, terms=terms),)))
+
+    assert cli.main(["compare", "HEAD~1", "b" * 16]) == SLOWER
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (("nothing-like-it", "last"), "no file and no run is called 'nothing-like-it'"),
+        (("HEAD", "last"), "of which the history holds no clean run"),
+        (("last", "last"), "last is the run itself; expected another one to compare it with"),
+        (("accepted", "last"), f"no run was accepted for this machine ({MACHINE})"),
+    ],
+)
+def test_what_names_no_run_is_refused_by_name(
+    project: Project, capsys: pytest.CaptureFixture[str], words: tuple[str, str], problem: str
+) -> None:
+    project.keep_ten()
+
+    assert cli.main(["compare", *words]) == USAGE
+    assert problem in capsys.readouterr().err
+
+
+def test_an_empty_history_has_no_last_run(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["compare", "HEAD~1", "last"]) == USAGE
+    assert "the history holds no run, so there is no last one" in capsys.readouterr().err
+
+
+def test_an_accepted_run_is_pinned_with_its_reason_and_compared_with(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep_ten()
+
+    accepted = cli.main(["accept", "HEAD~1", "--why", "release 1.2"])
+    (pin,) = read_pins(project.root, MACHINE)
+    said = capsys.readouterr().out
+    project.keep(project.second, slower={"vision_ms": 0.2})
+    compared = cli.main(["compare", "accepted", "last"])
+
+    assert (accepted, compared) == (0, SLOWER)
+    assert (pin.commit, pin.why, pin.cases) == (project.first, "release 1.2", None)
+    assert said == (
+        f"Accepted run {pin.run} of commit {project.first[:9]} for all cases, in "
+        f".vlm_accepted/{MACHINE}.json: commit that file.\n"
+    )
+
+
+def test_a_ref_is_accepted_on_every_machine_that_measured_it(project: Project) -> None:
+    project.keep(project.second)
+    newest = project.keep(project.second)
+    elsewhere = project.keep(project.second, environment=ELSEWHERE)
+
+    assert cli.main(["accept", "--why", "release"]) == 0
+
+    assert [pin.run for pin in read_pins(project.root, MACHINE)] == [newest.id]
+    other = fingerprint_of(elsewhere.environment)
+    assert [pin.run for pin in read_pins(project.root, other)] == [elsewhere.id]
+
+
+def test_a_dirty_run_is_accepted_only_by_its_id_and_that_is_said(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project.keep(project.second, is_dirty=True)
+
+    refused = cli.main(["accept", "HEAD", "--why", "release"])
+    accepted = cli.main(["accept", run.id, "--why", "release"])
+
+    said = capsys.readouterr()
+    assert (refused, accepted) == (USAGE, 0)
+    assert "only 1 of uncommitted changes or pull requests: name one by its id" in said.err
+    assert "It was measured with uncommitted changes" in said.out
+
+
+def test_a_run_is_accepted_for_some_cases_by_their_names(project: Project) -> None:
+    project.keep(project.second)
+
+    assert cli.main(["accept", "--case", "test_caption[low]", "--why", "larger"]) == 0
+
+    (pin,) = read_pins(project.root, MACHINE)
+    assert pin.cases == ("tests/test_x.py::test_caption[low]",)
+
+
+def test_a_case_that_the_run_lacks_is_refused_with_the_nearest_one(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep(project.second)
+
+    assert cli.main(["accept", "--case", "test_caption[lo]", "--why", "larger"]) == USAGE
+    assert "did you mean 'test_caption[low]'?" in capsys.readouterr().err
+    assert read_pins(project.root, MACHINE) == ()
+
+
+def test_a_reason_is_needed(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    project.keep(project.second)
+
+    assert cli.main(["accept", "--why", " "]) == USAGE
+    assert "--why is empty" in capsys.readouterr().err
+
+
+def test_outside_of_a_repository_nothing_is_accepted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    assert cli.main(["accept", "--why", "release", "--history", "."]) == USAGE
+    assert "a pin is a file to be committed" in capsys.readouterr().err
