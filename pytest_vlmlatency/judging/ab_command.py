@@ -5,19 +5,18 @@ Imports nothing heavy until it runs.
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
+from pytest_vlmlatency.judging.output import add_output_arguments, show_report
 from pytest_vlmlatency.records import GateStatus
 
 if TYPE_CHECKING:
     import argparse
 
     from pytest_vlmlatency.judging.ab import AbRequest
-    from pytest_vlmlatency.records import GateReport
 
 NAME = "ab"
 SUMMARY = "measure two commits now, in turn, and say which phase became slower"
@@ -76,10 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=TIME_LIMIT_S,
         help="begin no pair that would not end within this time (default: %(default)g)",
     )
-    parser.add_argument("--strict", action="store_true", help="let undecided phases fail, too")
-    parser.add_argument("--all", action="store_true", help="show every phase of every case")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there, too")
-    parser.add_argument("--verdict", metavar="FILE", type=Path, help="and as JSON, for programs")
+    add_output_arguments(parser)
 
 
 def run(given: argparse.Namespace) -> int:
@@ -95,9 +91,7 @@ def run(given: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("vlmlatency: interrupted; the checkouts are removed\n")
         return INTERRUPTED
-    _print(report, has_all=given.all)
-    _write(report, markdown=given.markdown, verdict=given.verdict)
-    return int(report.status)
+    return show_report(report, given)
 
 
 def _request(given: argparse.Namespace) -> AbRequest:
@@ -121,26 +115,6 @@ def _request(given: argparse.Namespace) -> AbRequest:
         time_limit_s=given.confirm_time,
         is_strict=given.strict,
     )
-
-
-def _print(report: GateReport, *, has_all: bool) -> None:
-    from pytest_vlmlatency.report.gate_standing import title_of  # noqa: PLC0415 - light start
-    from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines  # noqa: PLC0415
-
-    is_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if is_terminal else None
-    lines = gate_lines(report, width=width, is_verbose=has_all)
-    sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
-
-
-def _write(report: GateReport, *, markdown: Path | None, verdict: Path | None) -> None:
-    from pytest_vlmlatency.history.run_file import write_whole  # noqa: PLC0415 - light start
-    from pytest_vlmlatency.report.gate_markdown import gate_markdown  # noqa: PLC0415
-    from pytest_vlmlatency.report.gate_verdict import verdict_json  # noqa: PLC0415
-
-    for path, text_of in ((markdown, gate_markdown), (verdict, verdict_json)):
-        if path is not None:
-            write_whole(path, text_of(report))
 
 
 def _say(line: str) -> None:

@@ -35,7 +35,7 @@ EXAMPLES = """\
 examples:
   vlmlatency accept --why "release 1.2"
   vlmlatency accept v1.2 --why "release 1.2"
-  vlmlatency accept 3f9c2a71 --case "test_caption[512]" --why "a larger vision tower"
+  vlmlatency accept 3f9c2a71 --case "test_caption[512]" --why "a larger tower"
 """
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.judging.output import add_output_arguments, show_report
+
 if TYPE_CHECKING:
     import argparse
 
@@ -38,8 +40,6 @@ exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from pytest_vlmlatency.judging.output import add_output_arguments  # noqa: PLC0415 - one place
-
     parser.add_argument("before", metavar="A", help="what is compared with")
     parser.add_argument("after", metavar="B", help="what is judged")
     parser.add_argument(
@@ -55,7 +55,6 @@ def run(given: argparse.Namespace) -> int:
     """Compare, print, and return the exit status of a gate."""
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging.compare import CompareRequest, compare_runs  # noqa: PLC0415
-    from pytest_vlmlatency.judging.output import show_report  # noqa: PLC0415
 
     store = named_or_default(given.history, is_readonly=True)
     request = CompareRequest(
