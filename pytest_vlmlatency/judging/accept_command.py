@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 NAME = "accept"
 SUMMARY = "pin a run: later ones are compared with it, until another is accepted"
 DESCRIPTION = """\
-Accept the latency of a run as what later ones are judged against. Without it the
-baseline moves on with each commit, so that a creep of 0.1 % a commit is never
-found; and a change that is slower on purpose fails the gate of every branch.
+Accept the latency of a run as what later ones are judged against. Without it
+the baseline moves on with each commit, so that a creep of 0.1 % a commit is
+never found, and a change that is slower on purpose fails every branch.
 
 REF (default: HEAD) means its newest clean run on each machine that measured it;
 RUN is one run by its id, even one of uncommitted changes. Judging then compares
 with the clean runs of that commit on that machine, and with no other.
 
-The pin is a small file for each machine, .vlm_accepted/<fingerprint>.json, which
+The pin is a small file for each machine, .vlm_accepted/<fingerprint>.json, that
 is meant to be committed: whoever reviews the commit accepts the level with it.
 """
 EXAMPLES = """\
