@@ -145,7 +145,10 @@ class GateReport:
         """How the run ends: slower before not applied before undecided (under strict)."""
         if any(case.fails for case in self.cases):
             return GateStatus.SLOWER
-        is_unjudged = any(case.state is CaseState.NOT_APPLIED for case in self.cases)
+        is_unjudged = any(
+            case.state is CaseState.NOT_APPLIED and case.terms.mode is GateMode.FAIL
+            for case in self.cases
+        )
         if self.not_applied_because or is_unjudged:
             return GateStatus.NOT_APPLIED
         undecided = any(

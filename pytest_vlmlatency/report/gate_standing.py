@@ -43,10 +43,11 @@ _BY_STATE = {
 def standing_of(case: CaseVerdict) -> Standing:
     """Return the group of a case; a quarantined one that is all the same is like any other."""
     is_undecided = bool(case.phases_that_are(Verdict.UNDECIDED))
+    is_unjudged = case.state is CaseState.NOT_APPLIED
     if case.fails:
         return Standing.FAILS
     if case.terms.mode is GateMode.REPORT and (
-        case.is_slower or is_undecided or case.is_quarantine_past
+        case.is_slower or is_undecided or is_unjudged or case.is_quarantine_past
     ):
         return Standing.QUARANTINED
     if case.state in _BY_STATE:

@@ -356,6 +356,15 @@ def test_a_quarantined_case_is_judged_and_does_not_fail_and_says_when_its_day_is
     assert report.status is GateStatus.PASSED
 
 
+def test_a_quarantined_case_that_cannot_be_judged_does_not_fail_either() -> None:
+    terms = gate_terms(gate="report", why="noisy", until="2026-12-31")
+
+    report = judged(candidate(terms=terms), [])
+
+    assert only(report).state is CaseState.NOT_APPLIED
+    assert report.status is GateStatus.PASSED
+
+
 def test_cases_lost_with_a_worker_keep_the_gate_from_being_applied() -> None:
     report = judged(replace(candidate(), lost=("tests/test_x.py::test_dies",)))
 
