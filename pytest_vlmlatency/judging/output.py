@@ -22,7 +22,10 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def show_report(report: GateReport, given: argparse.Namespace) -> int:
-    """Print a report, write it where that was asked for, and return the exit status."""
+    """Print a report, write it where that was asked for, and return the exit status.
+
+    A file that cannot be written is said, and fails a report that passed with status 1.
+    """
     from pytest_vlmlatency.history.run_file import write_whole  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.report.gate_markdown import gate_markdown  # noqa: PLC0415
     from pytest_vlmlatency.report.gate_standing import title_of  # noqa: PLC0415
@@ -33,7 +36,12 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
     width = shutil.get_terminal_size().columns if is_terminal else None
     lines = gate_lines(report, width=width, is_verbose=given.all)
     sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
+    is_written = True
     for path, text_of in ((given.markdown, gate_markdown), (given.verdict, verdict_json)):
-        if path is not None:
-            write_whole(path, text_of(report))
-    return int(report.status)
+        try:
+            if path is not None:
+                write_whole(path, text_of(report))
+        except OSError as problem:
+            sys.stderr.write(f"vlmlatency: the report could not be written to {path}: {problem}\n")
+            is_written = False
+    return int(report.status) or int(not is_written)

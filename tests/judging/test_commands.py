@@ -256,3 +256,17 @@ def test_outside_of_a_repository_nothing_is_accepted(
 
     assert cli.main(["accept", "--why", "release", "--history", "."]) == USAGE
     assert "a pin is a file to be committed" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_said_and_fails_what_passed(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep(project.first)
+    project.keep(project.second)
+
+    status = cli.main(["compare", "HEAD~1", "last", "--verdict", "gone/gate.json"])
+
+    assert status == 1
+    assert "vlmlatency: the report could not be written to gone/gate.json: " in (
+        capsys.readouterr().err
+    )
