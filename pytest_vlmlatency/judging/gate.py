@@ -221,11 +221,15 @@ class _Baselines:
         elsewhere = [name for name in others if name.fingerprint != self.fingerprint]
         stored = self.history.read(elsewhere[-1:]).runs
         return [
-            f"{len(elsewhere)} runs of other machines are not compared with; the newest differs "
-            f"in {'; '.join(differences)}"
+            f"{_of_others(len(elsewhere))} not compared with; the newest differs in "
+            f"{'; '.join(differences)}"
             for run in stored
             if (differences := machine_differences(run.header.environment, self._here()))
         ]
 
     def _here(self) -> Environment:
         return self.header.environment
+
+
+def _of_others(number: int) -> str:
+    return "1 run of other machines is" if number == 1 else f"{number} runs of other machines are"
