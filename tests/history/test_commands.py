@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -313,7 +314,11 @@ def benchmark_file(folder: Path, *options: str) -> Path:
     """Let pytest-benchmark itself save a run of two benchmarks."""
     (folder / "test_work.py").write_text(BENCHMARKS)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_work.py"]
-    subprocess.run([*command, *options], cwd=folder, check=True, capture_output=True)
+    environ = {name: os.environ[name] for name in os.environ if name != "PYTEST_XDIST_WORKER"}
+    done = subprocess.run(
+        [*command, *options], cwd=folder, env=environ, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
     (path,) = folder.glob(".benchmarks/*/*.json") if "save" in options[0] else [folder / "b.json"]
     return path
 
