@@ -5,14 +5,14 @@ A shallow clone and a folder without a repository are named in what is returned,
 
 from __future__ import annotations
 
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.confirmation.git import asked
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TIMEOUT_S = 30.0
 FARTHEST = 2000  # commits: what lies farther back is no baseline of today's code
 SHORT = 9  # characters of a commit that people read
 DEFAULT_BRANCHES = ("origin/main", "origin/master", "main", "master")
@@ -37,13 +37,13 @@ class NoLineage(Exception):
 
 def find_root(folder: Path) -> Path | None:
     """Return the root of the repository around a folder, None outside of one."""
-    answer = _ask(folder, "rev-parse", "--show-toplevel")
+    answer = asked(folder, "rev-parse", "--show-toplevel")
     return None if answer is None else type(folder)(answer)
 
 
 def commit_of(root: Path, ref: str) -> str | None:
     """Return the id of the commit that a ref means, None if it means none."""
-    return _ask(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
+    return asked(root, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}")
 
 
 def read_lineage(root: Path, ref: str | None, *, is_dirty: bool) -> Lineage:
@@ -65,7 +65,7 @@ def read_lineage(root: Path, ref: str | None, *, is_dirty: bool) -> Lineage:
             f"--vlm-baseline {name}: git knows no such commit; fetch it, or name another"
         )
     start, described, remarks = _start(root, head, tip, name, is_dirty=is_dirty)
-    is_shallow = _ask(root, "rev-parse", "--is-shallow-repository") == "true"
+    is_shallow = asked(root, "rev-parse", "--is-shallow-repository") == "true"
     commits = _first_parents(root, start, is_shallow=is_shallow)
     if is_shallow:
         known = "1 commit" if len(commits) == 1 else f"{len(commits)} commits"
@@ -78,7 +78,7 @@ def _start(
     root: Path, head: str, tip: str, name: str, *, is_dirty: bool
 ) -> tuple[str, str, tuple[str, ...]]:
     """Return the newest commit that may be compared with, what it is, and remarks."""
-    base = _ask(root, "merge-base", head, tip)
+    base = asked(root, "merge-base", head, tip)
     if base is None:
         return (
             tip,
@@ -99,7 +99,7 @@ def _start(
 
 
 def _default_branch(root: Path) -> str | None:
-    upstream = _ask(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
+    upstream = asked(root, "symbolic-ref", "--quiet", "--short", "refs/remotes/origin/HEAD")
     if upstream and commit_of(root, upstream):
         return upstream
     return next((name for name in DEFAULT_BRANCHES if commit_of(root, name)), None)
@@ -107,7 +107,7 @@ def _default_branch(root: Path) -> str | None:
 
 def _first_parents(root: Path, start: str, *, is_shallow: bool) -> tuple[str, ...]:
     """Return a commit and its first parents, newest first, as far as this clone knows them."""
-    answer = _ask(root, "rev-list", "--first-parent", f"--max-count={FARTHEST}", start)
+    answer = asked(root, "rev-list", "--first-parent", f"--max-count={FARTHEST}", start)
     commits = tuple((answer or start).split())
     beyond = _first_parent(root, commits[-1]) if is_shallow else None
     return commits if beyond is None else (*commits, beyond)
@@ -115,21 +115,6 @@ def _first_parents(root: Path, start: str, *, is_shallow: bool) -> tuple[str, ..
 
 def _first_parent(root: Path, commit: str) -> str | None:
     """Return a commit's first parent by its own record, which names it in a shallow clone too."""
-    record = _ask(root, "cat-file", "-p", commit) or ""
+    record = asked(root, "cat-file", "-p", commit) or ""
     parents = (line for line in record.splitlines() if line.startswith("parent "))
     return next((line.removeprefix("parent ") for line in parents), None)
-
-
-def _ask(root: Path, *question: str) -> str | None:
-    """Return git's answer, None where it has none, or where there is no git."""
-    try:
-        return subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(root), *question],
-            capture_output=True,
-            timeout=TIMEOUT_S,
-            check=True,
-            encoding="utf-8",
-            errors="replace",
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return None
