@@ -10,7 +10,7 @@ the same judgement.
      │   ├ values         a run as one number
      │   └ noise          how much runs differ, shared by all comparisons of a pytest run
      └ sequential         looks at fresh pairs of processes
-    trend                 level steps in the values of many runs
+    trend                 level steps in the values of many runs; series: their noise
     rule                  every constant, and why
 
 Who measures pairs for many comparisons at once takes the steps instead of `judge`: `screen` each of
@@ -23,18 +23,25 @@ from pytest_vlmlatency.gate.noise import Noise, pool_noise
 from pytest_vlmlatency.gate.rule import GateRule
 from pytest_vlmlatency.gate.screen import Suspicion, screen
 from pytest_vlmlatency.gate.sequential import Pair, look
+from pytest_vlmlatency.gate.series import ChangePoint, TrendRule
+from pytest_vlmlatency.gate.trend import detect_alarm, detect_change_points, detect_creep
 from pytest_vlmlatency.gate.values import RunValue, Unusable, value_of
 from pytest_vlmlatency.records import Judgement, Verdict
 
 __all__ = [
+    "ChangePoint",
     "GateRule",
     "Judgement",
     "Noise",
     "Pair",
     "RunValue",
     "Suspicion",
+    "TrendRule",
     "Unusable",
     "Verdict",
+    "detect_alarm",
+    "detect_change_points",
+    "detect_creep",
     "judge",
     "look",
     "pool_noise",
