@@ -23,6 +23,7 @@ from pytest_vlmlatency.inspection import command as inspect
 from pytest_vlmlatency.judging import ab_command as ab
 from pytest_vlmlatency.judging import accept_command as accept
 from pytest_vlmlatency.judging import compare_command as compare
+from pytest_vlmlatency.judging import trend_command as trend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,6 +55,7 @@ COMMANDS: tuple[Command, ...] = (
     inspect,
     compare,
     accept,
+    trend,
     listing,
     compacting,
     merging,

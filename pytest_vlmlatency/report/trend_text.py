@@ -60,8 +60,9 @@ def _series(series: TrendSeries, width: int | None) -> Iterator[Line]:
         left_out = f", {series.n_left_out} left out" if series.n_left_out else ""
         span = f"the strip spans {strip.bottom:.2f} to {strip.top:.2f} ms"
         yield Line(f"{INDENT}{counted(len(values), 'run')}{left_out}; {span}")
+    file = series.case_id.partition("::")[0]
     for step in series.steps:
-        for text in wrapped(_between(step), None if width is None else width - len(INDENT)):
+        for text in wrapped(_between(step, file), None if width is None else width - len(INDENT)):
             yield Line(INDENT + text)
 
 
@@ -70,8 +71,8 @@ def _step_text(step: TrendStep) -> str:
     return f"{effect}, {step.before_ms:.2f} → {step.after_ms:.2f} ms"
 
 
-def _between(step: TrendStep) -> list[str]:
-    """Return between which commits a step lies, and what they did."""
+def _between(step: TrendStep, file: str) -> list[str]:
+    """Return between which commits a step lies, what they did, and how to measure them anew."""
     if step.last_good is None or step.first_bad is None:
         return ["The runs around it know no commit."]
     ends = f"last before it {step.last_good[:SHORT]}, first with it {step.first_bad[:SHORT]}"
@@ -83,7 +84,7 @@ def _between(step: TrendStep) -> list[str]:
         f"Between commits: {ends}.",
         *(f"{INDENT}{commit}" for commit in step.commits[:MOST_COMMITS]),
         *more,
-        f"To be sure: vlmlatency ab {step.last_good[:SHORT]} {step.first_bad[:SHORT]}",
+        f"To be sure: vlmlatency ab {step.last_good[:SHORT]} {step.first_bad[:SHORT]} -- {file}",
     ]
 
 

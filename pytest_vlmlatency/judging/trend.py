@@ -1,0 +1,147 @@
+"""From the runs of one machine to a Trend: a series for each phase of each case, and its steps.
+
+Pure: runs in, in their order; what git says of commits is asked through a function. Steps are found
+by `gate`, which alone knows the statistics.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.gate import GateRule, RunValue, TrendRule, detect_change_points, value_of
+from pytest_vlmlatency.judging.comparability import work_differences
+from pytest_vlmlatency.judging.comparisons import disturbances
+from pytest_vlmlatency.records import TrendPoint, TrendSeries, TrendStep
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from pytest_vlmlatency.gate import ChangePoint
+    from pytest_vlmlatency.records import Rounds, RunHeader, RunRounds
+
+RULE = GateRule(n_warmup_rounds=0)
+"""Stored rounds are those that were kept: warming up was over."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which series were asked for: parts of the ids of cases, and names of phases; () is all."""
+
+    cases: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+
+    def has_case(self, rounds: Rounds) -> bool:
+        """Whether a case was asked for."""
+        return not self.cases or any(text in rounds.case_id for text in self.cases)
+
+    def has_phase(self, phase: str) -> bool:
+        """Whether a phase was asked for."""
+        return not self.phases or phase in self.phases
+
+
+def series_of_runs(
+    runs: Sequence[RunRounds],
+    wanted: Wanted,
+    commits_between: Callable[[str, str], tuple[str, ...]],
+) -> tuple[TrendSeries, ...]:
+    """Return a series for each phase that was asked for; `runs` are in their order, newest last.
+
+    Each case is compared with itself as the latest run has it: runs that did other work are left
+    out, and runs in which something disturbed it.
+    """
+    return tuple(
+        _series(case_id, rounds, phase, commits_between)
+        for case_id, rounds in _by_case(runs, wanted).items()
+        for phase in rounds.latest.times_ms
+        if wanted.has_phase(phase)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CaseRuns:
+    """The runs of a case that can be compared with its latest, and how many there are in all."""
+
+    latest: Rounds
+    runs: tuple[tuple[RunHeader, Rounds], ...]
+    n_all: int
+
+
+def _by_case(runs: Sequence[RunRounds], wanted: Wanted) -> Mapping[str, _CaseRuns]:
+    cases: dict[str, list[tuple[RunHeader, Rounds]]] = {}
+    for run in runs:
+        for rounds in run.cases:
+            if wanted.has_case(rounds):
+                cases.setdefault(rounds.case_id, []).append((run.header, rounds))
+    return {case_id: _usable(found) for case_id, found in cases.items()}
+
+
+def _usable(found: Sequence[tuple[RunHeader, Rounds]]) -> _CaseRuns:
+    latest = found[-1][1]
+    usable = (
+        (header, rounds)
+        for header, rounds in found
+        if not disturbances(rounds) and not work_differences(rounds, latest)
+    )
+    return _CaseRuns(latest=latest, runs=tuple(usable), n_all=len(found))
+
+
+def _series(
+    case_id: str,
+    case: _CaseRuns,
+    phase: str,
+    commits_between: Callable[[str, str], tuple[str, ...]],
+) -> TrendSeries:
+    points = tuple(_points(case.runs, phase))
+    least = 2 * TrendRule().min_length
+    is_short = len(points) < least
+    steps = () if is_short else detect_change_points([point.value_ms for point in points])
+    return TrendSeries(
+        case_id=case_id,
+        case_name=case.latest.case_name,
+        phase=phase,
+        measure=case.latest.measure,
+        points=points,
+        steps=tuple(_steps(points, steps, commits_between)),
+        n_left_out=case.n_all - len(points),
+        reason=f"{len(points)} of at least {least} runs for two levels" if is_short else "",
+    )
+
+
+def _points(runs: Sequence[tuple[RunHeader, Rounds]], phase: str) -> Iterator[TrendPoint]:
+    for header, rounds in runs:
+        value = value_of(rounds.times_ms.get(phase, ()), RULE)
+        if isinstance(value, RunValue):
+            yield TrendPoint(
+                run=header.id,
+                started_at=header.started_at,
+                commit=header.commit.id if header.commit else None,
+                value_ms=math.exp(value.log_ms),
+            )
+
+
+def _steps(
+    points: Sequence[TrendPoint],
+    found: Sequence[ChangePoint],
+    commits_between: Callable[[str, str], tuple[str, ...]],
+) -> Iterator[TrendStep]:
+    values_ms = [point.value_ms for point in points]
+    for step in found:
+        last_good = points[max(step.first_index - 1, 0)].commit
+        first_bad = points[step.last_index].commit
+        has_ends = last_good is not None and first_bad is not None
+        yield TrendStep(
+            position=step.index,
+            change_ratio=step.ratio,
+            low_ratio=step.low_ratio,
+            high_ratio=step.high_ratio,
+            n_before=step.n_before,
+            n_after=step.n_after,
+            before_ms=median(values_ms[step.index - step.n_before : step.index]),
+            after_ms=median(values_ms[step.index : step.index + step.n_after]),
+            last_good=last_good,
+            first_bad=first_bad,
+            commits=commits_between(str(last_good), str(first_bad)) if has_ends else (),
+        )

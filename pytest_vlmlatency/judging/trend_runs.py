@@ -1,0 +1,99 @@
+"""Which stored runs a trend is made of, and in which order.
+
+Clean runs that are no pull request's, of one machine. Along the first parents of HEAD where the
+repository knows them, else in the order of time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.confirmation.git import asked
+from pytest_vlmlatency.errors import UsageProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+    from pathlib import Path
+
+    from pytest_vlmlatency.history.names import RunName
+
+BY_TIME = "The runs are in the order of time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chosen:
+    """The runs, oldest first, and what to tell of the choice."""
+
+    names: tuple[RunName, ...]
+    remarks: tuple[str, ...] = ()
+
+
+def clean_runs(names: Sequence[RunName]) -> tuple[RunName, ...]:
+    """Return the runs of commits as they are: no dirty trees and no pull requests."""
+    return tuple(name for name in names if not name.is_dirty and not name.is_pull_request)
+
+
+def machine_of(names: Sequence[RunName], *, named: str | None, here: Collection[str]) -> str:
+    """Return the fingerprint to look at: the one that was named, else this machine's latest.
+
+    `here` are the fingerprints that this machine has with each of its devices.
+    """
+    known = list(dict.fromkeys(name.fingerprint for name in names))
+    if named is not None:
+        found = [fingerprint for fingerprint in known if fingerprint.startswith(named)]
+        if len(found) == 1:
+            return found[0]
+        raise UsageProblem(f"--machine {named}: {_machines(names)}; name one of them")
+    latest = [name.fingerprint for name in names if name.fingerprint in here]
+    if latest:
+        return latest[-1]
+    raise UsageProblem(
+        f"the history has no clean run of this machine ({', '.join(sorted(here))}): "
+        f"{_machines(names)}; name one with --machine. Another number of threads "
+        f"(OMP_NUM_THREADS) is another machine, too"
+    )
+
+
+def in_order(names: Sequence[RunName], commits: Sequence[str] | None) -> Chosen:
+    """Return runs in the order of their commits, oldest first; None: nobody knows that order.
+
+    Runs of other commits are left out; if that leaves none, the order is that of time.
+    """
+    if commits is None:
+        return Chosen(names=tuple(sorted(names)), remarks=(f"{BY_TIME}: no whole clone here.",))
+    place = {commit: index for index, commit in enumerate(commits)}
+    known = [name for name in names if name.commit in place]
+    if not known:
+        reason = "HEAD comes from none of their commits"
+        return Chosen(names=tuple(sorted(names)), remarks=(f"{BY_TIME}: {reason}.",))
+    n_others = len(names) - len(known)
+    remarks = (f"{n_others} runs of other commits were left out.",) if n_others else ()
+    ordered = sorted(known, key=lambda name: (place[str(name.commit)], name))
+    return Chosen(names=tuple(ordered), remarks=remarks)
+
+
+def commits_to_head(root: Path | None) -> tuple[str, ...] | None:
+    """Return HEAD's first parents, oldest first; None without a repository or in a shallow one."""
+    if root is None or asked(root, "rev-parse", "--is-shallow-repository") != "false":
+        return None
+    listed = asked(root, "rev-list", "--first-parent", "--reverse", "HEAD")
+    return None if listed is None else tuple(listed.split())
+
+
+def subjects_between(root: Path | None, last_good: str, first_bad: str) -> tuple[str, ...]:
+    """Return the commits after one up to another, oldest first, id and subject; () if unknown."""
+    if root is None:
+        return ()
+    log = asked(
+        root, "log", "--first-parent", "--reverse", "--format=%h %s", f"{last_good}..{first_bad}"
+    )
+    return tuple((log or "").splitlines())
+
+
+def _machines(names: Sequence[RunName]) -> str:
+    counts: dict[str, int] = {}
+    for name in names:
+        counts[name.fingerprint] = counts.get(name.fingerprint, 0) + 1
+    told = ", ".join(f"{machine} ({number} runs)" for machine, number in counts.items())
+    return f"it has runs of {told}" if told else "it has no runs of clean commits at all"
