@@ -14,14 +14,12 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.gate import GateRule
 from pytest_vlmlatency.records import TOTAL, Phase
+from pytest_vlmlatency.report.columns import CONTENDED_ABOVE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vlmlatency.records import GateTerms, Rounds
-
-CONTENDED_RATIO = 0.1
-"""A thread that waits a tenth of its time for a core does not have it for itself."""
 
 Series = tuple[float, ...]
 
@@ -104,12 +102,15 @@ def calm_ones(rounds: Sequence[Rounds]) -> tuple[Rounds, ...]:
 
 
 def disturbances(rounds: Rounds) -> tuple[str, ...]:
-    """Return in words what disturbed a case while it was measured; () if nothing is known."""
+    """Return in words what disturbed a case while it was measured; () if nothing is known.
+
+    Contention is what the table marks as such.
+    """
     found = []
-    if rounds.contended_ratio is not None and rounds.contended_ratio > CONTENDED_RATIO:
+    if rounds.contended_ratio is not None and rounds.contended_ratio > CONTENDED_ABOVE:
         found.append(
             f"contended: {rounds.contended_ratio:.0%} of the time waiting for a core, more than "
-            f"{CONTENDED_RATIO:.0%}"
+            f"{CONTENDED_ABOVE:.0%}"
         )
     if rounds.throttle_reasons:
         found.append(f"throttled by {', '.join(rounds.throttle_reasons)}")

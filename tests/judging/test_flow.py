@@ -433,7 +433,7 @@ def test_contention_voids_what_one_run_shows_and_is_noted() -> None:
 
     assert judged_case.phases[0].judgement.verdict is Verdict.UNDECIDED
     assert judged_case.notes == (
-        "contended: 40% of the time waiting for a core, more than 10%: what this run alone shows "
+        "contended: 40% of the time waiting for a core, more than 5%: what this run alone shows "
         "decides nothing",
     )
 
