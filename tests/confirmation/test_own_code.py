@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from pytest_vlmlatency.confirmation.arguments import Invocation
+from pytest_vlmlatency.confirmation.checkouts import default_paths
 from pytest_vlmlatency.confirmation.pairs import open_pairs
 from pytest_vlmlatency.errors import NotConfirmed
 from tests.projects import REPOSITORY
 from tests.repositories import CAPTION, SMALL, commit, repository, write
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 BUILD = """\
 import sys
@@ -39,9 +37,14 @@ package-dir = {"captioner" = "%s/captioner"}
 """
 
 
-def imported(root: Path, *options: str, paths: tuple[str, ...] = ()) -> dict[str, str]:
+def imported(
+    root: Path, *options: str, paths: tuple[str, ...] = (), below: str = "."
+) -> dict[str, str]:
     """Measure one pair of HEAD~1 and the working tree; return what each side imported."""
-    invocation = Invocation(options=options, folder=root, rootdir=root, inifile=root / "pytest.ini")
+    project = root / below
+    invocation = Invocation(
+        options=options, folder=project, rootdir=project, inifile=project / "pytest.ini"
+    )
     opened = open_pairs(
         root,
         baseline="HEAD~1",
@@ -51,7 +54,7 @@ def imported(root: Path, *options: str, paths: tuple[str, ...] = ()) -> dict[str
         say=lambda _line: None,
     )
     with opened as pairs:
-        pairs.extend_to(1, [CAPTION])
+        pairs.extend_to(1, [(Path(below) / CAPTION).as_posix()])
         folder = pairs._checkouts.baseline.root
         found = pairs.confirmation().imported
     return {
@@ -154,6 +157,21 @@ def test_a_pythonpath_into_the_working_tree_means_each_sides_own(
     found = imported(root)
 
     assert found == {side: told.replace("/src/", "/lib/") for side, told in OWN.items()}
+
+
+def test_a_project_in_a_folder_of_the_repository_is_run_from_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    root = tmp_path / "many"
+    stands_there = "from pathlib import Path\n\nassert Path.cwd().name == 'python'\n"
+    files = {**SMALL, "benchmarks/test_x.py": stands_there + SMALL["benchmarks/test_x.py"]}
+    repository(root, {f"python/{name}": text for name, text in files.items()})
+    commit(root, {"python/src/captioner/__init__.py": "NAME = 'second'\n"})
+
+    found = imported(root, below="python", paths=default_paths(root, root / "python"))
+
+    assert found == {side: told.replace("/src/", "/python/src/") for side, told in OWN.items()}
 
 
 def test_the_ini_file_of_the_working_tree_is_obeyed_on_both_sides_but_for_workers_and_selection(
