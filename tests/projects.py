@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -82,6 +83,15 @@ def in_subprocess(
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return pytester.runpytest_subprocess(*args)
+
+
+def heed_interrupts() -> None:
+    """Let a new process end at Ctrl-C, as one of a terminal does, however its parent was started.
+
+    To be run before its program: a shell starts what is in the background with Ctrl-C ignored, and
+    every process below inherits that.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def alive(pid: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 from pytest_vlmlatency.confirmation.checkouts import default_paths, open_checkouts
 from pytest_vlmlatency.confirmation.worktrees import PREFIX, all_worktrees
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
-from tests.projects import REPOSITORY
+from tests.projects import REPOSITORY, heed_interrupts
 from tests.repositories import commit, git, repository, state_of, write
 
 HOLDER = """\
@@ -38,6 +38,7 @@ def holder(root: Path) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "TMPDIR": str(root.parent)},
     )
 

@@ -13,6 +13,7 @@ import pytest
 from pytest_vlmlatency.cli import main
 from pytest_vlmlatency.confirmation.worktrees import all_worktrees
 from tests.hand_moved_projects import FILES, SLOWER
+from tests.projects import heed_interrupts
 from tests.repositories import commit, find_these_tests, repository, state_of
 
 if TYPE_CHECKING:
@@ -114,7 +115,9 @@ def test_an_interrupted_comparison_ends_its_launch_and_removes_its_checkouts(
     root: Path, number: signal.Signals
 ) -> None:
     command = [sys.executable, "-m", "pytest_vlmlatency", "ab", "HEAD", "HEAD", "--", "benchmarks"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+    ) as process:
         assert process.stderr is not None
         first = process.stderr.readline()
         worktrees = all_worktrees(root)
