@@ -7,7 +7,7 @@ READY := .venv/.ready
 OLDEST := .venv-oldest/bin
 OLDEST_TESTS := tests/zoo tests/models tests/session tests/measure tests/test_plugin_gpu.py \
 	tests/test_plugin_workers.py
-OLDEST_LEFT_OUT := any_call compilation discovery labels table_of_modes
+OLDEST_LEFT_OUT := any_call compilation discovery labels
 OLDEST_READY := .venv-oldest/.ready
 
 .PHONY: test test-oldest bench check evidence clean

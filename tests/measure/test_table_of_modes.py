@@ -28,6 +28,7 @@ def specimen(family: str) -> Specimen:
     return build(family)
 
 
+@pytest.mark.filterwarnings("ignore:.output_attentions=True. is not supported with")  # not raised
 @pytest.mark.parametrize(
     ("mode", "family"),
     [

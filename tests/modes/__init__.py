@@ -7,6 +7,7 @@ import torch
 
 from tests.modes import calls, prompts
 from tests.modes.calls import with_settings, within
+from tests.modes.earlier import as_installed
 from tests.modes.mode import ALL, Asked, Mode, Outcome
 from tests.modes.verdict import Verdict, judge
 
@@ -30,10 +31,10 @@ _RECOMPUTES = "worked on the pixels again in decode steps"
 _NEEDS_PIXELS = "missing 1 required positional argument: 'pixel_values'"
 _MOVED = "requires `trust_remote_code=True`"
 _NO_EMBEDS = "doesn't have its forwarding implemented"
-_NO_CUDA = "Torch not compiled with CUDA enabled"
+_NO_CUDA = "CUDA"  # torch is not compiled with it, or there is no driver
 _GIT_AND_STATIC = {"git": "Tensors must have same number of dimensions"}
 
-MODES = (
+_OF_THE_NEWEST = (
     Mode(name="greedy", ask=with_settings()),
     Mode(
         name="text only",
@@ -102,7 +103,7 @@ MODES = (
     ),
     Mode(
         name="quantised cache",
-        ask=with_settings(cache_implementation="quantized", cache_config={"backend": "fp8"}),
+        ask=calls.with_a_quantised_cache,
         labels=("quantized-cache",),
         failing={
             "gemma3": "only supported for models with only full attention layers",
@@ -217,3 +218,4 @@ MODES = (
         labels=("outputs",),
     ),
 )
+MODES = tuple(as_installed(mode) for mode in _OF_THE_NEWEST)

@@ -13,7 +13,7 @@ from transformers.generation.streamers import BaseStreamer
 
 from tests.modes.mode import Asked, asked
 from tests.zoo import N_NEW_TOKENS, Specimen, build
-from tests.zoo.shrink import BOS, FIRST_WORD, PAD
+from tests.zoo.shrink import BOS, EOS, FIRST_WORD, PAD
 
 Ask = Callable[[Specimen], Asked]
 CYCLE = 3
@@ -61,10 +61,17 @@ def by_early_exit(specimen: Specimen) -> Asked:
 
 
 def looked_up(specimen: Specimen) -> Asked:
-    """Ask for words that come round again, which a look into the prompt finds."""
+    """Ask for words that come round again, which a look into the prompt finds.
+
+    An end that never comes is asked for, too: earlier transformers look for one in what they found.
+    """
     return asked(
         specimen,
-        settings={"logits_processor": [around_and_around], "prompt_lookup_num_tokens": 2},
+        settings={
+            "logits_processor": [around_and_around],
+            "prompt_lookup_num_tokens": 2,
+            "eos_token_id": EOS,
+        },
     )
 
 
@@ -85,6 +92,12 @@ class Listener(BaseStreamer):
 
     def end(self) -> None:
         self.heard.append(torch.tensor([]))
+
+
+def with_a_quantised_cache(specimen: Specimen) -> Asked:
+    """Ask for a quantised cache, in words of its own: earlier transformers take the backend out."""
+    settings = {**specimen.inputs, "cache_implementation": "quantized"}
+    return asked(specimen, fresh=lambda: {**settings, "cache_config": {"backend": "fp8"}})
 
 
 def streamed(specimen: Specimen) -> Asked:

@@ -4,3 +4,5 @@ from transformers import GenerationMixin
 
 CHUNKS_BY_CALL = not hasattr(GenerationMixin, "_prefill_chunking")
 """Whether each chunk of a prompt is a call of the model; it used to be a call of its forward()."""
+CONTINUES_WITH_NEW_PART = hasattr(GenerationMixin, "_prefill")
+"""Whether a further turn may be passed without those before it, its cache and mask being whole."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 
+from tests.modes.installed import CONTINUES_WITH_NEW_PART
 from tests.modes.mode import Arguments, Asked, asked
 from tests.zoo import N_NEW_TOKENS, Inputs, Specimen
 from tests.zoo.shrink import FIRST_WORD, N_WORDS, PAD
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import Cache, PreTrainedModel
     from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 N_PADDING = 3
@@ -119,8 +120,8 @@ def second_turn(specimen: Specimen) -> Asked:
     ids = torch.cat([first.sequences, torch.tensor([ANSWER])], dim=1)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     n_text_tokens = 1 + len(ANSWER)
-    if specimen.name == "git":  # its cache is longer than its prompt by the image: sliced wrongly
-        n_text_tokens = 9
+    if cast("Cache", first.past_key_values).get_seq_length() > ids.shape[1]:
+        n_text_tokens = 9  # git's cache is longer than its prompt by the image: sliced wrongly
     if cast("PreTrainedModel", specimen.model).config.is_encoder_decoder:  # it encodes all anew
         n_text_tokens = ids.shape[1]
     return asked(
@@ -131,10 +132,14 @@ def second_turn(specimen: Specimen) -> Asked:
 def second_turn_with_an_image(specimen: Specimen) -> Asked:
     """Ask again after an answer, about another image; only the new part of the prompt is passed.
 
-    The mask is as wide as both turns: that is how transformers tells.
+    The mask is as wide as both turns: that is how transformers tells. Earlier ones want it whole.
     """
     first = _first_turn(specimen)
     inputs = specimen.inputs | {"pixel_values": -specimen.inputs["pixel_values"]}
+    if not CONTINUES_WITH_NEW_PART:
+        inputs["input_ids"] = torch.cat([first.sequences, inputs["input_ids"]], dim=1)
+        inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+        return asked(specimen, fresh=_with_cache(first, inputs))
     n_columns = first.sequences.shape[1] - 1 + inputs["input_ids"].shape[1]
     inputs["attention_mask"] = torch.ones(1, n_columns, dtype=torch.long)
     return asked(specimen, fresh=_with_cache(first, inputs))

@@ -50,7 +50,8 @@ def judge(mode: Mode, specimen: Specimen) -> Verdict:
     """Call generate() in this mode, bare and measured, and compare."""
     asked = mode.ask(specimen)
     try:
-        bare = call_bare(asked)
+        with _as_before_if_it_fails(asked.specimen.model):
+            bare = call_bare(asked)
     except Exception as error:  # whatever a model raises is the finding
         return _failing(asked, error)
     before = _state(asked.specimen)  # a bare call may leave hooks of transformers' own
@@ -178,7 +179,8 @@ def _failing(asked: Asked, error: Exception) -> Verdict:
     """Return that generate() raises; measured, it must raise the same."""
     words = f"{type(error).__name__}: {error}"
     try:
-        call_measured(asked)
+        with _as_before_if_it_fails(asked.specimen.model):
+            call_measured(asked)
     except Exception as measured:
         if (type(measured), str(measured)) == (type(error), str(error)):
             return Verdict(outcome=Outcome.FAILING, why=words)
@@ -186,6 +188,19 @@ def _failing(asked: Asked, error: Exception) -> Verdict:
             return Verdict(outcome=Outcome.REFUSED, why=str(measured))
         words += f", but measured {type(measured).__name__}: {measured}"
     return Verdict(outcome=Outcome.WRONG, why=f"bare: {words}")
+
+
+@contextmanager
+def _as_before_if_it_fails(model: torch.nn.Module) -> Iterator[None]:
+    """Take off what a call that fails leaves on a model: a cache half made fails the next one."""
+    before = {module: set(vars(module)) for module in model.modules()}
+    try:
+        yield
+    except Exception:
+        for module, names in before.items():
+            for name in set(vars(module)) - names:
+                delattr(module, name)
+        raise
 
 
 def _state(specimen: Specimen) -> list[object]:

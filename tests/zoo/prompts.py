@@ -51,10 +51,16 @@ def bordered_placeholders(config: PreTrainedConfig, n_placeholders: int) -> Inpu
 
 
 def typed_placeholders(name: str, *, image: int = 1, text: int = 0) -> Prompt:
-    """Return `placeholders` with an input that tells image positions from text positions."""
+    """Return `placeholders` with an input that tells image positions from text positions.
+
+    The last word before the image is the token that says where one starts, if there is such a
+    token: earlier transformers count images by it, to give each beam its own.
+    """
 
     def make(config: PreTrainedConfig, n_placeholders: int) -> Inputs:
         inputs = placeholders(config, n_placeholders)
+        if n_placeholders and getattr(config, "vision_start_token_id", None) is not None:
+            inputs["input_ids"][0, N_WORDS_BEFORE] = config.vision_start_token_id
         is_image = inputs["input_ids"] == _image_token(config)
         return inputs | {name: torch.where(is_image, image, text)}
 
