@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.errors import InvalidMeasurement
+from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.zoo import (
@@ -20,6 +20,7 @@ from tests.zoo import (
     build,
     vision_module,
 )
+from tests.zoo.earlier import NO_RECIPE
 
 VISION_MS = 60.0
 PROMPT_MS = 30.0
@@ -152,3 +153,11 @@ def test_a_model_that_encodes_its_image_in_every_step_is_refused() -> None:
 
     with pytest.raises(InvalidMeasurement, match="worked on the pixels again in decode steps"):
         measure_with_delays(specimen)
+
+
+@pytest.mark.skipif("emu3" not in NO_RECIPE, reason="this transformers hands its pixels on")
+def test_a_model_whose_forward_leaves_the_pixels_out_is_refused() -> None:
+    specimen = build("emu3")
+
+    with pytest.raises(PhasesNotFound, match="pixels were passed, but no module was seen to work"):
+        measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=1)

@@ -5,13 +5,15 @@ import torch
 
 from pytest_vlmlatency import measure_generate
 from tests.zoo import ZOO, Inputs, Specimen, available, build
-from tests.zoo.earlier import ENCODES_EACH_STEP
+from tests.zoo.earlier import ENCODES_EACH_STEP, ENCODES_FIRST
 from tests.zoo.shrink import PAD
 
 N_PADDING = 2
 IN_ONE_ROW = ("minicpm_ocr", "minicpmv4_6", "minicpmv4_7")
 """They put the patches of all images of a batch in one row."""
+_ROW_BY_ROW = {"fuyu": "it encodes row by row, and the same image in two rows is refused"}
 OTHERWISE = {
+    **({} if ENCODES_FIRST else _ROW_BY_ROW),
     "molmo": "it has no mask that could tell padding",
     "udop": "fewer words lie before fewer patches",
     "pix2struct": "it has no prompt",

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from typing import cast
 
 import torch
+import transformers
 from transformers import AutoConfig, GenerationMixin
 from transformers import PretrainedConfig as PreTrainedConfig
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING,
+)
 
 from tests.zoo.specimen import Inputs, Recipe, VisionRuns
 
@@ -20,11 +24,7 @@ ENCODES_EACH_STEP = frozenset() if ENCODES_FIRST else frozenset({"git"})
 """What was given its pixels in every step, and encoded them in every one."""
 
 _UNLIKE_EARLIER = {
-    "chameleon": "its image token is found in a vocabulary, not named by an id",
-    "deepseek_vl_hybrid": "its second tower fails on the recipe's sizes, for a reason not found",
-    "emu3": "its forward leaves the pixels out, so no image is seen",
-    "fuyu": "its pixels are `image_patches`, beside indices into them",
-    "perception_lm": "its tower is timm's own, which is no dependency",
+    "emu3": "its forward leaves the pixels out, so no image is seen: a measurement is refused",
 }
 NO_RECIPE = {} if ENCODES_FIRST else _UNLIKE_EARLIER
 """What the installed transformers has, but so unlike the newest that its recipe fits it not."""
@@ -43,6 +43,22 @@ def default_config(model_type: str) -> PreTrainedConfig:
         return AutoConfig.for_model(model_type, encoder=encoder, decoder=decoder)
 
 
+def with_parts(
+    config: PreTrainedConfig, sections: Mapping[str, object], parts: Mapping[str, str]
+) -> PreTrainedConfig:
+    """Return a configuration with parts of the architectures that were asked for.
+
+    It used to make its own kind of part of whatever it was given.
+    """
+    for name, architecture in parts.items():
+        kind = type(default_config(architecture))
+        if not isinstance(getattr(config, name), kind):
+            section = sections[name]
+            assert isinstance(section, dict), f"{name} is a section of its own"
+            setattr(config, name, kind.from_dict(section))
+    return config
+
+
 def override(section: dict[str, object], key: str, value: object) -> None:
     """Replace one value of a section, under the name that it has there."""
     former = _FORMER_NAMES.get(key, key)
@@ -56,6 +72,13 @@ def taken(model: torch.nn.Module, inputs: Inputs) -> Inputs:
     """Return the inputs without those that the model's forward does not know yet."""
     known = inspect.signature(model.forward).parameters
     return {key: value for key, value in inputs.items() if key not in _NEWER_INPUTS or key in known}
+
+
+def first_taken(architecture: str, *names: str) -> str:
+    """Return the first of an input's names that the architecture's forward knows."""
+    model_class = getattr(transformers, MAPPING[architecture])
+    known = inspect.signature(model_class.forward).parameters
+    return next(name for name in names if name in known)
 
 
 def known_as(model: torch.nn.Module, path: str) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from transformers import PretrainedConfig as PreTrainedConfig
 
+from tests.zoo.earlier import first_taken
 from tests.zoo.prompts import N_TEXT_TOKENS
 from tests.zoo.shrink import IMAGE_SIZE, PATCH_SIZE
 from tests.zoo.specimen import Inputs
@@ -124,6 +125,16 @@ def patch_grid(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
 def flat_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
     """Return flattened patches of one image, without a word about where they lie."""
     return {"pixel_values": _noise(1, N_PATCHES, 3 * PATCH_SIZE**2, generator=generator)}
+
+
+def named_flat_patches(*names: str) -> Pixels:
+    """Return a kind with flattened patches, under the first name that the model takes."""
+
+    def make(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:
+        name = first_taken(config.model_type, *names)
+        return {name: flat_patches(config, generator)["pixel_values"]}
+
+    return make
 
 
 def placed_patches(config: PreTrainedConfig, generator: torch.Generator) -> Inputs:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from transformers import PretrainedConfig as PreTrainedConfig
 
-from tests.zoo.earlier import default_config, override
+from tests.zoo.earlier import default_config, override, with_parts
 
 TEXT_WIDTH = 64
 VISION_WIDTH = 32
@@ -125,7 +125,7 @@ def build_tiny_config(
     _number_special_tokens(sections)
     for key, value in overrides.items():
         _override(sections, key.split("."), value)
-    return type(default).from_dict(sections)
+    return with_parts(type(default).from_dict(sections), sections, parts)
 
 
 def count_decoder_blocks(config: PreTrainedConfig) -> int:

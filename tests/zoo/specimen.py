@@ -12,7 +12,13 @@ import torch
 from transformers import PretrainedConfig as PreTrainedConfig
 
 Inputs = dict[str, torch.Tensor]
-PIXEL_NAMES = ("pixel_values", "pixel_values_images", "flattened_patches", "images")
+PIXEL_NAMES = (
+    "pixel_values",
+    "pixel_values_images",
+    "flattened_patches",
+    "image_patches",
+    "images",
+)
 VisionRuns = Literal["before", "inside forward"]
 
 

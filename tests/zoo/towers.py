@@ -39,7 +39,9 @@ _ARIA = replace(
 _DEEPSEEK_VL_HYBRID = replace(
     LLAVA,
     make_pixels=pixels.high_resolution_square,
-    overrides={f"high_res_vision_config.{key}": value for key, value in _SAM.items()},
+    # Transformers 4.57 hands on what the last block became after the neck: the first is taken.
+    overrides={f"high_res_vision_config.{key}": value for key, value in _SAM.items()}
+    | {"high_res_vision_config.global_attn_indexes": [0]},
     paths=Paths(vision="model.vision_model", projector="model.aligner"),
 )
 _LFM2_VL = replace(
@@ -111,7 +113,7 @@ _STEP3P7 = replace(
 )
 _FUYU = replace(
     LLAVA,
-    make_pixels=pixels.flat_patches,
+    make_pixels=pixels.named_flat_patches("pixel_values", "image_patches"),
     overrides={"patch_size": PATCH_SIZE},
     # One linear layer is all there is between pixels and decoder.
     paths=Paths(vision="model.vision_embed_tokens", projector=None),
