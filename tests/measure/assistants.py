@@ -11,7 +11,9 @@ class Drafter(LlamaForCausalLM):  # type: ignore[no-untyped-call]  # transformer
         return super().forward(*args, **kwargs)
 
 
-def small_language_model(vocab_size: int) -> LlamaForCausalLM:
+def small_language_model(
+    vocab_size: int, kind: type[LlamaForCausalLM] = Drafter
+) -> LlamaForCausalLM:
     """Return a language model of one block, the same to the last bit each time, in eval mode."""
     config = LlamaConfig(
         vocab_size=vocab_size,
@@ -22,7 +24,7 @@ def small_language_model(vocab_size: int) -> LlamaForCausalLM:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model = Drafter(config)
+        model = kind(config)
     assert model.generation_config is not None
     model.generation_config.pad_token_id = 0
     model.train(mode=False)

@@ -3,14 +3,16 @@
 import peft
 import pytest
 import torch
+from transformers import LlamaForCausalLM
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound
+from tests.measure.assistants import small_language_model
 from tests.measure.delays import check_delays, measure_delayed
-from tests.measure.test_decoding import a_language_model
 from tests.zoo import Specimen, build
 from tests.zoo.earlier import ENCODES_FIRST
 from tests.zoo.once import encoding_once
+from tests.zoo.shrink import VOCABULARY
 
 # PEFT asks transformers by a name that it will drop.
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is dep:FutureWarning")
@@ -79,11 +81,9 @@ def test_the_model_inside_an_adapter_can_be_named(llava: Specimen) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
-def test_a_prompt_that_is_learnt_is_refused_in_text_alone_and_measured_when_named(
-    llava: Specimen,
-) -> None:
+def test_a_prompt_that_is_learnt_is_refused_in_text_alone_and_measured_when_named() -> None:
     """It runs for the prompt alone, as vision does, and no pixels tell that it is none."""
-    text = a_language_model(llava)
+    text = small_language_model(VOCABULARY, LlamaForCausalLM)
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     model = peft.get_peft_model(text, config).train(mode=False)
     kwargs = {"input_ids": torch.tensor([[1, 2, 3]]), "max_new_tokens": 4}
