@@ -82,12 +82,14 @@ def trace_call(
     """Return what a short call gave, and which module, or method of `methods`, called which."""
     short = _shortened(kwargs) if _takes_lengths(original) else kwargs
     watch = watching(model, inputs, methods=methods)
+    before = {module: dict(vars(module)) for module in model.modules()}
     try:
         with watch as trace, _never_compiled(model), run_uncompiled():
             output = original(*args, **short)
     except Exception as error:
         if short is kwargs or not _asks_for_fewer(inputs):
             raise
+        _put_back(before)
         raise PhasesNotFound(
             f"generate() raised {type(error).__name__} when it was watched for {WATCHED_TOKENS} "
             f"tokens, though not for as few as were asked for; expected it to go on: the phases "
@@ -95,6 +97,13 @@ def trace_call(
             f"see the error as it is"
         ) from error
     return output, trace
+
+
+def _put_back(attributes: Mapping[torch.nn.Module, Mapping[str, object]]) -> None:
+    """Undo what a call left on the modules that was not asked for, such as a cache half made."""
+    for module, before in attributes.items():
+        vars(module).clear()
+        vars(module).update(before)
 
 
 def _asks_for_fewer(inputs: Inputs) -> bool:

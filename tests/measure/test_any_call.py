@@ -1,5 +1,6 @@
 """Whatever generate() is asked for, measuring leaves its output, its errors and its model alone."""
 
+import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -63,7 +64,7 @@ class Request:
         inputs = self.inputs(specimen)
         own = {"max_new_tokens": self.n_tokens, **self.decoding, **self.cache, **self.extra}
         streamer = {"streamer": Listener()} if self.is_streamed else {}
-        return asked(specimen, fresh=lambda: {**inputs, **own, **streamer})
+        return asked(specimen, fresh=lambda: {**inputs, **copy.deepcopy(own), **streamer})
 
     def inputs(self, specimen: Specimen) -> Inputs:
         """Return a batch as large and as padded as asked for."""
@@ -125,3 +126,21 @@ def test_an_error_that_only_watching_meets_is_refused_by_its_name() -> None:
         PhasesNotFound, match="raised RuntimeError when it was watched for 3 tokens"
     ):
         measure_generate(qwen.generate, kwargs=few, rounds=1)
+
+
+def test_an_error_that_only_watching_meets_leaves_nothing_on_the_model() -> None:
+    """Earlier transformers keep a static cache on the model: half made, it fails the next call."""
+    llava = build("llava")
+    n_columns = llava.n_prompt_columns
+
+    def break_at_the_second_token(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        if ids.shape[1] > n_columns:
+            vars(llava.model)["_half_made"] = object()
+            raise ValueError
+        return scores
+
+    few = {"max_new_tokens": 1, "logits_processor": [break_at_the_second_token]}
+    with pytest.raises(PhasesNotFound, match="when it was watched for 3 tokens"):
+        measure_generate(llava.generate, kwargs={**llava.inputs, **few}, rounds=1)
+
+    assert "_half_made" not in vars(llava.model)

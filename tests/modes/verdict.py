@@ -192,14 +192,14 @@ def _failing(asked: Asked, error: Exception) -> Verdict:
 
 @contextmanager
 def _as_before_if_it_fails(model: torch.nn.Module) -> Iterator[None]:
-    """Take off what a call that fails leaves on a model: a cache half made fails the next one."""
-    before = {module: set(vars(module)) for module in model.modules()}
+    """Undo what a call that fails leaves on a model: a cache half made fails the next one."""
+    before = {module: dict(vars(module)) for module in model.modules()}
     try:
         yield
     except Exception:
-        for module, names in before.items():
-            for name in set(vars(module)) - names:
-                delattr(module, name)
+        for module, attributes in before.items():
+            vars(module).clear()
+            vars(module).update(attributes)
         raise
 
 
