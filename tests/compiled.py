@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,15 @@ if TYPE_CHECKING:
     Settings = dict[str, object]
     Way = Callable[[Specimen, "Backend"], Settings]
 
-COUNTED_ALONE: Mapping[str, Any] = MappingProxyType({"isolate_recompiles": True})
-"""All blocks share one function, and torch gives up on it after eight compilations."""
+COUNTED_ALONE: Mapping[str, Any] = MappingProxyType(
+    {"isolate_recompiles": True}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters
+    else {}
+)
+"""All blocks share one function, and torch gives up on it after eight compilations.
+
+Earlier torch counts them together: there `cache_size_limit` must be larger.
+"""
 
 
 class Backend:

@@ -31,7 +31,9 @@ from tests.measure.custom_models import (
     KeepsPixels,
     measure_custom,
 )
+from tests.modes.installed import CHUNKS_BY_CALL
 from tests.zoo import Specimen, build
+from tests.zoo.earlier import ENCODES_EACH_STEP, ENCODES_FIRST
 
 
 def measure(specimen: Specimen, **settings: object) -> Case:
@@ -54,7 +56,22 @@ def slowed(model: nn.Module, clock: FakeClock) -> Iterator[None]:
         yield
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "mllama", "florence2", "git", "blip-2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "llava",
+        "qwen2_vl",
+        "mllama",
+        "florence2",
+        pytest.param(
+            "git",
+            marks=pytest.mark.skipif(
+                "git" in ENCODES_EACH_STEP, reason="encodes its image in every step: refused"
+            ),
+        ),
+        "blip-2",
+    ],
+)
 def test_cases_of_one_kind_are_watched_once_for_all_models_that_are_alike(name: str) -> None:
     one, other = build(name), build(name, seed=1)
 
@@ -133,8 +150,18 @@ def test_what_decides_makes_another_kind(change: Mapping[str, object]) -> None:
     [
         {"num_beams": 2},
         {"do_sample": True},
-        {"use_cache": False},
-        {"prefill_chunk_size": 13},
+        pytest.param(
+            {"use_cache": False},
+            marks=pytest.mark.skipif(
+                not ENCODES_FIRST, reason="encodes in every step without a cache: refused"
+            ),
+        ),
+        pytest.param(
+            {"prefill_chunk_size": 13},
+            marks=pytest.mark.skipif(
+                not CHUNKS_BY_CALL, reason="chunks run past the model's call: refused"
+            ),
+        ),
         {"past_key_values": "filled"},
     ],
     ids=["beams", "sampling", "no cache", "chunks", "a second turn"],

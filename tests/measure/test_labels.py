@@ -1,23 +1,36 @@
 """What is said of a mode beside its numbers: labels, and notes where something is not as asked."""
 
 from threading import Thread
+from typing import TYPE_CHECKING, cast
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models
 from transformers import (
+    DynamicCache,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     StaticCache,
     TextIteratorStreamer,
 )
 
-from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.measure.generation import Mode, read_mode
 from pytest_vlmlatency.records import Case, Scalar
+from tests.modes.installed import CHUNKS_BY_CALL
 from tests.modes.prompts import second_turn
 from tests.zoo import Specimen, build
+from tests.zoo.earlier import ENCODES_FIRST
 from tests.zoo.shrink import VOCABULARY
+
+if TYPE_CHECKING:
+    from transformers.generation.utils import GenerateDecoderOnlyOutput
+
+WORKED_WITH: dict[object, tuple[str, tuple[str, ...]]] = {
+    DynamicCache: ("dynamic", ()),
+    StaticCache: ("static", ("static-cache",)),
+}
+"""A kind of cache in a word, and the label of a case that had it."""
 
 
 def measure(specimen: Specimen, **settings: object) -> Case:
@@ -25,11 +38,16 @@ def measure(specimen: Specimen, **settings: object) -> Case:
 
 
 def test_a_cache_that_transformers_replaces_by_another_is_told(llava: Specimen) -> None:
-    case = measure(llava, cache_implementation="hybrid")
+    """Earlier ones work with a static cache instead of a hybrid one, the newest with a dynamic."""
+    settings = {"cache_implementation": "hybrid", "return_dict_in_generate": True}
+    bare = llava.generate(**llava.inputs, **settings)
+    kind, labels = WORKED_WITH[type(cast("GenerateDecoderOnlyOutput", bare).past_key_values)]
 
-    assert case.labels == ()
+    case = measure(llava, **settings)
+
+    assert case.labels == labels
     assert case.notes == (
-        "a cache of the kind 'hybrid' was asked for, but generate() worked with 'dynamic'",
+        f"a cache of the kind 'hybrid' was asked for, but generate() worked with {kind!r}",
     )
 
 
@@ -43,15 +61,33 @@ def test_a_cache_that_stays_on_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "label"),
-    [({"cache_implementation": "static"}, "static-cache"), ({"use_cache": False}, "no-cache")],
+    ("name", "settings", "label"),
+    [
+        ("llava", {"cache_implementation": "static"}, "static-cache"),
+        ("florence2", {"use_cache": False}, "no-cache"),
+    ],
 )
 def test_a_cache_as_asked_for_is_a_label(
-    llava: Specimen, settings: dict[str, object], label: str
+    name: str, settings: dict[str, object], label: str
 ) -> None:
-    case = measure(llava, **settings)
+    case = measure(build(name), **settings)
 
     assert (case.labels, case.notes) == ((label,), ())
+
+
+@pytest.mark.skipif(not ENCODES_FIRST, reason="encodes in every step without a cache: see below")
+def test_doing_without_a_cache_is_a_label_where_images_are_encoded_first(llava: Specimen) -> None:
+    case = measure(llava, use_cache=False)
+
+    assert (case.labels, case.notes) == (("no-cache",), ())
+
+
+@pytest.mark.skipif(ENCODES_FIRST, reason="images are encoded once, before the loop: see above")
+def test_doing_without_a_cache_is_refused_where_images_are_encoded_in_every_step(
+    llava: Specimen,
+) -> None:
+    with pytest.raises(InvalidMeasurement, match="worked on the pixels again in decode steps"):
+        measure(llava, use_cache=False)
 
 
 def test_a_cache_that_was_passed_in_is_told_by_its_kind(llava: Specimen) -> None:
@@ -67,6 +103,7 @@ def test_a_cache_that_was_passed_in_is_told_by_its_kind(llava: Specimen) -> None
     assert case.labels == ("static-cache",)
 
 
+@pytest.mark.skipif(not CHUNKS_BY_CALL, reason="chunks run past the model's call: refused")
 def test_a_second_turn_in_chunks_splits_what_is_new(llava: Specimen) -> None:
     """The cache holds all but the answer's last token and the four words of the next turn."""
     turn = second_turn(llava)
