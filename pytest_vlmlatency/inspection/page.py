@@ -95,9 +95,9 @@ def _how_often(row: CallRow) -> str:
 
 def _what(row: CallRow, root: ModuleRow) -> str:
     text = row.what or f"the model, {root.type}"
-    if row.within is not None:
-        text += f", inside {row.within or 'the model'}"
-    return f"{text}(), which runs {', '.join(row.inside)}" if row.inside else text
+    if row.inside:
+        text += f"(), which runs {', '.join(row.inside)}"
+    return text if row.within is None else f"{text}, inside {row.within or 'the model'}"
 
 
 def _tokens(found: Inspection, width: int) -> list[str]:

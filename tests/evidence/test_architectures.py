@@ -8,7 +8,9 @@ from benchmarks.evidence._checks import Found, covers_tower, failed_checks, look
 from benchmarks.evidence.architectures import FEWEST_COVERED, Figures, Row, judge
 from tests.builders import delayed
 from tests.zoo import Specimen, build, vision_module
+from tests.zoo.earlier import ENCODES_FIRST
 
+AT_FIRST = "before" if ENCODES_FIRST else "inside"
 NAMES = tuple(f"m{index}" for index in range(FEWEST_COVERED))
 
 
@@ -32,7 +34,7 @@ def test_a_model_that_is_measured_right_fails_no_check(llava: Specimen, found: F
         ({"step": "model"}, "step module: 'model', expected ''"),
         ({"n_blocks": 3}, "number of blocks: 3, expected 4"),
         ({"block_list": "model.x"}, "list of blocks: 'model.x', expected 'model.language_model."),
-        ({"vision_runs": "inside"}, "where vision runs: 'inside', expected 'before'"),
+        ({"vision_runs": "both"}, f"where vision runs: 'both', expected {AT_FIRST!r}"),
         ({"n_vision_calls": 2}, "runs of vision: 2, expected 1"),
         ({"n_vision_tokens": 1}, "vision tokens: 1, expected 16"),
         ({"n_text_tokens": 1}, "text tokens: 1, expected 9"),

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_vlmlatency.inspection.findings import Inspection
+from pytest_vlmlatency.inspection.findings import CallRow, Inspection
 from pytest_vlmlatency.inspection.look import look_at
 from pytest_vlmlatency.inspection.page import page_lines
 from pytest_vlmlatency.inspection.request import Request
@@ -66,3 +66,13 @@ def test_tokens_that_did_not_come_back_are_not_counted(found: Inspection) -> Non
     lines = page_lines(with_tokens(found, n_output=None), width=80)
 
     assert "  decode   7 steps after the prompt's, tokens that were not returned (greedy)" in lines
+
+
+def test_a_method_of_features_that_a_forward_calls_is_said_to_be_inside(found: Inspection) -> None:
+    row = CallRow(
+        what="encode", phase="vision", n_calls=1, within="", inside=("tower", "projector")
+    )
+
+    lines = page_lines(replace(found, calls=(row,)), width=100)
+
+    assert "  vision  once      encode(), which runs tower, projector, inside the model" in lines

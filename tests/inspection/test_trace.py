@@ -24,6 +24,7 @@ from pytest_vlmlatency.records import DEVICE, WALL, Phase
 from tests.builders import FakeClock, delayed
 from tests.inspection.conftest import Inspect
 from tests.measure.custom_models import ASKED, DELAYS_MS, Captioner
+from tests.zoo.once import encoding_once
 
 ZooModel = Callable[[str], str]
 Event = dict[str, Any]
@@ -86,7 +87,7 @@ def clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", encoding_once(*FAMILIES))
 def test_a_trace_is_exact_in_every_family(
     inspect: Inspect, zoo_model: ZooModel, tmp_path: Path, name: str
 ) -> None:
@@ -108,7 +109,7 @@ def test_a_trace_is_exact_in_every_family(
     assert steps[-1][2] == end
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", encoding_once(*FAMILIES))
 def test_every_event_of_a_trace_has_what_the_format_asks_for(
     inspect: Inspect, zoo_model: ZooModel, tmp_path: Path, name: str
 ) -> None:
