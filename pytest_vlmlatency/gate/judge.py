@@ -41,7 +41,7 @@ def judge(
     if pairs is None:
         return seen.unconfirmed
     for n_pairs in rule.looks:
-        measured = pairs(n_pairs)[:n_pairs]
+        measured = tuple(pairs(n_pairs))[:n_pairs]
         is_last = len(measured) < n_pairs or n_pairs == rule.looks[-1]
         judgement = look(seen, measured, rule=rule, is_last=is_last)
         if judgement is not None:

@@ -14,7 +14,7 @@ from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from scipy.special import digamma, polygamma, stdtr, stdtrit
+from scipy.special import digamma, fdtri, polygamma, stdtr, stdtrit
 
 from pytest_vlmlatency.gate.rule import GateRule
 from pytest_vlmlatency.gate.values import RunValue, value_of
@@ -96,6 +96,12 @@ def p_above(t: float, df: float) -> float:
 def t_quantile(df: float, p: float) -> float:
     """Return what Student's t exceeds with the chance `p`."""
     return -float(stdtrit(df, p))
+
+
+@lru_cache(maxsize=1024)
+def f_quantile(df: int, p: float) -> float:
+    """Return what the ratio of two variances of `df` each exceeds with the chance `p`."""
+    return float(fdtri(df, df, 1 - p))
 
 
 def _fitted(variances: Sequence[float], dfs: Sequence[int], rule: GateRule) -> Noise:

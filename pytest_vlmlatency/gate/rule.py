@@ -16,7 +16,7 @@ from typing import Self
 from pytest_vlmlatency.errors import UsageProblem
 
 TARGET_RATIO = 0.03
-LOOKS = (3, 5, 8, 12, 18)
+LOOKS = (3, 5, 8, 12, 18, 27)
 LOOKS_GROW = 1.5
 """From each look to the next there are about half as many pairs more."""
 
@@ -26,18 +26,21 @@ class GateRule:
     """How a comparison is judged. `target_ratio` and `min_effect_ratio` are changes: 0.03 is 3 %.
 
     `target_ratio`: the change that must not be missed. 3 % is what a between-run noise of 1 % lets
-    a job of 18 pairs find in 95 of 100 cases; one run a side could not find 5 %.
+    a job of a few pairs find in 95 of 100 cases; one run a side could not find 5 %.
 
     `min_effect_ratio`: no change below it is called slower or faster, however certain it is. A
     third of the target: another memory layout of the same code moves a latency by as much
     (Mytkowicz et al., "Producing Wrong Data Without Doing Anything Obviously Wrong!", 2009).
 
-    `alpha`: the chance that fresh pairs call an unchanged comparison slower, over all looks
-    together (and as much again: faster). One in 1,000, since most comparisons never get that far
-    and most that do are soon found the same: of 10,000 comparisons at most one is to fail.
+    `alpha`: the chance that an unchanged comparison is called slower, over all looks together (and
+    as much again: faster); by the history alone, where no pairs can be had, the same. One in
+    10,000, so that 100 CI runs of 100 comparisons fail once at most. `screen_alpha`: a change as
+    unlikely as this is suspicious even where the target is ruled out.
 
-    `looks`: after how many pairs it is decided whether to measure on. Each gets an equal share of
-    `alpha` (Bonferroni): a little conservative, and right whatever stops the measuring.
+    `looks`: after how many pairs it is decided whether to measure on. Each has a share of `alpha`
+    in proportion to its pairs (Bonferroni): right whatever stops the measuring, and hard to meet
+    where a coincidence of two throttled processes would do. 27 pairs, so that a change of 5 % is
+    seen on a machine of 2 % noise; most comparisons that get so far need 5 to 12.
 
     `target_risk`: the chance that the screen passes a change of the target as the same.
     `same_risk`, `same_share`: fresh pairs say "same" where a change of `same_share` of the target
@@ -55,12 +58,18 @@ class GateRule:
     pytest run are, they shared a machine and a day. `pairs_prior_df`: what the screen's noise is
     worth once fresh pairs are there. `min_noise_ratio`: no latency repeats better than this.
 
+    `clip_sigmas`: differences of pairs beyond it count as if at it. 1.5 keeps 96 % of a mean's
+    efficiency where noise is normal (Huber 1964), and where processes are throttled it took power
+    from 2 in 3 to more than 9 in 10. `shared_risk`: the level at which pairs are taken to share
+    noise, an hour or a node; otherwise both sides tell how much processes differ.
+
     `confidence`: of the interval that is shown with a change, whatever stopped the measuring.
     """
 
     target_ratio: float = TARGET_RATIO
     min_effect_ratio: float = TARGET_RATIO / 3
-    alpha: float = 1e-3
+    alpha: float = 1e-4
+    screen_alpha: float = 1e-3
     looks: tuple[int, ...] = LOOKS
     target_risk: float = 0.03
     same_risk: float = 0.02
@@ -73,13 +82,15 @@ class GateRule:
     fallback_df: float = 4.0
     max_prior_df: float = 20.0
     pairs_prior_df: float = 4.0
+    clip_sigmas: float = 1.5
+    shared_risk: float = 0.01
     min_noise_ratio: float = 1e-4
     confidence: float = 0.95
 
     def __post_init__(self) -> None:
         for name in _SHARES:
             _check(self, name, f"more than 0 and less than {_SHARES[name]:g}", _SHARES[name])
-        for name in ("fallback_df", "max_prior_df", "pairs_prior_df"):
+        for name in ("fallback_df", "max_prior_df", "pairs_prior_df", "clip_sigmas"):
             _check(self, name, "more than 0 and finite", math.inf)
         for name, least in (("n_warmup_rounds", 0), ("min_rounds", 2), ("min_runs", 2)):
             _check_count(self, name, least)
@@ -93,11 +104,11 @@ class GateRule:
             )
 
     @classmethod
-    def for_target(cls, target_ratio: float, *, alpha: float = 1e-3) -> Self:
+    def for_target(cls, target_ratio: float, *, alpha: float = 1e-4) -> Self:
         """Return the rule for another target, of the same error rates.
 
         The smallest change to be named goes with the target. Pairs needed grow with the square of
-        noise over target, so a target below 3 % gets looks beyond 18 pairs; a larger one keeps
+        noise over target, so a target below 3 % gets looks beyond 27 pairs; a larger one keeps
         the looks and is decided at the earlier ones.
         """
         if not 0 < target_ratio < 1:
@@ -112,24 +123,21 @@ class GateRule:
             looks=_looks_for(target_ratio),
         )
 
-    @property
-    def unconfirmed_alpha(self) -> float:
-        """The chance of a false verdict on the history alone.
+    def look_alpha(self, n_pairs: int) -> float:
+        """Return the share of `alpha` that a look at this many pairs may spend.
 
-        A tenth of `alpha`: every comparison takes this test, and its runs shared no job.
+        In proportion to the pairs of the look that is due with them.
         """
-        return self.alpha / 10
-
-    @property
-    def look_alpha(self) -> float:
-        """The share of `alpha` that one look may spend."""
-        return self.alpha / len(self.looks)
+        due = next((look for look in self.looks if look >= n_pairs), self.looks[-1])
+        return self.alpha * due / sum(self.looks)
 
 
 _SHARES = {
     "target_ratio": 1.0,
     "min_effect_ratio": 1.0,
     "alpha": 0.5,
+    "screen_alpha": 0.5,
+    "shared_risk": 0.5,
     "target_risk": 0.5,
     "same_risk": 0.5,
     "same_share": 1.0,
@@ -165,7 +173,7 @@ def _check_looks(looks: tuple[int, ...]) -> None:
 
 
 def _looks_for(target_ratio: float) -> tuple[int, ...]:
-    """Return the looks; the last has the pairs that the square law asks for, 18 at least."""
+    """Return the looks; the last has the pairs that the square law asks for, 27 at least."""
     n_pairs = math.ceil(LOOKS[-1] * (TARGET_RATIO / target_ratio) ** 2)
     if n_pairs <= LOOKS[-1]:
         return LOOKS

@@ -100,7 +100,9 @@ def _compared(
         df=noise.df,
     )
     target, room = math.log1p(rule.target_ratio), change.bound(rule.target_risk)
-    is_certain = change.p() < rule.alpha and abs(change.log) > math.log1p(rule.min_effect_ratio)
+    is_certain = change.p() < rule.screen_alpha and abs(change.log) > math.log1p(
+        rule.min_effect_ratio
+    )
     may_be_slower = change.log + room >= target or (is_certain and change.log > 0)
     may_be_faster = change.log - room <= -target or (is_certain and change.log < 0)
     if not (may_be_slower or may_be_faster):
@@ -133,9 +135,7 @@ def _noise_between(
 
 def _unconfirmed(change: _Change, n_runs: int, rule: GateRule, *, is_disturbed: bool) -> Judgement:
     """Return what the history alone says of a suspicion: rarely more than undecided."""
-    is_changed = change.p() < rule.unconfirmed_alpha and abs(change.log) > math.log1p(
-        rule.min_effect_ratio
-    )
+    is_changed = change.p() < rule.alpha and abs(change.log) > math.log1p(rule.min_effect_ratio)
     towards = Verdict.SLOWER if change.log > 0 else Verdict.FASTER
     runs = _counted(n_runs, "run")
     if not is_changed:
@@ -165,7 +165,7 @@ def _without_history(
     history: Sequence[Sequence[float]], candidate: RunValue, prior: Noise
 ) -> Suspicion:
     """Return a suspicion: without a baseline run both versions have to be measured now."""
-    why = f"none of {len(history)} baseline runs has a value" if history else "no baseline run"
+    why = f"none of {len(history)} baseline runs has a value" if len(history) else "no baseline run"
     return Suspicion(
         unconfirmed=Judgement(
             verdict=Verdict.UNDECIDED, reason=f"{why}, and no fresh pairs were measured"

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from statistics import fmean
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.gate.noise import Noise, p_above, t_quantile, variance_of
+from pytest_vlmlatency.gate.noise import Noise, f_quantile, p_above, t_quantile
 from pytest_vlmlatency.gate.rule import GateRule
 from pytest_vlmlatency.gate.values import FASTEST_HALF_VARIANCE, RunValue, value_of
 from pytest_vlmlatency.records import Judgement, Verdict
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 Pair = tuple["Sequence[float]", "Sequence[float]"]
 """The rounds of the baseline's process, then of the candidate's, in ms."""
+
+
+MAD_TO_SIGMA = 1.4826
+"""From the median absolute deviation to the standard deviation of a normal distribution."""
 
 
 def look(
@@ -49,7 +53,7 @@ def look(
     if len(usable) < rule.looks[0]:
         return _too_few(suspicion, len(usable), len(pairs), rule) if is_last else None
     change = _change(suspicion, usable, rule)
-    verdict, reason = _decided(change, suspicion, rule)
+    verdict, reason = _decided(change, suspicion, rule, alpha=rule.look_alpha(len(pairs)))
     if verdict is Verdict.UNDECIDED and not is_last:
         return None
     room = t_quantile(change.df, (1 - rule.confidence) / 2 / len(rule.looks)) * change.error
@@ -81,16 +85,62 @@ class _Change:
 def _change(
     suspicion: Suspicion, pairs: Sequence[tuple[RunValue, RunValue]], rule: GateRule
 ) -> _Change:
-    differences = [after.log_ms - before.log_ms for before, after in pairs]
-    noise = _foreseen(suspicion, pairs, rule).moderated(
-        variance_of(differences), len(differences) - 1
+    """Return the mean difference, with the noise that the pairs show.
+
+    The differences alone tell of it where both sides of a pair share some noise (an hour, a node):
+    then the sums of a pair spread more than the differences. Where they do not, by an F test, both
+    tell of the same noise and count together: half as many pairs show as much.
+    """
+    df = len(pairs) - 1
+    foreseen = _foreseen(suspicion, pairs, rule)
+    differences, sums = (
+        _clipped_mean(
+            [after.log_ms + sign * before.log_ms for before, after in pairs], foreseen, rule
+        )
+        for sign in (-1, 1)
     )
+    if sums.variance > f_quantile(df, rule.shared_risk) * differences.variance:
+        noise = foreseen.moderated(differences.variance, df)
+    else:
+        noise = foreseen.moderated((differences.variance + sums.variance) / 2, 2 * df)
     return _Change(
-        log=math.fsum(differences) / len(differences),
-        error=math.sqrt(noise.variance / len(differences)),
+        log=differences.log,
+        error=math.sqrt(noise.variance / len(pairs)),
         df=noise.df,
-        n_pairs=len(differences),
+        n_pairs=len(pairs),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _ClippedMean:
+    """A robust mean of differences; `variance`: n times that of the mean itself."""
+
+    log: float
+    variance: float
+
+
+def _clipped_mean(differences: list[float], foreseen: Noise, rule: GateRule) -> _ClippedMean:
+    """Return Huber's estimate of the mean: differences beyond the clip count as if at it.
+
+    A process that was throttled or had a neighbour would otherwise decide for all others. The
+    scale is the median absolute deviation, moderated as the noise is. Huber, "Robust estimation of
+    a location parameter", 1964; the variance is sum psi^2 / (n - 1) over (mean psi')^2.
+    """
+    n = len(differences)
+    middle = median(differences)
+    deviation = MAD_TO_SIGMA * median([abs(value - middle) for value in differences])
+    clip = rule.clip_sigmas * math.sqrt(foreseen.moderated(deviation**2, n - 1).variance)
+    mean = middle
+    for _ in range(100):
+        residuals = [value - mean for value in differences]
+        psi = [max(-clip, min(clip, residual)) for residual in residuals]
+        n_inside = sum(abs(residual) < clip for residual in residuals)
+        step = math.fsum(psi) / max(n_inside, 1)
+        mean += step
+        if abs(step) < 1e-12:
+            break
+    variance = math.fsum(value**2 for value in psi) / (n - 1) * (n / n_inside) ** 2
+    return _ClippedMean(mean, variance)
 
 
 def _foreseen(
@@ -108,13 +158,15 @@ def _foreseen(
     return Noise(variance=2 * one_run, df=rule.pairs_prior_df)
 
 
-def _decided(change: _Change, suspicion: Suspicion, rule: GateRule) -> tuple[Verdict, str]:
+def _decided(
+    change: _Change, suspicion: Suspicion, rule: GateRule, *, alpha: float
+) -> tuple[Verdict, str]:
     """Return what the pairs show, and why."""
     least, target = math.log1p(rule.min_effect_ratio), math.log1p(rule.target_ratio)
     p_slower, p_faster = change.p_unless(0.0), 1 - change.p_unless(0.0)
-    if p_slower < rule.look_alpha and change.log > least:
+    if p_slower < alpha and change.log > least:
         return Verdict.SLOWER, f"slower by fresh pairs (p {p_slower:.1g})"
-    if p_faster < rule.look_alpha and change.log < -least:
+    if p_faster < alpha and change.log < -least:
         return Verdict.FASTER, f"faster by fresh pairs (p {p_faster:.1g})"
     too_much = rule.same_share * target
     is_not_slower = 1 - change.p_unless(too_much) < rule.same_risk

@@ -29,7 +29,7 @@ def test_an_unchanged_run_on_a_quiet_machine_is_the_same_without_fresh_pairs() -
 
 
 def test_what_the_screen_suspects_is_slower_once_fresh_pairs_show_it() -> None:
-    judgement = judge(runs(10), a_run(change=0.05), pairs=Supply(pairs(18, change=0.05)))
+    judgement = judge(runs(10), a_run(change=0.05), pairs=Supply(pairs(27, change=0.05)))
 
     assert judgement.verdict is Verdict.SLOWER
     assert judgement.low_ratio is not None
@@ -39,7 +39,7 @@ def test_what_the_screen_suspects_is_slower_once_fresh_pairs_show_it() -> None:
 
 
 def test_a_run_that_only_chance_made_slow_is_found_the_same_by_fresh_pairs() -> None:
-    judgement = judge(runs(10), a_run(change=0.03), pairs=Supply(pairs(18)))
+    judgement = judge(runs(10), a_run(change=0.03), pairs=Supply(pairs(27)))
 
     assert judgement.verdict is Verdict.SAME
     assert judgement.n_pairs >= 3
@@ -49,7 +49,7 @@ def test_pairs_that_show_less_than_the_least_effect_are_never_slower() -> None:
     judgement = judge(
         runs(10, noise=CALM),
         a_run(change=0.05, noise=CALM),
-        pairs=Supply(pairs(18, change=0.009, noise=CALM)),
+        pairs=Supply(pairs(27, change=0.009, noise=CALM)),
     )
 
     assert judgement.verdict is Verdict.SAME
@@ -60,7 +60,7 @@ def test_a_change_between_least_effect_and_target_is_slower_where_it_is_certain(
     judgement = judge(
         runs(10, noise=CALM),
         a_run(change=0.02, noise=CALM),
-        pairs=Supply(pairs(18, change=0.02, noise=CALM)),
+        pairs=Supply(pairs(27, change=0.02, noise=CALM)),
     )
 
     assert judgement.verdict is Verdict.SLOWER
@@ -68,7 +68,7 @@ def test_a_change_between_least_effect_and_target_is_slower_where_it_is_certain(
 
 
 def test_no_more_pairs_are_asked_for_once_it_is_decided() -> None:
-    supply = Supply(pairs(18, change=0.2))
+    supply = Supply(pairs(27, change=0.2))
 
     judgement = judge(runs(10), a_run(change=0.2), pairs=supply)
 
@@ -77,14 +77,14 @@ def test_no_more_pairs_are_asked_for_once_it_is_decided() -> None:
 
 
 def test_noise_that_hides_the_change_is_undecided_after_the_last_look() -> None:
-    supply = Supply(pairs(18, noise=LOUD))
+    supply = Supply(pairs(27, noise=LOUD))
 
     judgement = judge(runs(10, noise=LOUD), a_run(noise=LOUD), pairs=supply)
 
     assert judgement.verdict is Verdict.UNDECIDED
-    assert supply.asked == [3, 5, 8, 12, 18]
-    assert judgement.n_pairs == 18
-    assert judgement.reason == "18 fresh pairs neither rule out a change of 2.4% nor show one"
+    assert supply.asked == list(GateRule().looks)
+    assert judgement.n_pairs == 27
+    assert judgement.reason == "27 fresh pairs neither rule out a change of 2.4% nor show one"
 
 
 def test_when_the_pairs_run_out_it_is_decided_on_what_there_is() -> None:
@@ -126,7 +126,7 @@ def test_a_disturbed_run_is_never_slower_by_the_history_alone() -> None:
 
 def test_fresh_pairs_decide_a_disturbed_run() -> None:
     judgement = judge(
-        runs(10), a_run(change=0.1), pairs=Supply(pairs(18, change=0.1)), is_disturbed=True
+        runs(10), a_run(change=0.1), pairs=Supply(pairs(27, change=0.1)), is_disturbed=True
     )
 
     assert judgement.verdict is Verdict.SLOWER
@@ -142,8 +142,8 @@ def test_two_runs_of_history_show_no_change_by_themselves() -> None:
 
 
 def test_without_a_baseline_fresh_pairs_alone_decide() -> None:
-    slower = judge([], a_run(change=0.05), pairs=Supply(pairs(18, change=0.05)))
-    same = judge([], a_run(noise=QUIET), pairs=Supply(pairs(18, noise=QUIET)))
+    slower = judge([], a_run(change=0.05), pairs=Supply(pairs(27, change=0.05)))
+    same = judge([], a_run(noise=QUIET), pairs=Supply(pairs(27, noise=QUIET)))
 
     assert (slower.verdict, slower.n_runs) == (Verdict.SLOWER, 0)
     assert same.verdict is Verdict.SAME
@@ -159,7 +159,7 @@ def test_without_a_baseline_and_without_pairs_nothing_can_be_said() -> None:
 
 @pytest.mark.parametrize("n_rounds", [0, 1, 4])
 def test_fewer_than_three_kept_rounds_are_undecided(n_rounds: int) -> None:
-    judgement = judge(runs(10), a_run()[:n_rounds], pairs=Supply(pairs(18)))
+    judgement = judge(runs(10), a_run()[:n_rounds], pairs=Supply(pairs(27)))
 
     assert judgement.verdict is Verdict.UNDECIDED
     assert judgement.change_ratio is None
@@ -183,7 +183,7 @@ def test_a_history_of_which_no_run_has_a_value_says_so() -> None:
 
 
 def test_a_pair_in_which_a_run_has_no_value_is_left_out() -> None:
-    measured = pairs(18, change=0.2)
+    measured = pairs(27, change=0.2)
     measured[0] = ([], measured[0][1])
 
     judgement = judge(runs(10), a_run(change=0.2), pairs=Supply(measured))
@@ -221,7 +221,7 @@ def test_scaling_both_sides_leaves_verdict_and_ratios(
         runs(6, noise=(noise, 0.01), seed=seed),
         runs(1, change=change, seed=seed),
     )
-    fresh = pairs(18, change=change, noise=(noise, 0.01), seed=seed)
+    fresh = pairs(27, change=change, noise=(noise, 0.01), seed=seed)
     slower_fresh = [
         (before, after)
         for before, after in zip(
@@ -261,7 +261,7 @@ def test_swapping_the_sides_of_all_pairs_inverts_the_judgement(
     change: float, noise: float, seed: int
 ) -> None:
     (candidate,) = runs(1, seed=seed)
-    fresh = pairs(18, change=change, noise=(noise, 0.01), seed=seed)
+    fresh = pairs(27, change=change, noise=(noise, 0.01), seed=seed)
     inverse = {Verdict.SLOWER: Verdict.FASTER, Verdict.FASTER: Verdict.SLOWER}
 
     there = judge([], candidate, pairs=Supply(fresh))
@@ -280,7 +280,7 @@ def test_what_few_pairs_decided_more_pairs_do_not_change(
     change: float, noise: float, seed: int, n_more: int
 ) -> None:
     history, (candidate,) = runs(6, seed=seed), runs(1, change=change, seed=seed)
-    fresh = pairs(18 + n_more, change=change, noise=(noise, 0.01), seed=seed)
+    fresh = pairs(27 + n_more, change=change, noise=(noise, 0.01), seed=seed)
     few = judge(history, candidate, pairs=Supply(fresh[:8]))
 
     many = judge(history, candidate, pairs=Supply(fresh))
@@ -320,11 +320,11 @@ def test_judge_is_a_screen_and_then_looks(
 ) -> None:
     history = runs(n_runs, noise=(noise, 0.01), seed=seed)
     (candidate,) = runs(1, change=change, noise=(noise, 0.01), seed=seed)
-    fresh = pairs(18, change=change, noise=(noise, 0.01), seed=seed)
+    fresh = pairs(27, change=change, noise=(noise, 0.01), seed=seed)
 
     seen = screen(history, candidate)
     looks = (
-        [look(seen, fresh[:k], is_last=k == 18) for k in GateRule().looks]
+        [look(seen, fresh[:k], is_last=k == GateRule().looks[-1]) for k in GateRule().looks]
         if isinstance(seen, Suspicion)
         else [seen]
     )
