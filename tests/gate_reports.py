@@ -120,8 +120,8 @@ UNDECIDED = a_verdict(
             "decode",
             Verdict.UNDECIDED,
             percent=(2.6, -0.2, 5.4),
-            n_pairs=18,
-            reason="18 pairs did not decide whether it is above 3 %",
+            n_pairs=27,
+            reason="27 pairs did not decide whether it is above 3 %",
         ),
         a_phase(TOTAL, percent=(1.1, -0.9, 3.0)),
     ],
@@ -160,7 +160,7 @@ EVERYTHING = (
     ALSO_SAME,
 )
 CONFIRMATION = Confirmation(
-    n_pairs=18,
+    n_pairs=27,
     time_s=194.2,
     baseline="8b7e6d5",
     candidate="3f2a1c9",

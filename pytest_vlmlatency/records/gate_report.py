@@ -36,7 +36,10 @@ class CaseState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PhaseVerdict:
-    """One phase of one case. Both times are values of runs as the gate's rule makes them."""
+    """One phase of one case. Both times are values of runs as the gate's rule makes them.
+
+    Fresh pairs' change leaves out what is extreme, so it is near the ratio of the times, not it.
+    """
 
     phase: str
     judgement: Judgement

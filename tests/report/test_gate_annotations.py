@@ -52,7 +52,7 @@ def test_what_is_not_applied_is_an_error() -> None:
 def test_the_undecided_are_errors_only_where_they_fail() -> None:
     assert annotation_lines(a_report([UNDECIDED]), SOURCES) == ()
     assert annotation_lines(a_report([UNDECIDED], is_strict=True), SOURCES) == (
-        "::error title=test_chat is undecided::decode: +2.6 %25 [-0.2, 5.4], 18 pairs",
+        "::error title=test_chat is undecided::decode: +2.6 %25 [-0.2, 5.4], 27 pairs",
     )
 
 

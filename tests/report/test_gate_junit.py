@@ -57,7 +57,7 @@ def test_the_undecided_fail_only_where_they_fail_the_gate() -> None:
     (case,) = junit_cases(a_report([UNDECIDED], is_strict=True))
 
     assert case.nodeid == f"{FILE}::test_chat:decode"
-    assert case.text == "decode is undecided: +2.6 % [-0.2, 5.4], 18 pairs"
+    assert case.text == "decode is undecided: +2.6 % [-0.2, 5.4], 27 pairs"
     assert not case.is_error
 
 

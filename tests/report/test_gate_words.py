@@ -152,7 +152,7 @@ def test_a_confirmation_says_what_it_took_and_what_cut_it_short() -> None:
         "Confirmed with 1 pair of fresh processes in 10 s: 8b7e6d5 against 3f2a1c9."
     )
     assert confirmation_text(CONFIRMATION) == (
-        "Confirmed with 18 pairs of fresh processes in 3 min 14 s: 8b7e6d5 against 3f2a1c9; "
+        "Confirmed with 27 pairs of fresh processes in 3 min 14 s: 8b7e6d5 against 3f2a1c9; "
         "cut short: the time limit of 180 s."
     )
 
