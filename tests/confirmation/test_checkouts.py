@@ -152,7 +152,7 @@ def test_a_process_that_is_interrupted_removes_its_worktrees(
         worktree = Path(process.stdout.readline().strip())
         was_there = (worktree / "src/a.py").is_file()
         process.send_signal(number)
-        process.wait(timeout=60)
+        process.wait(timeout=180)
 
     assert was_there
     assert process.returncode != 0
@@ -170,7 +170,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_nobody_elses(
         left = Path(killed.stdout.readline().strip())
         other = Path(alive.stdout.readline().strip())
         killed.kill()
-        killed.wait(timeout=60)
+        killed.wait(timeout=180)
         was_left = left.exists()
         with open_checkouts(root, baseline="HEAD"):
             is_left, has_other = left.parent.exists(), (other / "src/a.py").exists()

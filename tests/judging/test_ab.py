@@ -123,7 +123,7 @@ def test_an_interrupted_comparison_ends_its_launch_and_removes_its_checkouts(
         worktrees = all_worktrees(root)
         process.send_signal(number)
         rest = process.stderr.read()
-        process.wait(timeout=60)
+        process.wait(timeout=180)
 
     assert first.startswith("Confirming 1 test")
     assert len(worktrees) == 3
