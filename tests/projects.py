@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -95,12 +96,23 @@ def heed_interrupts() -> None:
 
 
 def alive(pid: int) -> bool:
-    """Whether a process of this user is still there."""
+    """Whether a process of this user still runs: one that only waits to be buried does not."""
     try:
         os.kill(pid, 0)
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except ProcessLookupError:
         return False
-    return True
+    except FileNotFoundError:  # gone since, or a system without /proc
+        return not Path("/proc").exists()
+    return state not in {"Z", "X"}
+
+
+def ends(pid: int, *, limit_s: float = 30.0) -> bool:
+    """Whether a process is gone, at the latest after a while: a killed one takes a moment."""
+    deadline_s = time.monotonic() + limit_s
+    while alive(pid) and time.monotonic() < deadline_s:
+        time.sleep(0.05)
+    return not alive(pid)
 
 
 def table_of(result: pytest.RunResult) -> list[str]:

@@ -2,13 +2,14 @@
 
 import importlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from benchmarks.evidence._docs import blocks
 from benchmarks.evidence._record import RESULTS, ROOT, Evidence, block_of, read_evidence
+from tests.threads import torch_threads
 
 DOCUMENTS = sorted((ROOT / "docs").glob("*.md"))
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -25,12 +26,10 @@ def documented() -> dict[str, str]:
 
 
 @pytest.fixture
-def one_thread() -> object:
+def one_thread() -> Iterator[None]:
     """Models this small are several times slower when threads wait for one another."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

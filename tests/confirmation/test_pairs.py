@@ -7,7 +7,7 @@ import pytest
 from pytest_vlmlatency.confirmation.arguments import Invocation
 from pytest_vlmlatency.confirmation.pairs import open_pairs
 from pytest_vlmlatency.errors import NotConfirmed
-from tests.projects import alive
+from tests.projects import ends
 from tests.repositories import (
     CAPTION,
     SMALL,
@@ -135,4 +135,4 @@ def test_a_launch_that_the_time_ends_is_killed_with_its_children(
     pid = int((tmp_path / "pid").read_text())
     assert pairs == ()
     assert source.cut_short_because is not None
-    assert not alive(pid)
+    assert ends(pid)

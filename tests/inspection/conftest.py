@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 
 from pytest_vlmlatency.cli import main
 from tests.inspection.runs import Run
+from tests.threads import torch_threads
 
 ZOO_FILE = """\
 from tests.zoo import build as specimen_of
@@ -26,10 +26,8 @@ Inspect = Callable[..., Run]
 @pytest.fixture(autouse=True, scope="package")
 def one_thread() -> Iterator[None]:
     """Small models on several threads spend their time waiting for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from tests.modes import Mode, judge
 from tests.modes.calls import Listener, around_and_around
 from tests.modes.mode import Asked, asked
 from tests.modes.prompts import doubled, padded
+from tests.threads import torch_threads
 from tests.zoo import Inputs, Specimen, build
 from tests.zoo.shrink import FIRST_WORD
 
@@ -95,10 +96,8 @@ REQUESTS = st.builds(
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """A bare call is to give what a measured one does, to the last bit: on one thread, too."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+    with torch_threads(1):
+        yield
 
 
 @cache

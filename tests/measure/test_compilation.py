@@ -15,6 +15,7 @@ from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
 from tests.compiled import COUNTED_ALONE, WAYS, Backend, language_model_path
 from tests.modes.installed import CHUNKS_BY_CALL
+from tests.threads import torch_threads
 from tests.zoo import Specimen, block_modules, build, vision_module
 from tests.zoo.earlier import ENCODES_FIRST
 
@@ -37,11 +38,12 @@ pytestmark = pytest.mark.filterwarnings(  # torch 2.6 warns of a part of its own
 def compiler() -> Iterator[None]:
     """Give each test a compiler that has compiled nothing, and forget what it compiled.
 
-    Its limit is torch's own: earlier transformers raise it for good when they run chunks.
+    Its limit is torch's own: earlier transformers raise it for good when they run chunks. One
+    thread, as in a measurement: torch compiles anew for another number.
     """
     torch.compiler.reset()
     counters.clear()
-    with torch._dynamo.config.patch(cache_size_limit=RECOMPILE_LIMIT):
+    with torch_threads(1), torch._dynamo.config.patch(cache_size_limit=RECOMPILE_LIMIT):
         yield
     torch.compiler.reset()
 
@@ -303,3 +305,22 @@ def test_what_inductor_compiles_is_measured(llava: Specimen) -> None:
     assert case.labels == ("compiled",)
     assert case.phase_map is not None
     assert case.phase_map.entry == path
+
+
+def test_what_was_compiled_for_more_threads_is_compiled_once_more_before_the_rounds(
+    llava: Specimen,
+) -> None:
+    way = "language model's forward"
+    kwargs = llava.inputs | WAYS[way](llava, Backend())
+    with torch_threads(2):
+        llava.generate(**kwargs)
+        n_for_two = n_compilations()
+
+        case = measure_generate(llava.generate, kwargs=kwargs, rounds=2)
+        n_for_both = n_compilations()
+        llava.generate(**kwargs)
+
+    assert case.discarded == ()
+    assert case.notes == ()
+    assert n_for_both > n_for_two
+    assert n_compilations() == n_for_both

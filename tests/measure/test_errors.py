@@ -8,6 +8,7 @@ from transformers import DynamicCache
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
+from tests.builders import FakeClock, delayed
 from tests.zoo import Specimen
 
 
@@ -80,16 +81,19 @@ def test_a_grown_cache_is_refused_with_advice(llava: Specimen) -> None:
         measure_generate(llava.generate, kwargs=kwargs, rounds=3)
 
 
-def test_rounds_with_other_lengths_are_refused(llava: Specimen) -> None:
+def test_rounds_with_other_lengths_are_refused(llava: Specimen, clock: FakeClock) -> None:
     lengths = iter([4, 4, 4, 4, 4, 5])
 
     def chat(**inputs: torch.Tensor) -> object:
         return llava.model.generate(**inputs, max_new_tokens=next(lengths))  # type: ignore[operator]  # a method
 
-    with pytest.raises(
-        InvalidMeasurement, match=r"round 2 did other work .*output tokens: 4 then 5"
+    with (
+        delayed(llava.model, lambda: clock.advance_ms(1)),
+        pytest.raises(
+            InvalidMeasurement, match=r"round 2 did other work .*output tokens: 4 then 5"
+        ),
     ):
-        measure_generate(chat, model=llava.model, kwargs=llava.inputs, rounds=3)
+        measure_generate(chat, model=llava.model, kwargs=llava.inputs, rounds=3, clock=clock)
 
 
 def test_a_path_that_does_not_exist_lists_near_matches(llava: Specimen) -> None:

@@ -11,6 +11,7 @@ import torch
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.measure import pinning
 from pytest_vlmlatency.measure.pinning import allowed_cores, pinned_threads
+from tests.threads import torch_threads
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -65,9 +66,9 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
 
 @pytest.fixture(autouse=True)
 def n_threads_before() -> Iterator[int]:
-    before = torch.get_num_threads()
-    yield before
-    assert torch.get_num_threads() == before
+    with torch_threads(3):
+        yield 3
+        assert torch.get_num_threads() == 3
 
 
 # Threads

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-import torch
 
 from tests.modes import FAMILIES, MODES, Mode, judge
+from tests.threads import torch_threads
 from tests.zoo import Specimen, build
 
 HARDEST = ("llava", "qwen2_vl", "mllama", "blip-2", "git", "florence2")
@@ -16,10 +16,8 @@ HARDEST = ("llava", "qwen2_vl", "mllama", "blip-2", "git", "florence2")
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """A bare call is to give what a measured one does, to the last bit: on one thread, too."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+    with torch_threads(1):
+        yield
 
 
 @cache

@@ -3,18 +3,16 @@
 from collections.abc import Iterator
 
 import pytest
-import torch
 
+from tests.threads import torch_threads
 from tests.zoo import Specimen, available, build
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
     """Models this small are several times slower when threads wait for one another."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(n_threads)
+    with torch_threads(1):
+        yield
 
 
 @pytest.fixture(scope="session", params=available())
