@@ -23,7 +23,7 @@ def zoo(name):
 Inspect = Callable[..., Run]
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Small models on several threads spend their time waiting for each other."""
     with torch_threads(1):

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-@pytest.fixture(autouse=True, scope="package")
+@pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Small models on several threads spend their time waiting for each other."""
     with torch_threads(1):
