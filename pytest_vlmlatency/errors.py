@@ -43,3 +43,7 @@ class HistoryProblem(VlmLatencyError):
 
 class NotConfirmed(VlmLatencyError):
     """Fresh pairs of processes that could not be measured, or not on the code they were for."""
+
+
+class EstimatorProblem(VlmLatencyError):
+    """Records, inputs or a file that an estimator cannot answer for."""

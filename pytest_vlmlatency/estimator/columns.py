@@ -1,0 +1,231 @@
+"""Records as columns, to be fitted and judged on.
+
+Owns the step from record dicts to arrays; which records are believed is decided where they are
+read. Nothing is filled in: an input that only some records have is an error.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.inputs import (
+    ALIASES,
+    INPUTS,
+    TIERS,
+    Column,
+    Columns,
+    FloatArray,
+    Knob,
+    column,
+    tier_index,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["CONFIGURATION", "INPUTS", "TIERS", "Columns", "FloatArray", "Knob", "Table", "table_of"]
+
+Record = Mapping[str, object]
+Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Record]
+
+CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
+N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Records as arrays of one length. `decode_steps` is output_tokens - 1, and may be 0.
+
+    `configuration` holds, for each record, the index of its configuration in `configurations`.
+    """
+
+    columns: Columns
+    knobs: tuple[Knob, ...]
+    prefill_ms: FloatArray
+    decode_ms: FloatArray  # of all steps together
+    output_tokens: FloatArray
+    configuration: NDArray[np.int64]
+    configurations: tuple[str, ...]
+    machine: str | None
+    sources: tuple[str | None, ...]  # where each record came from, if it says so
+
+    def __len__(self) -> int:
+        return len(self.prefill_ms)
+
+    @property
+    def decode_steps(self) -> FloatArray:
+        """Forward passes after the first token, of each record."""
+        return self.output_tokens - 1
+
+    @property
+    def decode_per_step_ms(self) -> FloatArray:
+        """The mean decode step of each record; of those alone that `has_decode` (NaN otherwise)."""
+        return np.divide(
+            self.decode_ms,
+            self.decode_steps,
+            out=np.full(len(self), np.nan),
+            where=self.has_decode,
+        )
+
+    @property
+    def has_decode(self) -> NDArray[np.bool_]:
+        """Which records have a decode step at all."""
+        return self.output_tokens > 1
+
+    def rows(self, chosen: NDArray[np.bool_] | NDArray[np.int64]) -> Table:
+        """Return the chosen records, by a mask or by indices."""
+        indices = np.arange(len(self))[chosen]
+        return Table(
+            columns={name: values[indices] for name, values in self.columns.items()},
+            knobs=self.knobs,
+            prefill_ms=self.prefill_ms[indices],
+            decode_ms=self.decode_ms[indices],
+            output_tokens=self.output_tokens[indices],
+            configuration=self.configuration[indices],
+            configurations=self.configurations,
+            machine=self.machine,
+            sources=tuple(self.sources[index] for index in indices),
+        )
+
+
+def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
+    """Return records as a table: from dicts, a file, a folder, or several.
+
+    Of the five inputs, those that all records have become columns. An input that only some have,
+    a declared knob that is missing, or records of several machines are errors.
+    """
+    if isinstance(source, Table):
+        return source
+    chunks = [_chunk(records, knobs) for records in _in_chunks(_records(source))]
+    if not chunks:
+        raise EstimatorProblem("there are no records to read; expected at least one")
+    raw = {
+        name: [value for chunk in chunks for value in chunk[name]] for name in ("machine", "source")
+    }
+    machines = sorted({str(machine) for machine in raw["machine"] if machine is not None})
+    if len(machines) > 1:
+        raise EstimatorProblem(
+            f"the records are of {len(machines)} machines ({', '.join(machines[:3])}); expected "
+            f"one: an estimator is of the machine that it was measured on, so choose one"
+        )
+    columns = _inputs(chunks, knobs)
+    configuration, configurations = _configurations(columns, knobs)
+    return Table(
+        columns=columns,
+        knobs=tuple(knobs),
+        prefill_ms=_all(chunks, "T_prefill_total"),
+        decode_ms=_all(chunks, "T_LLM_decode"),
+        output_tokens=_all(chunks, "output_tokens"),
+        configuration=configuration,
+        configurations=configurations,
+        machine=machines[0] if machines else None,
+        sources=tuple(None if value is None else str(value) for value in raw["source"]),
+    )
+
+
+def _records(source: Source) -> Iterable[Record]:
+    if isinstance(source, str | os.PathLike):
+        raise EstimatorProblem(f"files are not read yet: {source}; give a list of records")
+    return source  # type: ignore[return-value]  # several paths come with the reader
+
+
+def _in_chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+    rest = iter(records)
+    while chunk := list(islice(rest, N_AT_ONCE)):
+        yield chunk
+
+
+Chunk = dict[str, list[object]]
+
+
+def _chunk(records: list[Record], knobs: Sequence[Knob]) -> Chunk:
+    """Return the fields as lists; None where a record lacks one."""
+    chunk: Chunk = {name: [record.get(name) for record in records] for name in _FIELDS}
+    chunk["T_prefill_total"] = [_prefill_ms(record) for record in records]
+    for name in (*INPUTS, *(knob.name for knob in knobs)):
+        aliases = (name, *(alias for alias, official in ALIASES.items() if official == name))
+        chunk[name] = [_field(record, aliases) for record in records]
+    chunk["tier_idx"] = [tier_index(tier) for tier in chunk["tier_idx"]]
+    return chunk
+
+
+_FIELDS = ("T_LLM_decode", "output_tokens", "machine", "source")
+
+
+def _field(record: Record, aliases: Sequence[str]) -> object:
+    for name in aliases:
+        value = record.get(name)
+        if value is not None:
+            return value
+    configuration = record.get("configuration")
+    if isinstance(configuration, Mapping):
+        for name in aliases:
+            if configuration.get(name) is not None:
+                return configuration[name]
+    return None
+
+
+def _prefill_ms(record: Record) -> object:
+    prefill_ms = record.get("T_prefill_total")
+    if prefill_ms is not None:
+        return prefill_ms
+    vision_ms, llm_ms = record.get("T_vision_total"), record.get("T_LLM_prefill")
+    if isinstance(vision_ms, int | float) and isinstance(llm_ms, int | float):
+        return vision_ms + llm_ms
+    return None
+
+
+def _inputs(chunks: Sequence[Chunk], knobs: Sequence[Knob]) -> dict[str, Column]:
+    columns: dict[str, Column] = {}
+    for name in INPUTS:
+        if any(value is not None for chunk in chunks for value in chunk[name]):
+            columns[name] = _all(chunks, name)
+    for knob in knobs:
+        columns[knob.name] = _all(chunks, knob.name, is_category=knob.is_category)
+    return columns
+
+
+def _all(chunks: Sequence[Chunk], name: str, *, is_category: bool = False) -> Column:
+    values = [value for chunk in chunks for value in chunk[name]]
+    n_missing = values.count(None)
+    if n_missing:
+        raise EstimatorProblem(
+            f"{n_missing} of {len(values)} records lack {name}, the first being record "
+            f"{values.index(None)}; expected it in all of them: leave those records out, or "
+            f"measure it"
+        )
+    return column(name, values, is_category)
+
+
+def _configurations(
+    columns: Columns, knobs: Sequence[Knob]
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    names = [name for name in (*CONFIGURATION, *(knob.name for knob in knobs)) if name in columns]
+    n_records = len(next(iter(columns.values()))) if columns else 0
+    ids = np.zeros(n_records, dtype=np.int64)
+    for name in names:  # the pairs of what is known so far and of this knob's level
+        levels = np.unique(columns[name], return_inverse=True)[1]
+        ids = np.unique(ids * (levels.max() + 1) + levels, return_inverse=True)[1]
+    first = np.unique(ids, return_index=True)[1]
+    return ids, tuple(_named({name: columns[name][row] for name in names}) for row in first)
+
+
+def _named(configuration: Mapping[str, object]) -> str:
+    words = [
+        f"{name.replace('tier_idx', 'tier')}={_level(name, value)}"
+        for name, value in configuration.items()
+    ]
+    return " ".join(words) or "one configuration"
+
+
+def _level(name: str, value: object) -> str:
+    if name == "tier_idx" and value in range(len(TIERS)):
+        return TIERS[int(value)]  # type: ignore[call-overload]  # a whole number, as just seen
+    return str(value) if isinstance(value, str) else f"{value:g}"

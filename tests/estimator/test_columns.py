@@ -1,0 +1,133 @@
+"""Inputs and records become columns, or an error says why not."""
+
+import numpy as np
+import pytest
+import torch
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.columns import table_of
+from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, columns_of
+from tests.estimator.records import a_record
+
+
+def a_config(**changes: object) -> dict[str, object]:
+    return {
+        "vision_tokens": 576,
+        "text_tokens": 32,
+        "tier": "medium",
+        "top_k": 8,
+        "num_active_blocks": 16,
+    } | changes
+
+
+def test_scalars_lists_and_tensors_become_columns_of_one_length() -> None:
+    asked = a_config(vision_tokens=[100, 200], text_tokens=torch.tensor([1.0, 2.0]))
+
+    columns = columns_of(asked, INPUTS)
+
+    assert {name: values.tolist() for name, values in columns.items()} == {
+        "vision_tokens": [100.0, 200.0],
+        "text_tokens": [1.0, 2.0],
+        "tier_idx": [1.0, 1.0],
+        "top_k": [8.0, 8.0],
+        "num_active_blocks": [16.0, 16.0],
+    }
+
+
+@pytest.mark.parametrize("tier", ["high", 2, 2.0, ["high"], [2], torch.tensor([2])])
+def test_a_tier_is_a_name_or_an_index(tier: object) -> None:
+    assert columns_of(a_config(tier=tier), INPUTS)["tier_idx"].tolist() == [2.0]
+
+
+def test_a_record_may_be_asked_for_under_its_own_names() -> None:
+    assert columns_of({"actual_vision_tokens": 9}, ["vision_tokens"])["vision_tokens"] == [9.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tier": "huge"}, "there is no tier 'huge'; a tier is one of low, medium, high"),
+        ({"vision_token": 3}, "there is no input 'vision_token'; did you mean 'vision_tokens'?"),
+        ({"tier_idx": 1}, "tier_idx is given twice"),
+        ({"text_tokens": -1}, "text_tokens is -1.0; expected a finite number"),
+        ({"text_tokens": float("nan")}, "text_tokens is nan; expected a finite number"),
+        ({"text_tokens": "many"}, "text_tokens must be a number, a list"),
+        ({"text_tokens": [1, 2], "top_k": [1, 2, 3]}, "lengths that do not go together"),
+        ({"text_tokens": [[1, 2]]}, "expected one row a request"),
+    ],
+)
+def test_what_means_nothing_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(EstimatorProblem, match=message.replace("?", r"\?")):
+        columns_of(a_config(**changes), INPUTS)
+
+
+def test_a_missing_input_is_named() -> None:
+    with pytest.raises(EstimatorProblem, match="the inputs lack text_tokens, top_k; seen: tier"):
+        columns_of({"tier": "low"}, ["text_tokens", "tier_idx", "top_k"])
+
+
+def test_one_request_is_told_from_a_list_of_one() -> None:
+    assert are_scalars(a_config())
+    assert not are_scalars(a_config(top_k=[8]))
+
+
+def test_records_become_columns_and_totals() -> None:
+    table = table_of([a_record(output_tokens=5, T_LLM_decode=80.0), a_record(output_tokens=1)])
+
+    assert table.columns["vision_tokens"].tolist() == [576.0, 576.0]
+    assert table.columns["tier_idx"].tolist() == [1.0, 1.0]
+    assert table.prefill_ms.tolist() == [60.0, 60.0]
+    assert table.decode_ms.tolist() == [80.0, 0.0]
+    assert table.decode_steps.tolist() == [4.0, 0.0]
+    assert table.has_decode.tolist() == [True, False]
+
+
+def test_each_combination_of_knobs_is_a_configuration() -> None:
+    records = [a_record(top_k=4), a_record(top_k=8), a_record(tier="high"), a_record(top_k=4)]
+
+    table = table_of(records)
+
+    assert table.configurations == (
+        "tier=medium top_k=4 num_active_blocks=16",
+        "tier=medium top_k=8 num_active_blocks=16",
+        "tier=high top_k=8 num_active_blocks=16",
+    )
+    assert table.configuration.tolist() == [0, 1, 2, 0]
+
+
+def test_declared_knobs_are_read_from_the_record_or_its_configuration() -> None:
+    records = [a_record(batch_size=2, configuration={"dtype": "float16"})]
+
+    table = table_of(records, knobs=[Knob("batch_size"), Knob("dtype", is_category=True)])
+
+    assert table.columns["batch_size"].tolist() == [2.0]
+    assert table.columns["dtype"].tolist() == ["float16"]
+    assert "batch_size=2 dtype=float16" in table.configurations[0]
+
+
+def test_a_dense_model_has_no_column_of_experts() -> None:
+    assert "top_k" not in table_of([a_record(top_k=None)]).columns
+
+
+def test_an_input_that_only_some_records_have_is_refused() -> None:
+    with pytest.raises(EstimatorProblem, match="1 of 2 records lack top_k, the first being record"):
+        table_of([a_record(), a_record(top_k=None)])
+
+
+def test_records_of_two_machines_are_refused() -> None:
+    with pytest.raises(EstimatorProblem, match=r"the records are of 2 machines \(aa, bb\)"):
+        table_of([a_record(machine="aa"), a_record(machine="bb")])
+
+
+def test_a_knob_cannot_be_declared_over_an_input() -> None:
+    with pytest.raises(EstimatorProblem, match="'top_k' cannot be declared as a further knob"):
+        Knob("top_k")
+
+
+def test_chosen_rows_keep_their_configurations() -> None:
+    table = table_of([a_record(top_k=4), a_record(top_k=8)])
+
+    chosen = table.rows(np.array([False, True]))
+
+    assert len(chosen) == 1
+    assert table.configurations[chosen.configuration[0]] == table.configurations[1]
