@@ -109,6 +109,29 @@ def publish(evidence: Evidence[Figures], describe: Callable[[Evidence[Figures]],
     return 1 if failed else 0
 
 
+def publish_figures(
+    name: str,
+    figures: Figures,
+    judge: Callable[[Figures], tuple[Claim, ...]],
+    describe: Callable[[Evidence[Figures]], str],
+    *,
+    seed: int,
+    started_at: str,
+    environment: Environment,
+) -> int:
+    """Judge a script's figures and publish them as evidence; return the exit status."""
+    evidence = Evidence[Figures](
+        name=name,
+        command=command_of(name),
+        seed=seed,
+        started_at=started_at,
+        environment=environment,
+        claims=judge(figures),
+        figures=figures,
+    )
+    return publish(evidence, describe)
+
+
 def block_of(evidence: Evidence[Figures], describe: Callable[[Evidence[Figures]], str]) -> str:
     """Return the evidence as Markdown: where it was made, the figures, the claims."""
     claims = [

@@ -17,9 +17,8 @@ from benchmarks.evidence._progress import one_by_one, quiet_transformers
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -86,17 +85,8 @@ def main() -> int:
             reasons={name: UNCOVERED[name] for name in mapping if name in UNCOVERED},
         )
         environment = read_machine()
-    return publish(
-        Evidence[Figures](
-            name=NAME,
-            command=command_of(NAME),
-            seed=SEED,
-            started_at=started_at,
-            environment=environment,
-            claims=judge(figures),
-            figures=figures,
-        ),
-        describe,
+    return publish_figures(
+        NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=environment
     )
 
 

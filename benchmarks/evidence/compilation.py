@@ -15,7 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch._dynamo.utils import counters
 
-from benchmarks.evidence._record import Claim, Evidence, command_of, now, publish, read_machine, say
+from benchmarks.evidence._record import (
+    Claim,
+    Evidence,
+    now,
+    publish_figures,
+    read_machine,
+    say,
+)
 from benchmarks.evidence._table import table
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.measure.compilation import n_compilations, n_limits_reached
@@ -94,17 +101,8 @@ def main() -> int:
     with pinned_threads(1):
         environment = read_machine()
         figures = Figures(rows=tuple(_row(family, way) for way in WAYS for family in FAMILIES))
-    return publish(
-        Evidence[Figures](
-            name=NAME,
-            command=command_of(NAME),
-            seed=SEED,
-            started_at=started_at,
-            environment=environment,
-            claims=judge(figures),
-            figures=figures,
-        ),
-        describe,
+    return publish_figures(
+        NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=environment
     )
 
 

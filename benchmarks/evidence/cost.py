@@ -18,9 +18,8 @@ from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -127,17 +126,8 @@ def main() -> int:
     with watched_machine() as watch:
         figures = Figures(models=tuple(measure_model(plan, watch) for plan in PLANS))
         environment = read_machine()
-    return publish(
-        Evidence[Figures](
-            name=NAME,
-            command=command_of(NAME),
-            seed=SEED,
-            started_at=started_at,
-            environment=environment,
-            claims=judge(figures),
-            figures=figures,
-        ),
-        describe,
+    return publish_figures(
+        NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=environment
     )
 
 

@@ -22,9 +22,8 @@ from benchmarks.evidence._record import (
     ROOT,
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -126,16 +125,9 @@ def main() -> int:
     figures = Figures(
         reads=tuple(reads), compactions=tuple(compactions), compare=_compare(BENCHMARK)
     )
-    evidence = Evidence[Figures](
-        name=NAME,
-        command=command_of(NAME),
-        seed=SEED,
-        started_at=started_at,
-        environment=machine,
-        claims=judge(figures),
-        figures=figures,
+    return publish_figures(
+        NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=machine
     )
-    return publish(evidence, describe)
 
 
 def _one_history(size: Size) -> tuple[list[Read], Compaction]:

@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -60,16 +59,15 @@ def main() -> int:
     with pinned_threads(1):
         figures = _figures()
         machine = read_machine()
-    evidence = Evidence[Figures](
-        name=NAME,
-        command=command_of(NAME),
+    return publish_figures(
+        NAME,
+        figures,
+        judge_figures,
+        describe,
         seed=SEED,
         started_at=started_at,
         environment=machine,
-        claims=judge_figures(figures),
-        figures=figures,
     )
-    return publish(evidence, describe)
 
 
 def _figures() -> Figures:

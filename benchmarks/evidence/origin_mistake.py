@@ -20,9 +20,8 @@ from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -104,17 +103,8 @@ def main() -> int:
         rows = [row for n_tokens in N_TOKENS for row in measure_rows(loaded, n_tokens, watch)]
         environment = read_machine()
     figures = Figures(model=MODEL, photograph=PHOTOGRAPH, n_runs=N_RUNS, rows=tuple(rows))
-    return publish(
-        Evidence[Figures](
-            name=NAME,
-            command=command_of(NAME),
-            seed=SEED,
-            started_at=started_at,
-            environment=environment,
-            claims=judge(figures),
-            figures=figures,
-        ),
-        describe,
+    return publish_figures(
+        NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=environment
     )
 
 

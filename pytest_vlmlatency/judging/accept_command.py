@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
     import argparse
@@ -52,9 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="cases",
         help="accept it for this case only, by name or id; may be given several times",
     )
-    parser.add_argument(
-        "--history", metavar="URL", help="where runs are kept (default: .vlm_latency here)"
-    )
+    add_history(parser)
 
 
 def run(given: argparse.Namespace) -> int:

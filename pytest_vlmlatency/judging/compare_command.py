@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.history.arguments import add_history
 from pytest_vlmlatency.judging.output import add_output_arguments, show_report
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("before", metavar="A", help="what is compared with")
     parser.add_argument("after", metavar="B", help="what is judged")
-    parser.add_argument(
-        "--history", metavar="URL", help="where runs are kept (default: .vlm_latency here)"
-    )
+    add_history(parser)
     parser.add_argument(
         "--across-machines", action="store_true", help="compare runs of different machines, too"
     )

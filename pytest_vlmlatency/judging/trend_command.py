@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.history.arguments import add_cases, add_history
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -58,21 +60,11 @@ DEFAULT_LAST = 200
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--history",
-        metavar="URL",
-        help="a folder or URL (default: .vlm_latency here)",
-    )
+    add_history(parser)
     parser.add_argument(
         "--machine", metavar="FINGERPRINT", help="its first digits do (default: this machine)"
     )
-    parser.add_argument(
-        "--case",
-        metavar="TEXT",
-        action="append",
-        default=[],
-        help="only cases whose id has TEXT in it; may be given several times",
-    )
+    add_cases(parser)
     parser.add_argument(
         "--phase",
         metavar="NAME",

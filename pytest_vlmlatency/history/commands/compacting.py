@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pytest_vlmlatency.history.arguments import add_history
+
 NAME = "compact"
 SUMMARY = "fold old runs into Parquet, for a history that is read fast"
 DESCRIPTION = """\
@@ -23,9 +25,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--history", metavar="URL", help="a folder or URL (default: .vlm_latency here)"
-    )
+    add_history(parser)
     parser.add_argument(
         "--keep-newest",
         metavar="N",

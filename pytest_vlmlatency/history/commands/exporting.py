@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
     import argparse
@@ -39,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="the file to write; for several runs a folder, in which each is a file",
     )
-    parser.add_argument(
-        "--history", metavar="URL", help="where ids are looked up (default: .vlm_latency here)"
-    )
+    add_history(parser)
 
 
 def run(given: argparse.Namespace) -> int:

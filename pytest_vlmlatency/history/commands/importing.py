@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
     import argparse
@@ -32,9 +33,7 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("files", metavar="FILE", nargs="+", type=Path, help="a file to keep")
-    parser.add_argument(
-        "--history", metavar="URL", help="a folder or URL (default: .vlm_latency here)"
-    )
+    add_history(parser)
 
 
 def run(given: argparse.Namespace) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pytest_vlmlatency.history.arguments import add_cases, add_history
+
 NAME = "history"
 SUMMARY = "list the runs that are kept, their cases, and what cannot be read"
 DESCRIPTION = """\
@@ -27,16 +29,8 @@ LAST = 20
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--history", metavar="URL", help="a folder or URL (default: .vlm_latency here)"
-    )
-    parser.add_argument(
-        "--case",
-        metavar="TEXT",
-        action="append",
-        default=[],
-        help="only cases whose id has TEXT in it; may be given several times",
-    )
+    add_history(parser)
+    add_cases(parser)
     parser.add_argument(
         "--last", metavar="N", type=_count, default=LAST, help=f"runs; 0 is all (default: {LAST})"
     )

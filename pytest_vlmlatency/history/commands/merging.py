@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
+from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
     import argparse
@@ -41,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a history (a folder or a URL), or a new file that ends in .json",
     )
-    parser.add_argument(
-        "--history", metavar="URL", help="where ids are looked up (default: .vlm_latency here)"
-    )
+    add_history(parser)
 
 
 def run(given: argparse.Namespace) -> int:
