@@ -1,6 +1,5 @@
 """A known delay in a part of a model comes back in that part's phase, and in no other."""
 
-from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
@@ -10,6 +9,7 @@ from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
+from tests.measure.delays import DECODE_MS, PROMPT_MS, STEP_MS, VISION_MS, measure_delayed
 from tests.zoo import (
     ENCODES_EACH_STEP,
     N_NEW_TOKENS,
@@ -18,35 +18,10 @@ from tests.zoo import (
     available,
     block_modules,
     build,
-    vision_module,
 )
 from tests.zoo.earlier import NO_RECIPE
 
-VISION_MS = 60.0
-PROMPT_MS = 30.0
-STEP_MS = 7.0
 MEASURABLE = [name for name in available() if name not in ENCODES_EACH_STEP]
-
-
-def measure_with_delays(specimen: Specimen) -> Case:
-    """Measure with 60 ms in the tower, 30 ms in the last block's prompt, 7 ms in each step."""
-    clock = FakeClock()
-    n_runs = 0
-
-    def vision_delay() -> None:
-        nonlocal n_runs
-        n_runs = 0
-        clock.advance_ms(VISION_MS)
-
-    def block_delay() -> None:
-        nonlocal n_runs
-        clock.advance_ms(STEP_MS if n_runs else PROMPT_MS)
-        n_runs += 1
-
-    with ExitStack() as delays:
-        delays.enter_context(delayed(vision_module(specimen), vision_delay))
-        delays.enter_context(delayed(block_modules(specimen)[-1], block_delay))
-        return measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=1, clock=clock)
 
 
 Traces = dict[str, tuple[tuple[str, ...], int]]
@@ -79,7 +54,7 @@ def measured(request: pytest.FixtureRequest) -> Measured:
     specimen = build(request.param)
     said = specimen.generate(**specimen.inputs)
     before = traces(specimen.model)
-    case = measure_with_delays(specimen)
+    case = measure_delayed(specimen, specimen.generate)
     return Measured(
         specimen=specimen,
         case=case,
@@ -93,10 +68,10 @@ def test_each_delay_comes_back_in_its_phase(measured: Measured) -> None:
 
     assert call.vision_ms == VISION_MS
     assert call.prefill_ms == PROMPT_MS
-    assert call.decode_ms == STEP_MS * (N_NEW_TOKENS - 1)
+    assert call.decode_ms == DECODE_MS
     assert call.other_ms == 0
     assert call.text_encoder_ms == 0
-    assert call.total_ms == VISION_MS + PROMPT_MS + STEP_MS * (N_NEW_TOKENS - 1)
+    assert call.total_ms == VISION_MS + PROMPT_MS + DECODE_MS
     assert call.ttft_ms == VISION_MS + PROMPT_MS
     assert call.tpot_ms == STEP_MS
 
@@ -152,7 +127,7 @@ def test_a_model_that_encodes_its_image_in_every_step_is_refused() -> None:
     specimen = build("git")
 
     with pytest.raises(InvalidMeasurement, match="worked on the pixels again in decode steps"):
-        measure_with_delays(specimen)
+        measure_delayed(specimen, specimen.generate)
 
 
 @pytest.mark.skipif("emu3" not in NO_RECIPE, reason="this transformers hands its pixels on")
