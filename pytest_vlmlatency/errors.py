@@ -47,3 +47,7 @@ class NotConfirmed(VlmLatencyError):
 
 class EstimatorProblem(VlmLatencyError):
     """Records, inputs or a file that an estimator cannot answer for."""
+
+
+class RecordsProblem(VlmLatencyError):
+    """Training records that cannot be read or written at all."""

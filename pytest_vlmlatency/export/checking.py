@@ -1,0 +1,189 @@
+"""Whether a record can be true: every check of one record by itself, and what it becomes.
+
+A record is taken over as it is, with what follows from it computed anew, or refused with its
+numbers. Nothing is clamped, filled in or converted from text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Real
+
+from pytest_vlmlatency.export.fields import (
+    CONFIGURATION,
+    COUNTS,
+    KNOBS,
+    SCHEMA_VERSION,
+    TIERS,
+    TIMES,
+    WALL_MS,
+    Record,
+    derived,
+)
+from pytest_vlmlatency.export.refusal import Reason, Refused, shown
+from pytest_vlmlatency.export.values import count, optional_count, text, time_ms, whole
+
+ROUNDING_MS = 0.005
+"""The origin's files have two decimals, each half of the last one off at most."""
+RELATIVE = 1e-6
+"""What floating point may do to sums of times that were not rounded."""
+
+
+def checked(given: object) -> Record:
+    """Return a believable record with what follows from it, or raise Refused."""
+    if not isinstance(given, Mapping):
+        raise Refused(Reason.WRONG_TYPE, f"{shown(given)} is no object with fields")
+    rounding_ms = _rounding_ms(given)
+    record: Record = dict(given)
+    for name in COUNTS:
+        record[name] = count(given, name)
+    for name in TIMES:
+        record[name] = time_ms(given, name)
+    for name in ("T_total", "T_other"):
+        record[name] = time_ms(given, name, is_needed=name == "T_total" and rounding_ms == 0)
+    record["batch_size"] = optional_count(given, "batch_size") or 1
+    for name in ("machine", "dataset", "source", "measure"):
+        record[name] = text(given, name)
+    record["measure"] = record["measure"] or WALL_MS
+    record[CONFIGURATION] = _configuration(given)
+    record |= {name: record[CONFIGURATION].get(name) for name in KNOBS}
+    _check_possible(record)
+    record |= derived(record)
+    _check_agreement(given, record, rounding_ms)
+    return record
+
+
+def _rounding_ms(given: Mapping[str, object]) -> float:
+    """Return how far rounding may have moved a time: not at all in a file with a version."""
+    version = given.get("schema_version")
+    if version is None:
+        return ROUNDING_MS
+    number = whole("schema_version", version)
+    if number > SCHEMA_VERSION:
+        raise Refused(
+            Reason.NEWER,
+            f"schema_version is {shown(number)}; this version of pytest-vlmlatency reads up to "
+            f"{SCHEMA_VERSION}",
+        )
+    if number < 1:
+        raise Refused(Reason.IMPOSSIBLE, f"schema_version is {shown(number)}; the first was 1")
+    return 0.0
+
+
+def _check_possible(record: Record) -> None:
+    """Refuse what no call can have been."""
+    n_vision, n_text, n_output = (record[name] for name in COUNTS)
+    vision_ms, prefill_ms, decode_ms = (record[name] for name in TIMES)
+    if n_output < 1:
+        raise Refused(Reason.IMPOSSIBLE, "output_tokens is 0; a call gives at least one")
+    if n_vision + n_text < 1:
+        raise Refused(Reason.IMPOSSIBLE, "neither vision nor text tokens went in")
+    if decode_ms == 0:
+        raise Refused(Reason.IMPOSSIBLE, f"T_LLM_decode is 0 ms for {n_output} output tokens")
+    if prefill_ms == 0:
+        raise Refused(Reason.IMPOSSIBLE, f"T_LLM_prefill is 0 ms for {n_text} text tokens")
+    if n_vision and vision_ms == 0:
+        raise Refused(Reason.IMPOSSIBLE, f"T_vision_total is 0 ms for {n_vision} vision tokens")
+
+
+def _check_agreement(given: Mapping[str, object], record: Record, rounding_ms: float) -> None:
+    """Refuse a record whose own figures contradict each other."""
+    n_tokens, decode_ms = record["output_tokens"], record["T_LLM_decode"]
+    said = time_ms(given, "T_decode_per_token", is_needed=False)
+    if said is not None and not _equal(
+        said * n_tokens, decode_ms, most_ms=rounding_ms * (n_tokens + 1)
+    ):
+        ratio = f"{decode_ms / said:.4g}" if said else "infinite"
+        raise Refused(
+            Reason.INCONSISTENT,
+            f"T_LLM_decode / T_decode_per_token = {decode_ms:g} / {said:g} = {ratio}, but "
+            f"output_tokens is {n_tokens}",
+        )
+    _check_equal(given, record, "T_prefill_total", 3 * rounding_ms)
+    n_steps = optional_count(given, "decode_steps")
+    if n_steps is not None and n_steps != n_tokens - 1:
+        raise Refused(
+            Reason.INCONSISTENT, f"decode_steps is {n_steps} for {n_tokens} output tokens"
+        )
+    _check_equal(given, record, "T_decode_per_step", rounding_ms * 2)
+    tier_index = optional_count(given, "tier_idx")
+    if tier_index is not None and tier_index != record["tier_idx"]:
+        raise Refused(
+            Reason.INCONSISTENT, f"tier_idx is {tier_index}, tier {shown(record['tier'])}"
+        )
+    _check_sum(record, rounding_ms)
+
+
+def _check_equal(given: Mapping[str, object], record: Record, name: str, most_ms: float) -> None:
+    said, computed = time_ms(given, name, is_needed=False), record[name]
+    if said is None or (computed is not None and _equal(said, computed, most_ms=most_ms)):
+        return
+    found = "undefined" if computed is None else f"{computed:g}"
+    raise Refused(Reason.INCONSISTENT, f"{name} is {said:g}, by the other fields it is {found}")
+
+
+def _check_sum(record: Record, rounding_ms: float) -> None:
+    total_ms, other_ms, parts_ms = record["T_total"], record["T_other"], _parts_ms(record)
+    most_ms = 5 * rounding_ms
+    if total_ms is None:
+        return
+    if other_ms is not None and not _equal(parts_ms + other_ms, total_ms, most_ms=most_ms):
+        raise Refused(
+            Reason.INCONSISTENT,
+            f"vision, prefill, decode and other add up to {parts_ms + other_ms:g} ms, T_total is "
+            f"{total_ms:g}",
+        )
+    if parts_ms > total_ms and not _equal(parts_ms, total_ms, most_ms=most_ms):
+        raise Refused(
+            Reason.INCONSISTENT,
+            f"vision, prefill and decode add up to {parts_ms:g} ms, more than T_total, "
+            f"{total_ms:g}",
+        )
+
+
+def _parts_ms(record: Record) -> float:
+    return sum(float(record[name]) for name in TIMES)
+
+
+def _equal(one: float, other: float, *, most_ms: float) -> bool:
+    return abs(one - other) <= most_ms + RELATIVE * max(one, other)
+
+
+def _configuration(given: Mapping[str, object]) -> dict[str, object]:
+    """Return the knobs: those of `configuration`, and the origin's three wherever they stand."""
+    said = given.get(CONFIGURATION)
+    if said is not None and not isinstance(said, Mapping):
+        raise Refused(Reason.WRONG_TYPE, f"configuration is {shown(said)}; expected an object")
+    for name, value in (said or {}).items():
+        if not isinstance(name, str) or not isinstance(value, str | Real | None):
+            raise Refused(Reason.WRONG_TYPE, f"configuration has {shown(name)}: {shown(value)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Refused(Reason.NOT_FINITE, f"configuration has {shown(name)}: {value}")
+    found: dict[str, object] = dict(said or {})
+    inner = {name: _knob(found, name) for name in KNOBS}
+    outer = {name: _knob(given, name) for name in KNOBS}
+    for name in KNOBS:
+        if None not in (inner[name], outer[name]) and inner[name] != outer[name]:
+            raise Refused(
+                Reason.INCONSISTENT,
+                f"{name} is {shown(outer[name])}, in the configuration {shown(inner[name])}",
+            )
+    known = {**outer, **{name: value for name, value in inner.items() if value is not None}}
+    return found | {name: value for name, value in known.items() if value is not None}
+
+
+def _knob(given: Mapping[str, object], name: str) -> str | int | None:
+    value = given.get(name)
+    if name != "tier" or value is None:
+        return optional_count(given, name)
+    if isinstance(value, str) and value in TIERS:
+        return value
+    if isinstance(value, str):
+        raise Refused(
+            Reason.IMPOSSIBLE, f"tier is {shown(value)}; expected one of {', '.join(TIERS)}"
+        )
+    index = whole(name, value)
+    if not 0 <= index < len(TIERS):
+        raise Refused(Reason.IMPOSSIBLE, f"tier is {shown(index)}; expected 0 to {len(TIERS) - 1}")
+    return TIERS[index]

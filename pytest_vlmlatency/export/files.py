@@ -1,0 +1,137 @@
+"""Records as they stand in files: one after another, unchecked, with where each was found.
+
+JSON Lines and Parquet are read piece by piece; a JSON file of the origin is one value and is read
+whole, one file at a time. What is no record file is refused with the reason, never guessed at.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import RecordsProblem
+from pytest_vlmlatency.export.fields import RESULTS
+from pytest_vlmlatency.export.refusal import Reason, Refused, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+SUFFIXES = (".json", ".jsonl", ".parquet")
+MOST_LINE_BYTES = 16 * 2**20
+"""A record has a few hundred bytes; a longer line is something else, and not read into memory."""
+
+Found = tuple[str, object]
+"""Where a record stands, in words, and its value; a Refused stands for what could not be read."""
+
+
+def record_files(path: Path) -> list[tuple[Path, str | None]]:
+    """Return the record files that a path means, in order, each with its data set by the layout.
+
+    In a folder, `<dataset>/<configuration>.json` is the origin's layout.
+    """
+    if path.is_file():
+        if path.suffix not in SUFFIXES:
+            raise RecordsProblem(
+                f"{shown(str(path))} is no record file; expected a name that ends in "
+                f"{', '.join(SUFFIXES)}, or a folder of such files"
+            )
+        return [(path, None)]
+    if not path.is_dir():
+        raise RecordsProblem(
+            f"there is no file or folder {shown(str(path))}; expected records that "
+            f"`vlmlatency export` or `profile` wrote, or the origin's folder of results"
+        )
+    files = sorted(
+        file
+        for file in path.rglob("*")
+        if file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file()
+    )
+    if not files:
+        raise RecordsProblem(
+            f"the folder {shown(str(path))} has no record file in it; expected names that end in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    return [(file, None if file.parent == path else file.parent.name) for file in files]
+
+
+def found_in(path: Path) -> Iterator[Found]:
+    """Yield what stands in a file; what cannot be read is a Refused in its place."""
+    name = shown_path(path)
+    try:
+        if path.suffix == ".parquet":
+            from pytest_vlmlatency.export.parquet import rows_of  # noqa: PLC0415 - imports duckdb
+
+            yield from rows_of(path, name)
+        elif path.suffix == ".jsonl":
+            yield from _lines_of(path, name)
+        else:
+            yield from _results_of(path, name)
+    except Refused as problem:
+        yield name, problem
+    except OSError as problem:
+        yield name, Refused(Reason.UNREADABLE, problem.strerror or type(problem).__name__)
+
+
+def shown_path(path: Path) -> str:
+    """Return a path in letters that print anywhere."""
+    return str(path).encode("ascii", "backslashreplace").decode()
+
+
+def parsed(text: bytes) -> object:
+    """Return a JSON value; Refused if it is none, or says a field twice."""
+    try:
+        return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_once)
+    except UnicodeDecodeError:
+        raise Refused(Reason.UNREADABLE, "no UTF-8 text") from None
+    except RecursionError:
+        raise Refused(Reason.UNREADABLE, "nested too deeply for a record") from None
+    except json.JSONDecodeError as problem:
+        raise Refused(
+            Reason.UNREADABLE, f"no whole JSON: {problem.msg} at character {problem.pos}"
+        ) from None
+    except ValueError as problem:  # a number of more digits than Python reads
+        raise Refused(Reason.UNREADABLE, f"no JSON that can be read: {problem}") from None
+
+
+def _results_of(path: Path, name: str) -> Iterator[Found]:
+    content = parsed(path.read_bytes())
+    results = content.get(RESULTS) if isinstance(content, dict) else content
+    if not isinstance(results, list):
+        seen = (
+            f"an object with {', '.join(shown(key) for key in list(content)[:3]) or 'nothing'}"
+            if isinstance(content, dict)
+            else f"a {type(content).__name__}"
+        )
+        raise Refused(
+            Reason.FOREIGN, f'it holds {seen}; expected {{"{RESULTS}": [...]}} or a list of records'
+        )
+    for index, record in enumerate(results):
+        yield f"{name}, record {index}", record
+
+
+def _lines_of(path: Path, name: str) -> Iterator[Found]:
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(MOST_LINE_BYTES + 1):
+            number += 1
+            where = f"{name}, line {number}"
+            if len(line) > MOST_LINE_BYTES:
+                while line and not line.endswith(b"\n"):
+                    line = file.readline(MOST_LINE_BYTES)
+                yield where, Refused(Reason.UNREADABLE, f"longer than {MOST_LINE_BYTES:,} bytes")
+                continue
+            if line.strip():
+                try:
+                    yield where, parsed(line)
+                except Refused as problem:
+                    yield where, problem
+
+
+def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _value in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise Refused(Reason.INCONSISTENT, f"{shown(twice)} stands twice in one object")
+    return found

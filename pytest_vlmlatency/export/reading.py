@@ -1,0 +1,168 @@
+"""Reading records back: a stream of those that can be believed, and a count of the rest.
+
+Owns what is asked of many records together: one machine, one kind of time, each record once. What
+one record must fulfil by itself is `checking`'s, what stands in a file `files`'.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import RecordsProblem
+from pytest_vlmlatency.export.checking import checked
+from pytest_vlmlatency.export.files import found_in, record_files
+from pytest_vlmlatency.export.refusal import Reason, Refused, shown
+from pytest_vlmlatency.export.seen import Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_vlmlatency.export.fields import Record
+    from pytest_vlmlatency.export.files import Found
+
+Location = str | os.PathLike[str]
+Source = Location | Iterable[Location] | Iterable[Mapping[str, object]]
+N_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """How many records, lines or files were left out for one reason, and the first few by name."""
+
+    count: int
+    first: tuple[str, ...]
+
+
+def read_records(source: Source, *, machine: str | None = None) -> RecordReader:
+    """Return a reader of records: iterate it, then ask it what was `left_out`.
+
+    `source` is a file (.json, .jsonl, .parquet), a folder, several of them, or record dicts.
+    Records are of one machine: the one given by its fingerprint, else that of the first record.
+    A path that is not there is an error now; if no record at all can be believed, the end of the
+    iteration is one.
+    """
+    return RecordReader(source, machine=machine)
+
+
+class RecordReader:
+    """Believable records, one after another; after that, what was left out, and the machines.
+
+    Iterating again starts over, where the source can be read again.
+    """
+
+    def __init__(self, source: Source, *, machine: str | None = None) -> None:
+        self._source = source
+        self._machine = machine
+        self._files = _files_of(source)
+        self._start()
+
+    def _start(self) -> None:
+        self._counts: Counter[Reason] = Counter()
+        self._first: dict[Reason, list[str]] = {}
+        self._machines: Counter[str] = Counter()
+        self._seen = Seen()
+        self._told: tuple[str | None, str] | None = None
+        self.n_read = 0
+
+    @property
+    def left_out(self) -> Mapping[Reason, LeftOut]:
+        """What was left out so far, by reason, most frequent first."""
+        return {
+            reason: LeftOut(count=count, first=tuple(self._first[reason]))
+            for reason, count in self._counts.most_common()
+        }
+
+    @property
+    def machines(self) -> Mapping[str, int]:
+        """How many believable records were of which machine, by fingerprint; "" says none."""
+        return dict(self._machines)
+
+    def report_lines(self) -> list[str]:
+        """Return what was left out as text, a line for each reason and each named example."""
+        lines = []
+        for reason, left_out in self.left_out.items():
+            lines.append(f"left out, {reason}: {left_out.count:,}")
+            lines += [f"  {name}" for name in left_out.first]
+            if left_out.count > len(left_out.first):
+                lines.append(f"  and {left_out.count - len(left_out.first):,} more")
+        return lines
+
+    def __iter__(self) -> Iterator[Record]:
+        """Yield the believable records; RecordsProblem at the end if there was none."""
+        self._start()
+        for where, given, dataset in self._found():
+            try:
+                if isinstance(given, Refused):
+                    raise given
+                record = checked(given)
+                self._accept(record)
+            except Refused as problem:
+                self._leave_out(where, problem)
+                continue
+            if record["dataset"] is None:
+                record["dataset"] = dataset
+            self.n_read += 1
+            yield record
+        if not self.n_read:
+            reasons = "\n".join(self.report_lines()) or "there was none to read"
+            raise RecordsProblem(f"no record that can be believed was found:\n{reasons}")
+
+    def _found(self) -> Iterator[tuple[str, object, str | None]]:
+        if self._files is None:
+            records = self._source
+            assert not isinstance(records, str | os.PathLike), "paths have files"
+            for index, record in enumerate(records):
+                yield f"record {index}", record, None
+            return
+        for path, dataset in self._files:
+            found: Iterator[Found] = found_in(path)
+            for where, given in found:
+                yield where, given, dataset
+
+    def _accept(self, record: Record) -> None:
+        """Refuse what does not go with the records before it."""
+        machine, measure = record["machine"], record["measure"]
+        if not self._seen.is_new(record):
+            raise Refused(Reason.DUPLICATE, "the same call with the same times came before")
+        self._machines[machine or ""] += 1
+        if self._told is None:
+            self._told = (self._machine or machine, measure)
+        if machine != self._told[0]:
+            raise Refused(
+                Reason.MIXED_MACHINE,
+                f"machine is {shown(machine)}, expected {shown(self._told[0])}: read them apart",
+            )
+        if measure != self._told[1]:
+            raise Refused(
+                Reason.MIXED_MEASURE,
+                f"times are {shown(measure)}, expected {shown(self._told[1])}: read them apart",
+            )
+
+    def _leave_out(self, where: str, problem: Refused) -> None:
+        self._counts[problem.reason] += 1
+        first = self._first.setdefault(problem.reason, [])
+        if len(first) < N_NAMED:
+            first.append(f"{where}: {problem.seen}")
+
+
+def _files_of(source: Source) -> list[tuple[Path, str | None]] | None:
+    """Return the files that a source names, None if it is records."""
+    if isinstance(source, str | os.PathLike):
+        return record_files(Path(source))
+    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        raise RecordsProblem(
+            f"{shown(source)} is nothing to read records from; expected a path, several paths, or "
+            f"record dicts in a list"
+        )
+    if (
+        isinstance(source, list | tuple)
+        and source
+        and all(isinstance(one, str | os.PathLike) for one in source)
+    ):
+        return [file for path in source for file in record_files(Path(path))]
+    return None

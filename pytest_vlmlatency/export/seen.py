@@ -1,0 +1,71 @@
+"""Which records were seen before, in 16 to 24 bytes each: millions of them fit into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.export.fields import COUNTS, KNOBS, TIMES
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.export.fields import Record
+
+FIRST_SLOTS = 1024
+DIGEST_BYTES = 8
+"""Of 10 million records, two different ones share 64 bits once in 370,000 times."""
+IDENTITY = (
+    *COUNTS,
+    *TIMES,
+    *KNOBS,
+    "T_total",
+    "batch_size",
+    "measure",
+    "machine",
+    "source",
+    "configuration",
+)
+"""What makes two records the same one: all that was measured, and where it came from."""
+
+
+class Seen:
+    """A set of 64-bit digests in one flat table with open addressing; 0 is an empty slot."""
+
+    def __init__(self) -> None:
+        self._slots = array("Q", bytes(DIGEST_BYTES * FIRST_SLOTS))
+        self._n_held = 0
+
+    def is_new(self, record: Record) -> bool:
+        """Return whether no equal record came before, and remember this one."""
+        digest = _digest(record)
+        if not self._add(digest):
+            return False
+        if 2 * self._n_held > len(self._slots):
+            self._grow()
+        return True
+
+    def _add(self, digest: int) -> bool:
+        mask = len(self._slots) - 1
+        at = digest & mask
+        while held := self._slots[at]:
+            if held == digest:
+                return False
+            at = (at + 1) & mask
+        self._slots[at] = digest
+        self._n_held += 1
+        return True
+
+    def _grow(self) -> None:
+        held = [digest for digest in self._slots if digest]
+        self._slots = array("Q", bytes(DIGEST_BYTES * 2 * len(self._slots)))
+        self._n_held = 0
+        for digest in held:
+            self._add(digest)
+
+
+def _digest(record: Record) -> int:
+    values = [record.get(name) for name in IDENTITY]
+    text = json.dumps(values, sort_keys=True, default=float)  # numbers of numpy are no JSON
+    digest = hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
+    return int.from_bytes(digest, "little") or 1

@@ -1,0 +1,163 @@
+"""Writing records: the origin's layout, or one file of JSON, JSON Lines or Parquet.
+
+A file is written whole or not at all, and piece by piece: the records may be a stream.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import RecordsProblem
+from pytest_vlmlatency.export.fields import CONFIGURATION, KNOBS, RESULTS
+from pytest_vlmlatency.export.files import SUFFIXES, shown_path
+from pytest_vlmlatency.export.refusal import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from pytest_vlmlatency.export.fields import Record
+
+NO_DATASET = "unnamed"
+NO_CONFIGURATION = "default"
+LONGEST_NAME = 100
+UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
+N_WAITING = 200
+"""Lines of a file that are held back: few, since hundreds of files may be on their way."""
+
+
+def write_records(records: Iterable[Record], target: Path | str) -> dict[Path, int]:
+    """Write records to a file (.json, .jsonl, .parquet) or a folder; return the count by file.
+
+    In a folder each data set and configuration has a file, `DIR/<dataset>/<configuration>.json`.
+    Files of these names are replaced.
+    """
+    target = Path(target)
+    if target.suffix in SUFFIXES:
+        if target.is_dir():
+            raise RecordsProblem(f"{shown_path(target)} is a folder; expected a file to write")
+        return _write(records, lambda _record: target, target.parent)
+    if target.is_file():
+        raise RecordsProblem(
+            f"{shown_path(target)} is a file; expected a folder, or a name that ends in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    return _write(records, lambda record: target / file_of(record), target)
+
+
+def file_of(record: Mapping[str, object], *, suffix: str = ".json") -> Path:
+    """Return `<dataset>/<configuration>.json` of a record, in letters that any disk takes."""
+    dataset = record.get("dataset")
+    configuration = record.get(CONFIGURATION)
+    name = configuration_name(configuration if isinstance(configuration, dict) else {})
+    return Path(_safe(str(dataset) if dataset else NO_DATASET)) / f"{_safe(name)}{suffix}"
+
+
+def configuration_name(configuration: Mapping[str, object]) -> str:
+    """Return a configuration in one word: `low-k4-b12`, then other knobs, `batch=2`."""
+    tier, top_k, n_blocks = (configuration.get(name) for name in KNOBS)
+    words = [str(tier)] if tier is not None else []
+    words += [f"k{top_k}"] if top_k is not None else []
+    words += [f"b{n_blocks}"] if n_blocks is not None else []
+    words += [f"{key}={configuration[key]}" for key in sorted(configuration) if key not in KNOBS]
+    return "-".join(words) or NO_CONFIGURATION
+
+
+def _safe(word: str) -> str:
+    """Return a word as a file's name: what had to be changed has a digest, so none are confused."""
+    safe = UNSAFE.sub("-", word).strip("-.")[:LONGEST_NAME]
+    if safe == word:
+        return safe
+    return f"{safe}-{hashlib.sha256(word.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
+
+
+def _write(
+    records: Iterable[Record], path_of: Callable[[Record], Path], folder: Path
+) -> dict[Path, int]:
+    """Collect all records in drafts beside their target, then put the files in their places."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".vlmlatency-", dir=folder) as scratch:
+            drafts: dict[Path, _Draft] = {}
+            for record in records:
+                path = path_of(record)
+                if path not in drafts:
+                    drafts[path] = _Draft(path, Path(scratch) / str(len(drafts)))
+                drafts[path].add(record)
+            if not drafts:
+                raise RecordsProblem("there is no record to write; nothing was written")
+            whole = {path: draft.whole() for path, draft in drafts.items()}
+            for path, file in whole.items():  # nothing is replaced before all of it is written
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(path)
+        return {path: draft.n_records for path, draft in drafts.items()}
+    except OSError as problem:
+        raise RecordsProblem(f"records cannot be written: {problem}") from problem
+
+
+class _Draft:
+    """One file on its way: JSON Lines in a scratch folder until the last record is in."""
+
+    def __init__(self, path: Path, scratch: Path) -> None:
+        self.n_records = 0
+        self._suffix = path.suffix
+        self._lines = scratch.with_suffix(".lines")
+        self._whole = scratch.with_suffix(path.suffix)
+        self._waiting: list[str] = []
+        self._longest_bytes = 0
+
+    def add(self, record: Record) -> None:
+        """Take in one record; RecordsProblem if it holds what JSON cannot."""
+        value = record
+        if self._suffix == ".parquet":
+            from pytest_vlmlatency.export.parquet import row_of  # noqa: PLC0415 - imports duckdb
+
+            value = row_of(record)
+        line = json_line(value)
+        self._longest_bytes = max(self._longest_bytes, len(line))
+        self._waiting.append(line)
+        self.n_records += 1
+        if len(self._waiting) >= N_WAITING:
+            self._flush()
+
+    def whole(self) -> Path:
+        """Finish the file, and return where it lies."""
+        self._flush()
+        if self._suffix == ".parquet":
+            from pytest_vlmlatency.export.parquet import write_rows  # noqa: PLC0415 - as above
+
+            write_rows(self._lines, self._whole, longest_bytes=self._longest_bytes)
+        elif self._suffix == ".jsonl":
+            self._lines.replace(self._whole)
+        else:
+            self._join()
+        return self._whole
+
+    def _flush(self) -> None:
+        with self._lines.open("a", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in self._waiting)
+        self._waiting.clear()
+
+    def _join(self) -> None:
+        with (
+            self._lines.open(encoding="utf-8") as lines,
+            self._whole.open("w", encoding="utf-8") as file,
+        ):
+            file.write(f'{{"{RESULTS}": [\n')
+            for index, line in enumerate(lines):
+                file.write((",\n" if index else "") + line.rstrip("\n"))
+            file.write("\n]}\n")
+
+
+def json_line(record: Mapping[str, object]) -> str:
+    """Return a record on one line; RecordsProblem if it holds what JSON cannot."""
+    try:
+        return json.dumps(record, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as problem:
+        raise RecordsProblem(
+            f"the record {shown(record)} cannot be written as JSON: {problem}"
+        ) from problem
