@@ -1,0 +1,187 @@
+"""Training the network, by either recipe: one step of a batch, and a whole training on a table.
+
+The origin's recipe: raw inputs, times in ms, batches of 64, 50 epochs, a constant rate. The mended
+one: standardised inputs, logarithms, at least 600 steps, a rate that falls to nothing. Both use
+Adam and count an error of prefill twice, since prefill is what a budget can rely on.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.inputs import INPUTS
+from pytest_vlmlatency.estimator.layers import inputs_of
+from pytest_vlmlatency.estimator.recipes import PER_STEP, PER_TOKEN, PREFILL, Recipe, explained
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from pytest_vlmlatency.estimator.columns import Table
+    from pytest_vlmlatency.estimator.layers import LatencyNetwork
+
+PREFILL_WEIGHT = 2.0
+WEIGHT_DECAY = 1e-5
+FEWEST_STEPS = 600
+"""Of the mended recipe: with less, a few records are not enough to move the network at all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingPlan:
+    """How long and in what portions to train."""
+
+    batch_size: int
+    num_epochs: int
+    lr: float = 1e-3
+    seed: int = 3407
+    fewest_steps: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "num_epochs"):
+            if getattr(self, name) < 1:
+                raise EstimatorProblem(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not 0 < self.lr < math.inf:
+            raise EstimatorProblem(f"the learning rate is {self.lr}; expected more than 0")
+
+
+PLANS = {
+    Recipe.ORIGIN: TrainingPlan(batch_size=64, num_epochs=50),
+    Recipe.MENDED: TrainingPlan(batch_size=256, num_epochs=10, fewest_steps=FEWEST_STEPS),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a training is, and the mean loss of the epoch that ended."""
+
+    epoch: int
+    n_epochs: int
+    loss: float
+
+
+class LatencyEstimatorTrainer:
+    """Trains a `LatencyEstimator` batch by batch."""
+
+    def __init__(
+        self, model: LatencyNetwork, device: str | torch.device = "cpu", lr: float = 1e-3
+    ) -> None:
+        self.model = model.to(device)
+        self.device = torch.device(device)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=lr, weight_decay=WEIGHT_DECAY)
+
+    def train_step(self, batch: Mapping[str, Tensor]) -> dict[str, float]:
+        """Take one step on a batch; return "loss", "loss_prefill" and "loss_decode".
+
+        The batch has the five inputs, `T_prefill_total` and the recipe's decode time, all (B,). A
+        decode time that is NaN (a single output token has no decode step) counts nothing. A mended
+        network that has not been standardised takes that from the first batch.
+        """
+        losses = self._step(*self._tensors(batch))
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def set_lr(self, lr: float) -> None:
+        """Take further steps at this learning rate."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def _tensors(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Return inputs (B, 5) and times (B, 2)."""
+        key = self.model.recipe.decode_key
+        other = PER_STEP if key == PER_TOKEN else PER_TOKEN
+        if key not in batch and other in batch:
+            raise explained(self.model.recipe, other)
+        for name in (PREFILL, key):
+            if name not in batch:
+                raise EstimatorProblem(
+                    f"a batch lacks {name!r}; expected {', '.join(INPUTS)}, "
+                    f"{PREFILL} and {key}, seen: {', '.join(batch)}"
+                )
+        inputs = inputs_of(batch, self.model.input_mean)
+        times = [torch.as_tensor(batch[name]).to(inputs).reshape(-1) for name in (PREFILL, key)]
+        return inputs, torch.stack(times, dim=-1)
+
+    def _step(self, inputs: Tensor, times_ms: Tensor) -> dict[str, Tensor]:
+        self.model.train()
+        losses = self._losses(inputs, times_ms)
+        self.optimizer.zero_grad()
+        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch's own has no types
+        self.optimizer.step()
+        return losses
+
+    def _losses(self, inputs: Tensor, times_ms: Tensor) -> dict[str, Tensor]:
+        """Return the errors' mean squares, of ms or of logarithms of ms."""
+        if self.model.recipe is Recipe.ORIGIN:
+            predicted: tuple[Tensor, ...] = tuple(self.model(*inputs.unbind(-1)).values())
+            wanted = times_ms
+        else:
+            if not self.model.is_standardised:
+                self.model.standardise_by(inputs, times_ms)
+            predicted, wanted = self.model.log_ms(inputs), times_ms.log()
+        prefill, decode = (
+            _mean_square(one, wanted[:, index]) for index, one in enumerate(predicted)
+        )
+        loss = PREFILL_WEIGHT * prefill + decode
+        return {"loss": loss, "loss_prefill": prefill, "loss_decode": decode}
+
+
+def train(
+    model: LatencyNetwork,
+    table: Table,
+    plan: TrainingPlan,
+    *,
+    device: str = "cpu",
+    on_epoch: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train a network on a whole table, in batches drawn by the plan's seed."""
+    trainer = LatencyEstimatorTrainer(model, device=device, lr=plan.lr)
+    inputs, times_ms = _examples(model, table, trainer.device)
+    if model.recipe is Recipe.MENDED:
+        model.standardise_by(inputs, times_ms)
+    plan = _long_enough(plan, len(inputs))
+    n_steps = plan.num_epochs * math.ceil(len(inputs) / plan.batch_size)
+    generator = torch.Generator().manual_seed(plan.seed)
+    step = 0
+    for epoch in range(plan.num_epochs):
+        total = torch.zeros((), device=trainer.device)
+        for rows in _batches(len(inputs), plan.batch_size, generator):
+            if model.recipe is Recipe.MENDED:
+                trainer.set_lr(plan.lr * (1 + math.cos(math.pi * step / n_steps)) / 2)
+            losses = trainer._step(inputs[rows], times_ms[rows])
+            total += losses["loss"].detach() * len(rows) / len(inputs)
+            step += 1
+        if on_epoch is not None:
+            on_epoch(Progress(epoch=epoch + 1, n_epochs=plan.num_epochs, loss=float(total)))
+    model.eval()
+
+
+def _long_enough(plan: TrainingPlan, n_examples: int) -> TrainingPlan:
+    n_steps = math.ceil(n_examples / plan.batch_size)
+    return replace(plan, num_epochs=max(plan.num_epochs, math.ceil(plan.fewest_steps / n_steps)))
+
+
+def _examples(model: LatencyNetwork, table: Table, device: torch.device) -> tuple[Tensor, Tensor]:
+    is_origin = model.recipe is Recipe.ORIGIN
+    decode_ms = table.decode_ms / table.output_tokens if is_origin else table.decode_per_step_ms
+    columns = {name: torch.as_tensor(values.copy()) for name, values in table.columns.items()}
+    like = torch.zeros((), dtype=model.input_mean.dtype, device=device)
+    inputs = inputs_of(columns, like)
+    times = [torch.as_tensor(values).to(like) for values in (table.prefill_ms, decode_ms)]
+    return inputs, torch.stack(times, dim=-1)
+
+
+def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    order = torch.randperm(n_rows, generator=generator)
+    yield from (order[start : start + size] for start in range(0, n_rows, size))
+
+
+def _mean_square(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """Return the mean over the rows whose time is known; 0 if none is."""
+    is_known = wanted.isfinite()
+    if not is_known.any():
+        return predicted.sum() * 0.0
+    return (predicted[is_known] - wanted[is_known]).square().mean()
