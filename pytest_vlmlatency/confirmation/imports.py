@@ -11,6 +11,7 @@ import site
 import sys
 import sysconfig
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,11 +97,16 @@ def _owner(file: Path, roots: tuple[Path, ...]) -> Path | None:
     return max(around, key=lambda root: len(root.parts), default=None)
 
 
-def _installed_places() -> set[Path]:
-    """Return where the interpreter and installed packages are: perhaps inside a checkout."""
+@cache
+def _installed_places() -> frozenset[Path]:
+    """Return where the interpreter and installed packages are: perhaps inside a checkout.
+
+    Kept: a process has thousands of modules, each of which is asked about.
+    """
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     named = [sysconfig.get_path(kind) for kind in kinds]
-    return {Path(os.path.realpath(place)) for place in (*named, *site.getsitepackages())}
+    places = (*named, *site.getsitepackages())
+    return frozenset(Path(os.path.realpath(place)) for place in places)
 
 
 def _listed(names: list[str], files: Mapping[str, Path]) -> str:
