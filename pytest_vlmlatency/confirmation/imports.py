@@ -11,7 +11,6 @@ import site
 import sys
 import sysconfig
 from collections import Counter
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,10 +36,16 @@ def imported_by(
     `modules` are files by module name, `benchmark` the relative paths of files that are no code.
     """
     files = {name: Path(os.path.realpath(file)) for name, file in modules.items()}
-    _refuse_foreign(checkout, other, files)
+    installed = _installed_places()
+    others = {
+        name: file
+        for name, file in files.items()
+        if not any(file.is_relative_to(place) for place in installed)
+    }
+    _refuse_foreign(checkout, other, others)
     _refuse_shadowed(checkout, files)
     root = checkout.root.resolve()
-    ours = {name: file for name, file in files.items() if _owner(file, (root,)) == root}
+    ours = {name: file for name, file in others.items() if file.is_relative_to(root)}
     own = {name: file for name, file in ours.items() if file.relative_to(root) not in benchmark}
     if not own:
         folders = ", ".join(str(path) for path in checkout.paths)
@@ -90,19 +95,13 @@ def _has_module(folder: Path, name: str) -> bool:
 
 
 def _owner(file: Path, roots: tuple[Path, ...]) -> Path | None:
-    """Return the innermost of the roots that a file is in, None for an installed one."""
-    if any(file.is_relative_to(place) for place in _installed_places()):
-        return None
+    """Return the innermost of the roots that a file is in."""
     around = [root for root in roots if file.is_relative_to(root)]
     return max(around, key=lambda root: len(root.parts), default=None)
 
 
-@cache
 def _installed_places() -> frozenset[Path]:
-    """Return where the interpreter and installed packages are: perhaps inside a checkout.
-
-    Kept: a process has thousands of modules, each of which is asked about.
-    """
+    """Return where the interpreter and installed packages are: perhaps inside a checkout."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     named = [sysconfig.get_path(kind) for kind in kinds]
     places = (*named, *site.getsitepackages())
