@@ -67,12 +67,8 @@ class Table:
     @property
     def decode_per_step_ms(self) -> FloatArray:
         """The mean decode step of each record; of those alone that `has_decode` (NaN otherwise)."""
-        return np.divide(
-            self.decode_ms,
-            self.decode_steps,
-            out=np.full(len(self), np.nan),
-            where=self.has_decode,
-        )
+        steps = np.where(self.has_decode, self.decode_steps, np.nan)
+        return self.decode_ms / steps
 
     @property
     def has_decode(self) -> NDArray[np.bool_]:

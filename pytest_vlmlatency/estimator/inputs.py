@@ -6,6 +6,7 @@ Owns no record; see `columns` for those.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -63,6 +64,17 @@ def columns_of(
     Further inputs that an estimator may have (all of `INPUTS`, and `knobs`) are left out; any other
     name is an error, so that a misspelt one is never ignored.
     """
+    named = named_inputs(asked, needed, knobs=knobs)
+    categories = {knob.name for knob in knobs if knob.is_category}
+    return broadcast(
+        {name: column(name, value, name in categories) for name, value in named.items()}
+    )
+
+
+def named_inputs(
+    asked: Mapping[str, object], needed: Sequence[str], *, knobs: Sequence[Knob] = ()
+) -> dict[str, object]:
+    """Return the `needed` inputs as they were given, under their own names; see `columns_of`."""
     named = _under_their_names(asked, [knob.name for knob in knobs])
     missing = [name for name in needed if name not in named]
     if missing:
@@ -70,8 +82,7 @@ def columns_of(
             f"the inputs lack {', '.join(missing)}; seen: {', '.join(asked) or 'nothing'}; "
             f"this estimator needs {', '.join(needed)}"
         )
-    categories = {knob.name for knob in knobs if knob.is_category}
-    return broadcast({name: column(name, named[name], name in categories) for name in needed})
+    return {name: named[name] for name in needed}
 
 
 def column(name: str, values: object, is_category: bool = False) -> Column:  # noqa: FBT001, FBT002
@@ -80,7 +91,7 @@ def column(name: str, values: object, is_category: bool = False) -> Column:  # n
         return np.asarray(values, dtype=np.str_)
     if name == "tier_idx" and not isinstance(values, np.ndarray | float | int):
         values = _tier_indices(values)
-    if type(values).__module__.partition(".")[0] == "torch":
+    if _is_tensor(values):
         values = values.detach().cpu().numpy()  # type: ignore[attr-defined]  # a tensor, unimported
     try:
         numbers = np.asarray(values, dtype=np.float64)
@@ -112,6 +123,39 @@ def broadcast(columns: Columns) -> dict[str, Column]:
             f"the inputs have the shape {shape}; expected one row a request: flatten them"
         )
     return {name: np.broadcast_to(values, shape) for name, values in columns.items()}
+
+
+def values_of(
+    asked: Mapping[str, object], needed: Sequence[str], *, knobs: Sequence[Knob] = ()
+) -> dict[str, float | str] | None:
+    """Return the `needed` inputs of one request; None if `columns_of` must look at them.
+
+    A short cut for plain scalars: a loop that asks for one prediction at a time lives on it.
+    """
+    categories = [knob.name for knob in knobs if knob.is_category]
+    values: dict[str, float | str] = {}
+    for given, value in asked.items():
+        name = ALIASES.get(given, given)
+        plain = tier_index(value) if name == "tier_idx" else value
+        is_category = name in categories
+        if name in values or (name not in INPUTS and name not in needed):
+            return None
+        if is_category and isinstance(plain, str):
+            values[name] = plain
+        elif not is_category and isinstance(plain, int | float) and 0 <= plain < math.inf:
+            values[name] = float(plain)
+        else:
+            return None
+    return {name: values[name] for name in needed} if all(n in values for n in needed) else None
+
+
+def has_tensors(asked: Mapping[str, object]) -> bool:
+    """Whether an input is a tensor; torch is not imported to find out."""
+    return any(_is_tensor(value) for value in asked.values())
+
+
+def _is_tensor(value: object) -> bool:
+    return type(value).__module__.partition(".")[0] == "torch"
 
 
 def are_scalars(asked: Mapping[str, object]) -> bool:

@@ -63,5 +63,8 @@ class Estimator(Protocol):
     def update(self, record: Record) -> None:
         """Recalibrate on one more record, as after a change of the hardware."""
 
+    def for_machine(self, machine: str | None) -> Self:
+        """Return the estimator, with a warning if it was measured on another machine."""
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a file that `load_estimator` reads, and that runs no code."""

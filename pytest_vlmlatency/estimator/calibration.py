@@ -1,0 +1,114 @@
+"""What a fitted model is off by, on records that it has not seen: spreads, and outliers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar
+
+import numpy as np
+
+from pytest_vlmlatency.estimator.columns import Table
+from pytest_vlmlatency.estimator.conformal import Spread, spread_of
+from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS, Prediction
+from pytest_vlmlatency.estimator.selection import some
+from pytest_vlmlatency.estimator.splits import Mask, random_folds, top_levels
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.estimator.inputs import Columns, FloatArray
+
+ENOUGH_RECORDS = 10_000  # that a fold is fitted on: some twenty coefficients need no more
+FAR_IQR = 3.0  # interquartile ranges beyond the quartiles: 4.7 sigma where errors are normal
+
+
+class Model(Protocol):
+    """What was learnt: never changes once it is fitted."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The inputs that a prediction needs."""
+
+    def predict(self, columns: Columns) -> Prediction:
+        """Return both targets in ms."""
+
+
+AnyModel = TypeVar("AnyModel", bound=Model)
+Train = Callable[[Table], Model]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outlier:
+    """A record far from what records like it took. It stays in every fit and every evaluation."""
+
+    record: int  # its place among the records, from 0
+    source: str | None
+    target: str
+    measured_ms: float
+    expected_ms: float
+
+
+def measured(table: Table) -> Prediction:
+    """Return what was measured for both targets; a decode step is NaN where there was none."""
+    return {PREFILL: table.prefill_ms, DECODE_STEP: table.decode_per_step_ms}
+
+
+def unseen_predictions(table: Table, train: Train, n_folds: int) -> Prediction:
+    """Return what is predicted for each record by a fit that has not seen it."""
+    predicted = {target: np.empty(len(table)) for target in TARGETS}
+    for seed, out in enumerate(random_folds(len(table), min(n_folds, len(table)))):
+        _fill(predicted, table, train, out, seed)
+    return predicted
+
+
+def ratios_beyond(table: Table, train: Train) -> dict[str, FloatArray]:
+    """Return measured / predicted where the top level of an input was left out of the fit."""
+    found: dict[str, list[FloatArray]] = {target: [np.empty(0)] for target in TARGETS}
+    for seed, (_, top) in enumerate(top_levels(table)):
+        predicted = {target: np.full(len(table), np.nan) for target in TARGETS}
+        _fill(predicted, table, train, top, seed)
+        for target, ratios in ratios_of(
+            table.rows(top), {target: values[top] for target, values in predicted.items()}
+        ).items():
+            found[target].append(ratios)
+    return {target: np.concatenate(ratios) for target, ratios in found.items()}
+
+
+def ratios_of(table: Table, predicted: Prediction) -> dict[str, FloatArray]:
+    """Return measured / predicted of each target, of the records that have it."""
+    ratios: dict[str, FloatArray] = {}
+    for target, measured_ms in measured(table).items():
+        has_it = np.isfinite(measured_ms) & (predicted[target] > 0)
+        ratios[target] = measured_ms[has_it] / predicted[target][has_it]
+    return ratios
+
+
+def spreads(inside: dict[str, FloatArray], beyond: dict[str, FloatArray]) -> dict[str, Spread]:
+    """Return the spread of each target."""
+    return {target: spread_of(inside[target], beyond[target]) for target in TARGETS}
+
+
+def outliers(table: Table, predicted: Prediction) -> tuple[Outlier, ...]:
+    """Return the records whose residual lies far outside those of all, by target."""
+    found: list[Outlier] = []
+    for target, measured_ms in measured(table).items():
+        logs = np.log(measured_ms / predicted[target])
+        low, high = np.nanquantile(logs, [0.25, 0.75])
+        margin = FAR_IQR * (high - low)
+        far = np.flatnonzero((logs < low - margin) | (logs > high + margin))
+        found += [
+            Outlier(
+                record=int(row),
+                source=table.sources[row],
+                target=target,
+                measured_ms=float(measured_ms[row]),
+                expected_ms=float(predicted[target][row]),
+            )
+            for row in far
+        ]
+    return tuple(found)
+
+
+def _fill(predicted: Prediction, table: Table, train: Train, out: Mask, seed: int) -> None:
+    model = train(some(table.rows(~out), ENOUGH_RECORDS, seed=seed))
+    for target, values in model.predict(table.rows(out).columns).items():
+        predicted[target][out] = values

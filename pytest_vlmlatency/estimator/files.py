@@ -1,0 +1,185 @@
+"""Estimators as files: versioned JSON, read as data and never run.
+
+A digest over the content tells a file that was changed. Every value is checked again as it is read,
+so a file whose digest was made anew is refused where it says what cannot be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+
+from cattrs import transform_error
+from cattrs.preconf.json import make_converter
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.state import State
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.estimator.protocol import Estimator
+
+FORMAT = "vlmlatency-estimator"
+SCHEMA_VERSION = 1
+KEYS = ("format", "schema_version", "kind", "digest", "state", "model")
+
+KINDS = {  # what a file may name, and where its class is: nothing else is ever imported for a file
+    "roofline": ("pytest_vlmlatency.estimator.roofline", "RooflineEstimator"),
+}
+
+Plain = Mapping[str, object]
+Read = TypeVar("Read")
+
+
+class Loadable(Protocol):
+    """What a variant offers so that its files can be read."""
+
+    @classmethod
+    def from_plain(cls, state: State, model: Plain, path: Path) -> Estimator:
+        """Return the estimator of a file's content; `path` is where further files lie beside."""
+
+
+def write_file(path: str | os.PathLike[str], *, kind: str, state: State, model: Plain) -> None:
+    """Write an estimator's file, whole or not at all."""
+    content = {"state": to_plain(state), "model": dict(model)}
+    document = {
+        "format": FORMAT,
+        "schema_version": SCHEMA_VERSION,
+        "kind": kind,
+        "digest": _digest(kind, content),
+        **content,
+    }
+    target = Path(path)
+    part = target.with_name(f"{target.name}.part-{os.getpid()}")
+    try:
+        part.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) -> Estimator:
+    """Return the estimator of a file; with a `machine`, warn if it is of another.
+
+    A file that is foreign, changed or of a later version is an error, and never runs code.
+    """
+    document = _read(Path(path))
+    kind, state, model = document["kind"], document["state"], document["model"]
+    if not isinstance(kind, str) or kind not in KINDS:
+        _refuse(
+            path, f"it holds an estimator of the kind {_shown(kind)}", f"one of {_named(KINDS)}"
+        )
+    if not isinstance(state, dict) or not isinstance(model, dict):
+        _refuse(path, "its state or model is no object", "both as `save` writes them")
+    digest = _digest(kind, {"state": state, "model": model})
+    if document["digest"] != digest:
+        _refuse(
+            path,
+            f"its content has the digest {digest[:12]}..., not {_shown(document['digest'])}",
+            "a file as `save` wrote it: this one was changed afterwards",
+        )
+    module, name = KINDS[kind]
+    variant: Loadable = getattr(importlib.import_module(module), name)
+    try:
+        estimator = variant.from_plain(from_plain(State, state), model, Path(path))
+    except EstimatorProblem as error:
+        _refuse(path, str(error), "values as `save` writes them")
+    estimator.for_machine(machine)
+    return estimator
+
+
+def to_plain(value: object) -> dict[str, object]:
+    """Return a frozen dataclass as JSON values."""
+    plain = json.loads(json.dumps(_CONVERTER.unstructure(value), allow_nan=False))
+    assert isinstance(plain, dict), "states and models are dataclasses"
+    return plain
+
+
+def from_plain(kind: type[Read], plain: Plain) -> Read:
+    """Return a dataclass from JSON values; what would have to be converted is refused."""
+    try:
+        value = _CONVERTER.structure(plain, kind)
+    except Exception as error:  # whatever the values break: cattrs wraps it
+        raise EstimatorProblem("; ".join(transform_error(error, path="it")[:3])) from error
+    if to_plain(value) != plain:
+        raise EstimatorProblem(f"a value of {kind.__name__.lower()} is of the wrong type")
+    return value
+
+
+_CONVERTER = make_converter(forbid_extra_keys=True)
+
+
+def _at(value: object, _declared: object) -> float | str | None:
+    if value is None or isinstance(value, str | float):
+        return value
+    raise TypeError(f"expected a number, a string or null, not {type(value).__name__}")
+
+
+_CONVERTER.register_structure_hook_func(lambda kind: kind == float | str | None, _at)
+
+
+def _read(path: Path) -> Plain:
+    try:
+        document = json.loads(path.read_bytes(), parse_constant=_no_constant)
+    except FileNotFoundError as error:
+        raise EstimatorProblem(
+            f"there is no file {path}; expected an estimator that `save` wrote"
+        ) from error
+    except OSError as error:
+        raise EstimatorProblem(f"{path} cannot be read ({error}); expected a file") from error
+    except (ValueError, RecursionError) as error:
+        _refuse(path, f"it is not JSON ({error})", "an estimator's JSON file", cause=error)
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        seen = (
+            f"the format {_shown(document.get('format'))}"
+            if isinstance(document, dict)
+            else (f"a JSON {type(document).__name__}")
+        )
+        _refuse(path, f"it is {seen}", f"the format {FORMAT!r}")
+    version = document.get("schema_version")
+    if type(version) is not int or version != SCHEMA_VERSION:
+        _refuse(
+            path,
+            f"it is of schema version {_shown(version)}",
+            f"version {SCHEMA_VERSION}: install the version of pytest-vlmlatency that wrote it",
+        )
+    if set(document) != set(KEYS):
+        _refuse(path, f"it has the keys {_named(document)}", f"exactly {_named(KEYS)}")
+    return document
+
+
+def _digest(kind: str, content: Plain) -> str:
+    try:
+        text = json.dumps([kind, content], sort_keys=True, allow_nan=False)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # an infinite number, or deep nesting
+        raise EstimatorProblem(f"the content of an estimator's file is {error}") from error
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _refuse(
+    path: str | os.PathLike[str], seen: str, expected: str, *, cause: Exception | None = None
+) -> NoReturn:
+    raise EstimatorProblem(
+        f"{os.fspath(path)} is no estimator that can be trusted: {seen}; expected {expected}. "
+        f"Fit one and `save` it again"
+    ) from cause
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _named(names: Mapping[str, object] | tuple[str, ...]) -> str:
+    return ", ".join(sorted(str(name)[:40] for name in names)[:12])
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."

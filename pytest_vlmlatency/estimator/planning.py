@@ -1,0 +1,116 @@
+"""The questions of budgets and search, as methods that every estimator has."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.estimator import search
+from pytest_vlmlatency.estimator.budgets import Limits, Predicts, longest, within
+from pytest_vlmlatency.estimator.inputs import are_scalars
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from pytest_vlmlatency.estimator.search import Accuracy, Config
+
+
+class Planning:
+    """Budgets and search on top of predictions. All times are in ms."""
+
+    def check_budget_feasibility(
+        self: Predicts,
+        config: Config,
+        latency_budget: object,
+        expected_output_tokens: object | None = None,
+        *,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> bool | NDArray[np.bool_]:
+        """Return whether a generation stays within `latency_budget` ms; for lists, an array."""
+        limits = Limits(
+            budget_ms=latency_budget,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        inside = within(self, config, limits)
+        return bool(inside[0]) if are_scalars(config) and inside.shape == (1,) else inside
+
+    def max_output_tokens(
+        self: Predicts, config: Config, budget_ms: object, *, quantile: float | None = None
+    ) -> int | NDArray[np.int64]:
+        """Return the longest output within a budget; 0 if not even the first token fits."""
+        tokens = longest(self, config, budget_ms, quantile)
+        return int(tokens[0]) if are_scalars(config) and tokens.shape == (1,) else tokens
+
+    def feasible_configs(
+        self: Predicts,
+        grid: Sequence[Config],
+        budget_ms: float,
+        expected_output_tokens: float | None = None,
+        *,
+        request: Config | None = None,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> list[Config]:
+        """Return the configurations of a grid that fit one request, in the grid's order.
+
+        `request` holds the inputs that the grid's configurations lack.
+        """
+        limits = Limits(
+            budget_ms=budget_ms,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        return search.feasible_configs(self, grid, request or {}, limits)
+
+    def feasible_pairs(
+        self: Predicts,
+        grid: Sequence[Config],
+        requests: Mapping[str, object],
+        budget_ms: object,
+        expected_output_tokens: object | None = None,
+        *,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> NDArray[np.bool_]:
+        """Return which configuration (column) fits which request (row)."""
+        limits = Limits(
+            budget_ms=budget_ms,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        return search.feasible_pairs(self, grid, requests, limits)
+
+    def best_config(
+        self: Predicts,
+        grid: Sequence[Config],
+        budget_ms: float,
+        expected_output_tokens: float | None = None,
+        *,
+        accuracy: Accuracy,
+        request: Config | None = None,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> Config | None:
+        """Return the most accurate configuration that fits one request; None if none fits."""
+        limits = Limits(
+            budget_ms=budget_ms,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        return search.best_config(self, grid, request or {}, limits, accuracy)

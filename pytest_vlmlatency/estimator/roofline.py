@@ -1,0 +1,125 @@
+"""The default estimator: a sum of physics products, fitted by non-negative least squares.
+
+Prefill is fitted on its ms, decode on the totals of its steps: (N - 1) x f + offset, f being the
+step that is predicted. The offset is what a decode costs however few steps it has: kept out of f.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
+from pytest_vlmlatency.estimator.files import from_plain, to_plain
+from pytest_vlmlatency.estimator.law_fit import Target, fit_law
+from pytest_vlmlatency.estimator.physics import (
+    DECODE_PRODUCTS,
+    PREFILL_PRODUCTS,
+    TEXT,
+    TOKENS,
+    VISION,
+    amounts_of,
+)
+from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, Prediction
+from pytest_vlmlatency.estimator.terms import Law
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from pytest_vlmlatency.estimator.columns import Table
+    from pytest_vlmlatency.estimator.inputs import Columns
+
+LEAST_RECORDS = 8
+OF_PREFILL = Target(PREFILL_PRODUCTS, lambda table: table.prefill_ms)
+OF_DECODE = Target(
+    DECODE_PRODUCTS, lambda table: table.decode_ms, times=lambda table: table.decode_steps
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RooflineModel:
+    """Two laws and an offset; `families` says what was added to the physics products, by target."""
+
+    inputs: tuple[str, ...]
+    prefill: Law
+    decode: Law  # of one step
+    decode_offset_ms: float
+    families: Mapping[str, tuple[str, ...]]
+
+    def __post_init__(self) -> None:
+        unknown = (self.prefill.names | self.decode.names) - {*self.inputs, TOKENS}
+        if unknown:
+            raise EstimatorProblem(
+                f"a law follows {', '.join(sorted(unknown))}; expected {TOKENS} and the inputs, "
+                f"{', '.join(self.inputs)}"
+            )
+        if not 0 <= self.decode_offset_ms < math.inf:
+            raise EstimatorProblem(
+                f"the decode offset is {self.decode_offset_ms} ms; expected a finite time from 0 up"
+            )
+
+    def predict(self, columns: Columns) -> Prediction:
+        """Return both targets in ms."""
+        amounts = amounts_of(columns)
+        return {
+            PREFILL: self.prefill.of_columns(amounts),
+            DECODE_STEP: self.decode.of_columns(amounts),
+        }
+
+    def predict_one(self, values: Mapping[str, float | str]) -> dict[str, float]:
+        """Return both targets of one request: the same numbers, in a tenth of the time."""
+        tokens = [value for name in (VISION, TEXT) if isinstance(value := values.get(name), float)]
+        amounts = {**values, TOKENS: sum(tokens)}
+        return {
+            PREFILL: self.prefill.of_values(amounts),
+            DECODE_STEP: self.decode.of_values(amounts),
+        }
+
+
+class RooflineEstimator(CalibratedEstimator[RooflineModel]):
+    """Predicts prefill and decode step; more tokens, experts or blocks are never less time."""
+
+    kind: ClassVar[str] = "roofline"
+
+    def _train(self, table: Table, like: RooflineModel | None = None) -> RooflineModel:
+        decoded = table.rows(table.has_decode)
+        for words, records in (("", table), (" with a decode step", decoded)):
+            if len(records) < LEAST_RECORDS:
+                raise EstimatorProblem(
+                    f"there are {len(records)} records{words}; expected at least {LEAST_RECORDS}: "
+                    f"measure more, with outputs of several tokens"
+                )
+        chosen = like.families if like else {}
+        prefill = fit_law(table, OF_PREFILL, chosen.get(PREFILL))
+        decode = fit_law(decoded, OF_DECODE, chosen.get(DECODE_STEP))
+        return RooflineModel(
+            inputs=tuple(name for name in table.columns if name != "tier_idx"),
+            prefill=prefill.law,
+            decode=decode.law,
+            decode_offset_ms=decode.offset_ms,
+            families={PREFILL: prefill.families, DECODE_STEP: decode.families},
+        )
+
+    def _plain(self, model: RooflineModel, path: Path) -> Mapping[str, object]:
+        return to_plain(model)
+
+    @classmethod
+    def _of_plain(cls, plain: Mapping[str, object], path: Path) -> RooflineModel:
+        return from_plain(RooflineModel, plain)
+
+    def _predict_one(
+        self, model: RooflineModel, values: Mapping[str, float | str]
+    ) -> Mapping[str, float]:
+        return model.predict_one(values)
+
+    def _predict_tensors(
+        self, model: RooflineModel, asked: Mapping[str, object]
+    ) -> dict[str, torch.Tensor]:
+        from pytest_vlmlatency.estimator.tensors import of_roofline  # noqa: PLC0415
+
+        return of_roofline(model, asked, self._knobs)

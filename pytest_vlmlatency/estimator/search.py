@@ -1,0 +1,159 @@
+"""Which configurations fit a budget, and which of them is the most accurate.
+
+A grid holds configurations (knobs), a request what they are asked for (tokens). Nothing here knows
+an estimator's kind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.budgets import Limits, Predicts, within
+from pytest_vlmlatency.estimator.columns import CONFIGURATION
+from pytest_vlmlatency.estimator.inputs import ALIASES, TIERS, Column, tier_index
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Config = Mapping[str, object]
+Accuracy = Mapping[tuple[object, ...], float] | Sequence[float] | Callable[[Config], float]
+
+
+def config_grid(**values: Sequence[object]) -> list[dict[str, object]]:
+    """Return all combinations of the values, as in `config_grid(tier=["low"], top_k=[4, 8])`."""
+    return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+
+
+def feasible_pairs(
+    estimator: Predicts, grid: Sequence[Config], requests: Config, limits: Limits
+) -> NDArray[np.bool_]:
+    """Return which configuration (column) fits which request (row), all predicted at once.
+
+    `requests` holds the inputs that the grid lacks, a list for each. What follows the tier, as
+    vision tokens do, may be a mapping: {"vision_tokens": {"low": [144, 288], "high": [576, 1152]}}.
+    """
+    columns, shape = _pairs(grid, requests)
+    of_pairs = replace(
+        limits,
+        budget_ms=_for_each_pair(limits.budget_ms, shape),
+        expected_output_tokens=_for_each_pair(limits.expected_output_tokens, shape),
+    )
+    return within(estimator, columns, of_pairs).reshape(shape)
+
+
+def feasible_configs(
+    estimator: Predicts, grid: Sequence[Config], request: Config, limits: Limits
+) -> list[Config]:
+    """Return the configurations within the limits for one request, in the grid's order."""
+    inside = feasible_pairs(estimator, grid, request, limits)
+    if len(inside) != 1:
+        raise EstimatorProblem(
+            f"there are {len(inside)} requests; expected one: for several, ask for feasible_pairs"
+        )
+    return [config for config, fit in zip(grid, inside[0], strict=True) if fit]
+
+
+def best_config(
+    estimator: Predicts,
+    grid: Sequence[Config],
+    request: Config,
+    limits: Limits,
+    accuracy: Accuracy,
+) -> Config | None:
+    """Return the most accurate configuration within the limits; None if none is.
+
+    Of equally accurate ones, the first of the grid.
+    """
+    known = accuracies(grid, accuracy)
+    inside = feasible_pairs(estimator, grid, request, limits)[0]
+    ranked = [(known[index], -index) for index, fits in enumerate(inside) if fits]
+    return grid[-max(ranked)[1]] if ranked else None
+
+
+def accuracies(grid: Sequence[Config], accuracy: Accuracy) -> list[float]:
+    """Return the accuracy of each configuration of a grid, from a table, a list or a function.
+
+    A table's keys are (tier, top_k, num_active_blocks), a tier by name or index.
+    """
+    if callable(accuracy):
+        return [float(accuracy(config)) for config in grid]
+    if isinstance(accuracy, Mapping):
+        table = {tuple(map(_level, key)): float(value) for key, value in accuracy.items()}
+        return [_in_table(table, config) for config in grid]
+    if len(accuracy) != len(grid):
+        raise EstimatorProblem(
+            f"there are {len(accuracy)} accuracies for {len(grid)} configurations; expected one "
+            f"for each"
+        )
+    return [float(value) for value in accuracy]
+
+
+def _in_table(table: Mapping[tuple[object, ...], float], config: Config) -> float:
+    named = {ALIASES.get(name, name): _level(value) for name, value in config.items()}
+    key = tuple(named.get(name) for name in CONFIGURATION)
+    if key not in table:
+        raise EstimatorProblem(
+            f"the table of accuracies has no entry for {dict(config)}; its keys are "
+            f"(tier, top_k, num_active_blocks), and it has {len(table)}"
+        )
+    return table[key]
+
+
+def _level(value: object) -> object:
+    return tier_index(value) if isinstance(value, str) and value.lower() in TIERS else value
+
+
+def _pairs(grid: Sequence[Config], requests: Config) -> tuple[dict[str, Column], tuple[int, int]]:
+    """Return the inputs of all pairs, the configurations of one request after one another."""
+    names = set(grid[0]) if len(grid) else set()
+    if not names or any(set(config) != names for config in grid):
+        raise EstimatorProblem(
+            f"a grid is a list of configurations with the same knobs, at least one; seen "
+            f"{len(grid)}, the first with {', '.join(sorted(names)) or 'nothing'}"
+        )
+    of_grid = {
+        name: np.array([_level(config[name]) for config in grid])[None, :] for name in grid[0]
+    }
+    of_requests = {name: _rows(name, value, of_grid) for name, value in requests.items()}
+    try:
+        shape = np.broadcast_shapes(
+            (1, len(grid)), *(values.shape for values in of_requests.values())
+        )
+    except ValueError as error:
+        raise EstimatorProblem(
+            f"the requests' inputs have lengths that do not go together: "
+            f"{', '.join(f'{name} {values.shape[0]}' for name, values in of_requests.items())}"
+        ) from error
+    columns = {
+        name: np.broadcast_to(values, shape).ravel()
+        for name, values in {**of_grid, **of_requests}.items()
+    }
+    return columns, (shape[0], shape[1])
+
+
+def _rows(name: str, value: object, of_grid: Mapping[str, Column]) -> Column:
+    """Return an input as (requests, 1), or (requests, configurations) where it follows the tier."""
+    if name in of_grid:
+        raise EstimatorProblem(f"{name} is given by the grid and by the request; give it once")
+    if not isinstance(value, Mapping):
+        return np.atleast_1d(np.asarray(value))[:, None]
+    by_tier = {_level(tier): np.atleast_1d(np.asarray(rows)) for tier, rows in value.items()}
+    tiers = of_grid.get("tier", of_grid.get("tier_idx"))
+    if tiers is None or not set(tiers[0].tolist()) <= set(by_tier):
+        raise EstimatorProblem(
+            f"{name} is given for the tiers {', '.join(map(str, value))}; expected a grid with a "
+            f"tier, and a number for each tier in it"
+        )
+    return np.stack([by_tier[tier] for tier in tiers[0].tolist()], axis=1)
+
+
+def _for_each_pair(value: object, shape: tuple[int, int]) -> object:
+    if value is None or np.ndim(value) == 0:  # type: ignore[arg-type]  # whatever it is
+        return value
+    return np.repeat(np.asarray(value), shape[1])

@@ -1,0 +1,152 @@
+"""What every fitted estimator knows beside its model: all of it plain, to be written to a file."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.calibration import Outlier
+from pytest_vlmlatency.estimator.columns import Table
+from pytest_vlmlatency.estimator.conformal import Spread
+from pytest_vlmlatency.estimator.drift import Drift
+from pytest_vlmlatency.estimator.inputs import Columns, Knob
+from pytest_vlmlatency.estimator.physics import TOKENS, amounts_of
+from pytest_vlmlatency.estimator.protocol import TARGETS
+
+N_OUTLIERS_KEPT = 20
+PERCENTILES = tuple(range(101))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class State:
+    """Ranges of what was measured, spreads, online corrections, and where it all came from."""
+
+    inputs: tuple[str, ...]
+    knobs: tuple[Knob, ...]
+    ranges: Mapping[str, tuple[float, float]]  # of each amount, all tokens among them
+    categories: Mapping[str, tuple[str, ...]]  # the levels that were measured
+    spreads: Mapping[str, Spread]  # by target
+    drifts: Mapping[str, Drift]  # by target
+    output_tokens: tuple[float, ...]  # percentiles 0 to 100 of what was generated
+    machine: str | None
+    n_records: int
+    n_outliers: int
+    outliers: tuple[Outlier, ...]  # the first of them
+
+    def __post_init__(self) -> None:
+        for what, named in (("spreads", self.spreads), ("drifts", self.drifts)):
+            if set(named) != set(TARGETS):
+                raise EstimatorProblem(
+                    f"the {what} are of {', '.join(named) or 'nothing'}; "
+                    f"expected {' and '.join(TARGETS)}"
+                )
+        for name, (low, high) in self.ranges.items():
+            if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
+                raise EstimatorProblem(
+                    f"{name} ranges from {low} to {high}; expected 0 <= low <= high"
+                )
+        if len(self.output_tokens) != len(PERCENTILES) or sorted(self.output_tokens) != list(
+            self.output_tokens
+        ):
+            raise EstimatorProblem(
+                f"expected {len(PERCENTILES)} rising percentiles of output tokens; "
+                f"seen {len(self.output_tokens)}"
+            )
+
+    def is_extrapolated(self, columns: Columns) -> NDArray[np.bool_]:
+        """Return, for each row, whether an amount lies outside its range."""
+        amounts = amounts_of(columns)
+        outside = np.zeros(len(next(iter(amounts.values()))), dtype=bool)
+        for name, (low, high) in self.ranges.items():
+            if name in amounts:
+                outside |= (amounts[name] < low) | (amounts[name] > high)
+        return outside
+
+    def check_categories(self, columns: Columns) -> None:
+        """Refuse a category that was never measured: no number can be told from others."""
+        for name, levels in self.categories.items():
+            unknown = sorted(set(np.unique(columns[name])) - set(levels))
+            if unknown:
+                raise EstimatorProblem(
+                    f"{name} is {str(unknown[0])!r}, which was never measured; expected one of "
+                    f"{', '.join(levels)}: measure it and fit again"
+                )
+
+    def factors(self, target: str, q: float) -> tuple[float, float]:
+        """Return what a prediction is multiplied with at a quantile: beyond the ranges, inside."""
+        spread = self.spreads[target]
+        return spread.wide_factor(q), spread.factor(q)
+
+    def sigma(self, target: str) -> float:
+        """Return the robust relative error of a target."""
+        spread = self.spreads[target]
+        return max(math.log(spread.factor(0.84) / spread.factor(0.16)) / 2, 1e-4)
+
+
+class OtherMachine(UserWarning):
+    """An estimator is used for a machine that it was not measured on."""
+
+
+def warn_of_another(measured_on: str | None, used_for: str | None) -> None:
+    """Warn if both machines are known, and differ."""
+    if None not in (measured_on, used_for) and measured_on != used_for:
+        warnings.warn(
+            f"this estimator was measured on the machine {measured_on}, and is used for "
+            f"{used_for}: its numbers may be off by any factor; `update` it with records of "
+            f"that machine, or fit one on them",
+            OtherMachine,
+            stacklevel=3,
+        )
+
+
+def state_of(
+    table: Table,
+    inputs: tuple[str, ...],
+    spreads: Mapping[str, Spread],
+    outliers: Sequence[Outlier],
+) -> State:
+    """Return the state after a fit: nothing is corrected yet."""
+    return State(
+        inputs=inputs,
+        knobs=table.knobs,
+        ranges=ranges_of(table, inputs),
+        categories=categories_of(table),
+        spreads=spreads,
+        drifts={target: Drift() for target in TARGETS},
+        output_tokens=output_percentiles(table),
+        machine=table.machine,
+        n_records=len(table),
+        n_outliers=len({outlier.record for outlier in outliers}),
+        outliers=tuple(outliers[:N_OUTLIERS_KEPT]),
+    )
+
+
+def ranges_of(table: Table, inputs: tuple[str, ...]) -> dict[str, tuple[float, float]]:
+    """Return the least and the greatest of each amount among the inputs, and of all tokens."""
+    amounts = amounts_of(table.columns)
+    return {
+        name: (float(values.min()), float(values.max()))
+        for name, values in amounts.items()
+        if values.dtype.kind == "f" and name in (*inputs, TOKENS)
+    }
+
+
+def categories_of(table: Table) -> dict[str, tuple[str, ...]]:
+    """Return the levels of each declared category."""
+    return {
+        knob.name: tuple(str(level) for level in np.unique(table.columns[knob.name]))
+        for knob in table.knobs
+        if knob.is_category
+    }
+
+
+def output_percentiles(table: Table) -> tuple[float, ...]:
+    """Return the percentiles 0 to 100 of the output tokens, each a number that occurred."""
+    levels = np.percentile(table.output_tokens, PERCENTILES, method="higher")
+    return tuple(float(level) for level in levels)
