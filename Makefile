@@ -5,9 +5,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 OLDEST := .venv-oldest/bin
-OLDEST_TESTS := tests/zoo tests/models tests/session tests/measure tests/inspection tests/test_cli.py \
-	tests/test_options.py $(foreach topic,benchmark discovery fixture gpu json options phases real \
-	start workers,tests/test_plugin_$(topic).py)
+OLDEST_TESTS := tests/zoo tests/models tests/session tests/measure tests/inspection tests/records \
+	tests/history tests/gate tests/judging tests/report tests/test_cli.py tests/test_options.py \
+	$(filter-out %_confirmation.py %_confirmed.py,$(wildcard tests/test_plugin_*.py))
 OLDEST_READY := .venv-oldest/.ready
 
 .PHONY: test test-oldest bench check evidence clean
