@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Protocol
 
 import pytest_vlmlatency
+from pytest_vlmlatency import export_command as export
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
 from pytest_vlmlatency.history.commands import (
     compacting,
@@ -62,6 +63,7 @@ COMMANDS: tuple[Command, ...] = (
     importing,
     exporting,
     ab,
+    export,
 )
 HAVE_ARGUMENTS_BEHIND = (ab.NAME,)
 """Commands that hand what is behind -- to another program, as `given.behind`."""

@@ -49,7 +49,8 @@ def pytest_configure(config: pytest.Config) -> None:
     command_line.check_outputs(config)
     config.addinivalue_line("markers", command_line.MARKER_LINE)
     is_gated = bool(config.getoption("vlm_gate")) and not hasattr(config, "workerinput")
-    if config.getoption("dist", "no") != "no" or config.getoption("vlm_json") or is_gated:
+    is_written = bool(config.getoption("vlm_json") or config.getoption("vlm_export"))
+    if config.getoption("dist", "no") != "no" or is_written or is_gated:
         _open_inbox(config)
     if is_gated:
         from pytest_vlmlatency.session.gating import Gate  # noqa: PLC0415 - light start-up

@@ -55,6 +55,22 @@ def record_files(path: Path) -> list[tuple[Path, str | None]]:
     return [(file, None if file.parent == path else file.parent.name) for file in files]
 
 
+def holds_records(path: Path) -> bool:
+    """Whether a file is of records, by its name, and a JSON file by what is in it.
+
+    A list of records, or the origin's object, of which `per_sample_results` is a member.
+    """
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        return False
+    if path.suffix != ".json":
+        return True
+    try:
+        content = parsed(path.read_bytes())
+    except (Refused, OSError):
+        return False  # whoever reads it as something else says what is wrong with it
+    return isinstance(content, list) or (isinstance(content, dict) and RESULTS in content)
+
+
 def found_in(path: Path) -> Iterator[Found]:
     """Yield what stands in a file; what cannot be read is a Refused in its place."""
     name = shown_path(path)

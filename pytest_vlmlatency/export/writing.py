@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import CONFIGURATION, KNOBS, RESULTS
-from pytest_vlmlatency.export.files import SUFFIXES, shown_path
-from pytest_vlmlatency.export.refusal import shown
+from pytest_vlmlatency.export.files import SUFFIXES, found_in, shown_path
+from pytest_vlmlatency.export.refusal import Refused, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,23 +30,26 @@ N_WAITING = 200
 """Lines of a file that are held back: few, since hundreds of files may be on their way."""
 
 
-def write_records(records: Iterable[Record], target: Path | str) -> dict[Path, int]:
+def write_records(
+    records: Iterable[Record], target: Path | str, *, is_kept: bool = False
+) -> dict[Path, int]:
     """Write records to a file (.json, .jsonl, .parquet) or a folder; return the count by file.
 
     In a folder each data set and configuration has a file, `DIR/<dataset>/<configuration>.json`.
-    Files of these names are replaced.
+    Files of these names are replaced, or with `is_kept` added to: a record whose `source` is in
+    the file already is not added again, and the counts are of what is new.
     """
     target = Path(target)
     if target.suffix in SUFFIXES:
         if target.is_dir():
             raise RecordsProblem(f"{shown_path(target)} is a folder; expected a file to write")
-        return _write(records, lambda _record: target, target.parent)
+        return _write(records, lambda _record: target, target.parent, is_kept=is_kept)
     if target.is_file():
         raise RecordsProblem(
             f"{shown_path(target)} is a file; expected a folder, or a name that ends in "
             f"{', '.join(SUFFIXES)}"
         )
-    return _write(records, lambda record: target / file_of(record), target)
+    return _write(records, lambda record: target / file_of(record), target, is_kept=is_kept)
 
 
 def file_of(record: Mapping[str, object], *, suffix: str = ".json") -> Path:
@@ -76,7 +79,11 @@ def _safe(word: str) -> str:
 
 
 def _write(
-    records: Iterable[Record], path_of: Callable[[Record], Path], folder: Path
+    records: Iterable[Record],
+    path_of: Callable[[Record], Path],
+    folder: Path,
+    *,
+    is_kept: bool,
 ) -> dict[Path, int]:
     """Collect all records in drafts beside their target, then put the files in their places."""
     try:
@@ -87,6 +94,8 @@ def _write(
                 path = path_of(record)
                 if path not in drafts:
                     drafts[path] = _Draft(path, Path(scratch) / str(len(drafts)))
+                    if is_kept and path.is_file():
+                        drafts[path].keep(path)
                 drafts[path].add(record)
             if not drafts:
                 raise RecordsProblem("there is no record to write; nothing was written")
@@ -109,9 +118,28 @@ class _Draft:
         self._whole = scratch.with_suffix(path.suffix)
         self._waiting: list[str] = []
         self._longest_bytes = 0
+        self._held: set[str] = set()
+
+    def keep(self, path: Path) -> None:
+        """Take over what stands in a file, unchanged; RecordsProblem if it cannot be read."""
+        for where, record in found_in(path):
+            if isinstance(record, Refused) or not isinstance(record, dict):
+                why = record.seen if isinstance(record, Refused) else "it is no record"
+                raise RecordsProblem(
+                    f"{where} cannot be kept: {why}. Move the file away, or name another place; "
+                    f"nothing was written"
+                )
+            self._put(record)
+            if isinstance(record.get("source"), str):
+                self._held.add(record["source"])
 
     def add(self, record: Record) -> None:
-        """Take in one record; RecordsProblem if it holds what JSON cannot."""
+        """Take in one record, unless its call is there; RecordsProblem if JSON cannot hold it."""
+        if record.get("source") is None or record["source"] not in self._held:
+            self._put(record)
+            self.n_records += 1
+
+    def _put(self, record: Record) -> None:
         value = record
         if self._suffix == ".parquet":
             from pytest_vlmlatency.export.parquet import row_of  # noqa: PLC0415 - imports duckdb
@@ -120,7 +148,6 @@ class _Draft:
         line = json_line(value)
         self._longest_bytes = max(self._longest_bytes, len(line))
         self._waiting.append(line)
-        self.n_records += 1
         if len(self._waiting) >= N_WAITING:
             self._flush()
 

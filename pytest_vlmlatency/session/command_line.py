@@ -18,6 +18,7 @@ import pytest
 
 from pytest_vlmlatency.session import (
     options_confirmation,
+    options_export,
     options_gate,
     options_history,
     options_measuring,
@@ -42,6 +43,7 @@ _SETTINGS: tuple[Setting, ...] = (
     *options_gate.SETTINGS,
     *options_history.SETTINGS,
     *options_outputs.SETTINGS,
+    *options_export.SETTINGS,
 )
 
 _GPU_HELP = (

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.errors import HistoryProblem, RecordsProblem
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from pytest_vlmlatency.records import Run
@@ -88,29 +89,42 @@ class Inbox:
             raise pytest.UsageError(problem)
 
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Save the run and keep it; one that could not be has failed."""
-        path: Path | None = self._config.getoption("vlm_json", None)
+        """Save the run, export it and keep it; one that could not be has failed."""
+        asked = {name: self._config.getoption(name, None) for name in ("vlm_json", "vlm_export")}
+        targets: dict[str, Path] = {name: path for name, path in asked.items() if path is not None}
         if not self._parcels:
-            if path is not None:
-                self._said.append(f"--vlm-json: nothing was measured, so {path} was not written.")
+            for name, path in targets.items():
+                option = f"--{name.replace('_', '-')}"
+                self._said.append(f"{option}: nothing was measured, so {path} was not written.")
             return
-        from pytest_vlmlatency.session import keeping, results  # noqa: PLC0415 - only where something was measured
+        from pytest_vlmlatency.session import keeping  # noqa: PLC0415 - only where something was measured
 
         history = keeping.history_of(self._config)
-        if path is None and history is None:
+        if not targets and history is None:
             return
         run = self.run()
         assert run is not None, "there are parcels"
+        self._write(session, run, targets)
+        try:
+            if history is not None:
+                self._said.append(keeping.keep(run, history))
+        except HistoryProblem as problem:
+            self._fail(session, str(problem))
+
+    def _write(self, session: pytest.Session, run: Run, targets: Mapping[str, Path]) -> None:
+        from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
+
+        path = targets.get("vlm_json")
         try:
             if path is not None:
                 self._said.append(results.save(run, path))
         except OSError as problem:
             self._fail(session, f"--vlm-json: {path} could not be written: {problem}")
         try:
-            if history is not None:
-                self._said.append(keeping.keep(run, history))
-        except HistoryProblem as problem:
-            self._fail(session, str(problem))
+            if "vlm_export" in targets:
+                self._said += results.export(run, targets["vlm_export"])
+        except RecordsProblem as problem:
+            self._fail(session, f"--vlm-export: {problem}")
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of all cases, and what became of the others."""

@@ -101,6 +101,24 @@ def new_file(text: str) -> Path:
     return path
 
 
+def records_target(text: str) -> Path:
+    """Read where training records go: a folder, which may be new, or a file by its ending."""
+    path = Path(text)
+    is_file_name = path.suffix in (".json", ".jsonl", ".parquet")
+    if not text.strip() or (path.is_dir() and is_file_name):
+        raise argparse.ArgumentTypeError(f"expected a folder or a file to write, not {text!r}")
+    if path.is_file() and not is_file_name:
+        raise argparse.ArgumentTypeError(
+            f"expected a folder, or a file that ends in .json, .jsonl or .parquet, but {text!r} is "
+            f"a file"
+        )
+    if not path.parent.is_dir():
+        raise argparse.ArgumentTypeError(
+            f"expected a place in a folder that exists, but there is no folder {str(path.parent)!r}"
+        )
+    return path
+
+
 def history(text: str) -> str:
     """Read where a history is: a folder, a URL, or `none`."""
     if not text.strip():

@@ -11,6 +11,7 @@ import secrets
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
@@ -63,6 +64,22 @@ def save(run: Run, path: Path) -> str:
     """Write a run to a file, and return what to tell of it."""
     write_run(run, path)
     return f"Wrote {_cases(len(run.cases))} to {path}."
+
+
+def export(run: Run, target: Path) -> list[str]:
+    """Write a run as training records, and return what to tell of it."""
+    from pytest_vlmlatency.export import records_of, write_records  # noqa: PLC0415 - only if asked
+
+    found = records_of(run)
+    left_out = [
+        f"Not exported, {reason}: {one.count} calls, such as {one.first[0]}"
+        for reason, one in found.left_out.items()
+    ]
+    if not found.records:
+        reasons = "; ".join(left_out) or "no case was measured"
+        raise RecordsProblem(f"there is no record to write to {target}: {reasons}")
+    write_records(found.records, target, is_kept=True)
+    return [f"Exported {len(found.records)} records to {target}.", *left_out]
 
 
 def print_summary(
