@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 NAME = "export"
 SUMMARY = "write runs as training records, one for each call"
 DESCRIPTION = """\
-Write the kept calls of runs as training records: one record for each call, with
+Write the kept calls of runs as training records: one for each call, with
 its tokens, its configuration, and its times in milliseconds. Discarded calls
 are none. Every record is checked; what cannot be true is counted and named.
 
@@ -37,9 +37,9 @@ RUN is
   another form: those of `vlmlatency profile`, or of the origin of the format.
 
 --to names
-  a folder          DIR/<dataset>/<configuration>.json, the origin's layout; the
-                    data set is a test's parameter `dataset`, else the test
-  a file            all records in one, as its name ends: .json, .jsonl, .parquet
+  a folder        DIR/<dataset>/<configuration>.json, the origin's layout; the
+                  data set is a test's parameter `dataset`, else the test
+  a file          all records in one, as its name ends: .json, .jsonl, .parquet
 
 What stands there already is kept, and a call that is there is not added again.
 """
@@ -47,7 +47,7 @@ EXAMPLES = """\
 examples:
   vlmlatency export last --to records/
   vlmlatency export main run.json --to records.parquet --measure cpu
-  vlmlatency export profiled/ --to records/        (JSON Lines to the origin's)
+  vlmlatency export profiled/ --to records/    (JSON Lines to the origin's)
 """
 
 
