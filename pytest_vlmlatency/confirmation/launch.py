@@ -36,7 +36,7 @@ N_WARMUP_ROUNDS = 2
 """A short run and many fresh ones: what differs between processes is what is to be averaged."""
 
 N_TOLD_LINES = 25
-ENDED_TESTS = (0, 1)  # pytest ran to its end: passed, or some tests failed
+ENDED_TESTS = (0, 1, 5)  # pytest ran to its end: passed, some tests failed, or none was there
 GRACE_S = 5.0
 NO_INI = "pytest.ini"
 """An empty one, so that a project without any is not run with one that an old commit has."""
@@ -50,6 +50,14 @@ NOT_FOR_A_LAUNCH = (
 
 class OutOfTime(Exception):
     """A launch that was ended because the time was over."""
+
+
+class MeasuredNothing(NotConfirmed):
+    """A launch whose tests all failed, or were not there: `failed` says for each why."""
+
+    def __init__(self, problem: str, failed: Mapping[str, str]) -> None:
+        super().__init__(problem)
+        self.failed = failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +105,7 @@ class Launch:
                 failed.setdefault(test, "it measured nothing")
         if run is None or not measured - failed.keys():
             reasons = "".join(f"\n{test}: {reason}" for test, reason in failed.items())
-            raise NotConfirmed(self._told_of("measured nothing", output) + reasons)
+            raise MeasuredNothing(self._told_of("measured nothing", output) + reasons, failed)
         imported = imported_by(self.checkout, self.other, seen["modules"], self.benchmark)
         return Launched(run=run, failed=failed, imported=imported)
 

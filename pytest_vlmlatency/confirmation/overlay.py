@@ -42,6 +42,17 @@ def lay_over(tests: Sequence[Path], *, source: Checkout, target: Checkout) -> fr
     return frozenset(taken | _bring(above, source.root, target.root))
 
 
+def take_off(laid: Iterable[Path], target: Checkout) -> None:
+    """Give a worktree its own files back: those of its commit, where others were laid over."""
+    assert target.is_worktree, "the user's own working tree is never written to"
+    for path in laid:
+        (target.root / path).unlink(missing_ok=True)
+    gone = git(target.root, "ls-files", "-z", "--deleted").split("\0")
+    own = [f":(literal){name}" for name in gone if name]
+    if own:
+        git(target.root, "checkout", "--quiet", "--force", "HEAD", "--", *own)
+
+
 def _is_code(folder: Path, checkout: Checkout) -> bool:
     """Whether a folder of tests may hold, or lies in, code that is to be compared."""
     absolute = checkout.root / folder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -21,13 +21,14 @@ from pytest_vlmlatency.confirmation.forecast import (
     told_time,
     told_within,
 )
-from pytest_vlmlatency.confirmation.launch import Launch, Launched, OutOfTime
-from pytest_vlmlatency.confirmation.overlay import lay_over
+from pytest_vlmlatency.confirmation.launch import Launch, Launched, MeasuredNothing, OutOfTime
+from pytest_vlmlatency.confirmation.overlay import lay_over, take_off
+from pytest_vlmlatency.confirmation.own_tests import tests_missing_in
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Confirmation, Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.confirmation.arguments import Invocation
 
@@ -41,11 +42,15 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
-    """A test that one side could not measure: it is left out of further pairs."""
+    """A test that one side could not measure: it is left out of further pairs.
+
+    `is_missing`: the baseline's commit does not have the test, which is no failure of its code.
+    """
 
     test: str
     side: Side
     reason: str
+    is_missing: bool = False
 
 
 class FreshPairs:
@@ -98,6 +103,19 @@ class FreshPairs:
             tests = tuple(test for test in tests if test not in self._failures)
         return self.pairs[:n_pairs]
 
+    def look_for_missing_tests(self) -> None:
+        """Find out which tests the baseline failed to measure because it does not have them.
+
+        To be called once no more pairs are needed: the baseline gets its own files back for it.
+        """
+        failed = [test for test, failure in self._failures.items() if failure.side is Side.BASELINE]
+        if not failed:
+            return
+        take_off(self._benchmark or (), self._checkouts.baseline)
+        self._benchmark = None
+        for test in tests_missing_in(self._prepared(Side.BASELINE, tuple(failed))):
+            self._failures[test] = replace(self._failures[test], is_missing=True)
+
     def confirmation(self) -> Confirmation:
         """Return what is to be reported of the pairs so far."""
         return Confirmation(
@@ -110,6 +128,7 @@ class FreshPairs:
             failures=tuple(
                 f"The {failure.side} could not measure {failure.test}: {failure.reason}"
                 for failure in self.failures
+                if not failure.is_missing
             ),
         )
 
@@ -135,7 +154,17 @@ class FreshPairs:
 
     def _launch(self, side: Side, tests: tuple[str, ...]) -> Launched:
         start_s = time.monotonic()
-        launch = Launch(
+        try:
+            launch = self._prepared(side, tests)
+            return launch.run(timeout_s=self._time_limit_s - sum(self._took_s))
+        except MeasuredNothing as problem:
+            self._remember_failures(side, problem.failed)
+            raise
+        finally:
+            self._took_s.append(time.monotonic() - start_s)
+
+    def _prepared(self, side: Side, tests: tuple[str, ...]) -> Launch:
+        return Launch(
             checkout=self._checkouts.on(side),
             other=self._checkouts.on(side.other),
             working_tree=self._checkouts.working_tree,
@@ -144,14 +173,13 @@ class FreshPairs:
             benchmark=self._benchmark or frozenset(),
             scratch=self._checkouts.scratch,
         )
-        try:
-            return launch.run(timeout_s=self._time_limit_s - sum(self._took_s))
-        finally:
-            self._took_s.append(time.monotonic() - start_s)
+
+    def _remember_failures(self, side: Side, failed: Mapping[str, str]) -> None:
+        for test, reason in failed.items():
+            self._failures.setdefault(test, Failure(test=test, side=side, reason=reason))
 
     def _remember(self, side: Side, launched: Launched) -> None:
-        for test, reason in launched.failed.items():
-            self._failures.setdefault(test, Failure(test=test, side=side, reason=reason))
+        self._remember_failures(side, launched.failed)
         known = self._imported.setdefault(side, launched.imported)
         self._imported[side] = tuple(dict.fromkeys((*known, *launched.imported)))
 

@@ -17,7 +17,8 @@ from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.gate import GateRule
 from pytest_vlmlatency.judging.budgets import budgets_of
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
-from pytest_vlmlatency.judging.flow import Question, answer
+from pytest_vlmlatency.judging.flow import answer
+from pytest_vlmlatency.judging.question import Question
 from pytest_vlmlatency.records import run_rounds_of
 
 if TYPE_CHECKING:

@@ -15,10 +15,11 @@ from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import pinned
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
-from pytest_vlmlatency.judging.flow import Question, answer
+from pytest_vlmlatency.judging.flow import answer
 from pytest_vlmlatency.judging.matching import matching, software_remarks, uncollected
 from pytest_vlmlatency.judging.naming import ACCEPTED, names_of
 from pytest_vlmlatency.judging.pins import pin_of, read_pins
+from pytest_vlmlatency.judging.question import Question
 from pytest_vlmlatency.records import (
     GateReport,
     fingerprint_of,

@@ -7,20 +7,17 @@ measured the history alone speaks, and says so; a case without either is not app
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.confirmation.checkouts import Side
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.gate import Suspicion, pool_noise, screen
 from pytest_vlmlatency.judging.comparability import work_differences
-from pytest_vlmlatency.judging.comparisons import CaseBaseline, Comparison, comparisons_of
-from pytest_vlmlatency.judging.confirming import PairSource, RunPair, confirm, pair_rounds
+from pytest_vlmlatency.judging.comparisons import Comparison, comparisons_of
+from pytest_vlmlatency.judging.confirming import RunPair, confirm, pair_rounds
 from pytest_vlmlatency.judging.verdicts import JudgedCase, judged, unjudged
 from pytest_vlmlatency.records import (
     TOTAL,
-    BudgetVerdict,
     CaseState,
     CaseVerdict,
     Confirmation,
@@ -28,51 +25,15 @@ from pytest_vlmlatency.records import (
     GateReport,
     Judgement,
     Rounds,
-    RunHeader,
     RunRounds,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from datetime import date
 
+    from pytest_vlmlatency.confirmation.pairs import Failure
     from pytest_vlmlatency.judging.confirming import Key
-
-
-class MeasuringPairs(PairSource, Protocol):
-    """A source of pairs that says in the end what was measured, and where it came from."""
-
-    def confirmation(self) -> Confirmation:
-        """Return how many pairs there are, how long they took and what cut them short."""
-
-
-OpenPairs = Callable[[str], AbstractContextManager[MeasuringPairs]]
-"""Opens a source of pairs against one commit; NotConfirmed where that can't be."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What is to be judged: a run, and what each of its cases is compared with.
-
-    `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
-    `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
-    newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so.
-    """
-
-    candidate: RunRounds
-    today: date
-    baseline: str
-    baselines: Mapping[str, CaseBaseline]
-    runs: tuple[RunHeader, ...] = ()
-    new: frozenset[str] = frozenset()
-    unmatched: Mapping[str, str] = field(default_factory=dict)
-    uncollected: tuple[Rounds, ...] = ()
-    budgets: Mapping[str, tuple[BudgetVerdict, ...]] = field(default_factory=dict)
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    remarks: tuple[str, ...] = ()
-    not_applied_because: tuple[str, ...] = ()
-    no_pairs_because: str = ""
-    is_strict: bool = False
+    from pytest_vlmlatency.judging.question import MeasuringPairs, OpenPairs, Question
 
 
 def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:
@@ -109,6 +70,7 @@ class _Flow:
         self.judgements: dict[Key, Judgement] = {}
         self.pairs: dict[str, tuple[RunPair, ...]] = {}
         self.no_pairs: dict[str, str] = {}
+        self.failures: dict[str | None, Failure] = {}
 
     def screen_all(self) -> None:
         """Screen every phase of every case with the noise that their histories share."""
@@ -175,10 +137,17 @@ class _Flow:
         suspicions = {key: self.suspicions[key] for key in keys}
         try:
             looked = confirm(suspicions, self.comparisons, source)
-        finally:
-            self.confirmations.append(source.confirmation())
-        self.judgements |= looked.judgements
-        self.pairs[commit] = looked.pairs
+            self.judgements |= looked.judgements
+            self.pairs[commit] = looked.pairs
+        except NotConfirmed as problem:
+            self.no_pairs |= {key[0]: str(problem) for key in keys}
+        source.look_for_missing_tests()
+        self.confirmations.append(source.confirmation())
+        self.failures |= {failure.test: failure for failure in source.failures}
+        missing = {test for test, failure in self.failures.items() if failure.is_missing}
+        for key in keys:
+            if self.comparisons[key].test in missing:
+                self.no_pairs.pop(key[0], None)
 
     def _verdict(self, rounds: Rounds) -> CaseVerdict:
         question = self.question
@@ -227,6 +196,12 @@ class _Flow:
 
     def _state_without_history(self, case_id: str) -> tuple[CaseState, str]:
         """Return the state of a case that only fresh pairs can judge."""
+        failure = self.failures.get(self.comparisons[case_id, TOTAL].test)
+        if failure is not None and failure.is_missing:
+            return CaseState.NEW, "the baseline does not have this test"
+        if failure is not None:
+            side = "at the baseline" if failure.side is Side.BASELINE else "again"
+            return CaseState.NOT_APPLIED, f"could not be measured {side}: {failure.reason}"
         if case_id in self.no_pairs:
             why = self.question.unmatched.get(case_id, "no run of the baseline on this machine")
             return CaseState.NOT_APPLIED, f"{why}; and no fresh pairs: {self.no_pairs[case_id]}"

@@ -15,9 +15,10 @@ from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import Choice, pinned, rolling
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
-from pytest_vlmlatency.judging.flow import OpenPairs, Question, answer
+from pytest_vlmlatency.judging.flow import answer
 from pytest_vlmlatency.judging.matching import matching, software_remarks, uncollected
 from pytest_vlmlatency.judging.pins import Pin, pin_of, read_pins
+from pytest_vlmlatency.judging.question import OpenPairs, Question
 from pytest_vlmlatency.records import (
     GateReport,
     Run,

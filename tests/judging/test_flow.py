@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_vlmlatency.confirmation.pairs import Failure
     from pytest_vlmlatency.judging.confirming import RunPair
     from pytest_vlmlatency.records import Case
 
@@ -64,12 +65,16 @@ class SimulatedPairs:
         self.opened: list[str] = []
         self.pairs: list[RunPair] = []
         self.baseline_cases: Sequence[Case] | None = None
+        self.failures: tuple[Failure, ...] = ()
 
     def extend_to(self, n_pairs: int, tests: Sequence[str]) -> Sequence[RunPair]:
         self.asked.append((n_pairs, tuple(tests)))
         for index in range(len(self.pairs), min(n_pairs, self.most)):
             self.pairs.append((self._baseline(5000 + index), self._candidate(7000 + index)))
         return self.pairs[:n_pairs]
+
+    def look_for_missing_tests(self) -> None:
+        """The failures say it from the start."""
 
     def confirmation(self) -> Confirmation:
         return Confirmation(
