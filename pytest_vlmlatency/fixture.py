@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.options import MARKER_KEYS, Configuration, check_keys, merge_options
-from pytest_vlmlatency.terms import check_names
+from pytest_vlmlatency.terms import check_effect, check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -167,7 +167,9 @@ class VlmLatency:
             )
         self.is_used = True
         check_keys(settings, MARKER_KEYS, source="vlm_latency.pedantic()")
-        return merge_options(settings, *self._layers)
+        options = merge_options(settings, *self._layers)
+        check_effect(options.terms)
+        return options
 
 
 def _with_terms(case: Case, terms: GateTerms) -> Case:

@@ -16,6 +16,8 @@ from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.records import (
     ANY_DEVICE,
     ANY_PHASE,
+    SAME_SHARE,
+    TARGET_RATIO,
     TOTAL,
     Case,
     GateMode,
@@ -97,6 +99,36 @@ def by_quantity(budget_ms: object) -> dict[str, dict[str, float]]:
         }
         for quantity, given in budget_ms.items()
     }
+
+
+def check_effect(terms: GateTerms) -> None:
+    """Raise UsageProblem for a min_effect that a target leaves no room for.
+
+    To be called once all layers are merged: target and min_effect may come from different ones.
+    """
+    least = terms.min_effect_ratio
+    if least is None:
+        return
+    told = f"min_effect is {least:g}, which the vlm_latency marker or the call itself says"
+    if least == 0:
+        raise UsageProblem(
+            f"{told}; expected more than 0: leave it out, and it is a third of the target"
+        )
+    for phase in (*terms.target_ratios, *JUDGED):
+        target = terms.target_ratio(phase)
+        ratio = TARGET_RATIO if target is None else target
+        if not least < SAME_SHARE * ratio:
+            where = (
+                "the default"
+                if target is None
+                else "which the marker, the call, --vlm-target or vlm_target in the ini file says"
+            )
+            name = "every phase" if phase == ANY_PHASE else repr(phase)
+            raise UsageProblem(
+                f"{told}, and the target of {name} is {ratio:g}, {where}; expected a min_effect "
+                f"of less than {SAME_SHARE:g} of the target: what is too small to be slower must "
+                f"not be too large to be the same. Lower min_effect, or raise the target"
+            )
 
 
 def check_names(terms: GateTerms, case: Case) -> None:

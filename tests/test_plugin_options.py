@@ -4,7 +4,7 @@ import pytest
 from _pytest.config import findpaths
 
 from pytest_vlmlatency.options import DTYPES
-from tests.projects import project
+from tests.projects import in_subprocess, project
 
 RECORDING = """\
     @pytest.mark.vlm_latency(rounds=3, threads=3)
@@ -188,6 +188,88 @@ def test_a_wrong_marker_is_refused_without_the_fixture_too(pytester: pytest.Pyte
         "ERROR: test_x.py::test_other: @pytest.mark.vlm_latency: rounds is 'many'; "
         "expected a whole number of at least 1"
     )
+
+
+@pytest.mark.parametrize(
+    ("marked", "args", "told"),
+    [
+        ("min_effect=0.5", (), "'vision' is 0.03, the default"),
+        (
+            "min_effect=0.02",
+            ("--vlm-target=0.02",),
+            "every phase is 0.02, which the marker, the call, --vlm-target or vlm_target in the "
+            "ini file says",
+        ),
+        (
+            "min_effect=0.02, target={'decode': 0.01}",
+            (),
+            "'decode' is 0.01, which the marker, the call, --vlm-target or vlm_target in the ini "
+            "file says",
+        ),
+    ],
+)
+@pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["one", "n1"])
+def test_a_min_effect_without_room_below_a_target_is_refused_before_any_test_runs(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    marked: str,
+    args: tuple[str, ...],
+    told: str,
+    workers: tuple[str, ...],
+) -> None:
+    project(
+        pytester,
+        f"""\
+        @pytest.mark.vlm_latency({marked})
+        def test_caption(vlm_latency):
+            vlm_latency(model.generate)
+        """,
+    )
+
+    result = in_subprocess(pytester, monkeypatch, *args, *workers)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert result.parseoutcomes() == {}
+    least = marked.partition(",")[0].removeprefix("min_effect=")
+    assert (
+        f"ERROR: test_x.py::test_caption: min_effect is {least}, which the vlm_latency marker or "
+        f"the call itself says, and the target of {told}; expected a min_effect of less than 0.8 "
+        f"of the target: what is too small to be slower must not be too large to be the same. "
+        f"Lower min_effect, or raise the target"
+    ) in result.stderr.str()
+
+
+def test_a_min_effect_with_room_below_the_command_lines_target_is_taken(
+    pytester: pytest.Pytester,
+) -> None:
+    project(
+        pytester,
+        """\
+        @pytest.mark.vlm_latency(min_effect=0.03)
+        def test_caption(vlm_latency):
+            vlm_latency(model.generate)
+        """,
+    )
+
+    pytester.runpytest_inprocess("--vlm-target=0.1").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("least", [0, 0.5])
+def test_a_min_effect_of_a_call_without_room_below_its_target_fails_the_test(
+    pytester: pytest.Pytester, least: float
+) -> None:
+    project(
+        pytester,
+        f"""\
+        def test_caption(vlm_latency):
+            vlm_latency.pedantic(model.generate, min_effect={least})
+        """,
+    )
+
+    result = pytester.runpytest_inprocess()
+
+    result.assert_outcomes(failed=1)
+    assert f"min_effect is {least}, which" in result.stdout.str()
 
 
 def test_the_marker_is_registered(pytester: pytest.Pytester) -> None:

@@ -14,8 +14,8 @@ from itertools import pairwise
 from typing import Self
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.records import SAME_SHARE, TARGET_RATIO
 
-TARGET_RATIO = 0.03
 LOOKS = (3, 5, 8, 12, 18, 27)
 LOOKS_GROW = 1.5
 """From each look to the next there are about half as many pairs more."""
@@ -73,7 +73,7 @@ class GateRule:
     looks: tuple[int, ...] = LOOKS
     target_risk: float = 0.03
     same_risk: float = 0.02
-    same_share: float = 0.8
+    same_share: float = SAME_SHARE
     n_warmup_rounds: int = 2
     fastest_share: float = 0.5
     min_rounds: int = 3

@@ -27,7 +27,14 @@ from pytest_vlmlatency.records.gate_report import (
     GateStatus,
     PhaseVerdict,
 )
-from pytest_vlmlatency.records.gate_terms import ANY_DEVICE, ANY_PHASE, GateMode, GateTerms
+from pytest_vlmlatency.records.gate_terms import (
+    ANY_DEVICE,
+    ANY_PHASE,
+    SAME_SHARE,
+    TARGET_RATIO,
+    GateMode,
+    GateTerms,
+)
 from pytest_vlmlatency.records.judgement import Judgement, Verdict
 from pytest_vlmlatency.records.machine import fingerprint_of, machine_differences, machine_facts
 from pytest_vlmlatency.records.rounds import (
@@ -47,7 +54,9 @@ __all__ = [
     "BOUNDABLE",
     "CPU",
     "DEVICE",
+    "SAME_SHARE",
     "SCHEMA_VERSION",
+    "TARGET_RATIO",
     "TOTAL",
     "WALL",
     "BudgetVerdict",

@@ -12,6 +12,12 @@ from pytest_vlmlatency.errors import UsageProblem
 ANY_DEVICE = "*"
 ANY_PHASE = "*"
 
+TARGET_RATIO = 0.03
+"""The change that must not be missed where a test names none (see `gate.rule`)."""
+
+SAME_SHARE = 0.8
+"""Fresh pairs say "same" where a change of this share of the target is ruled out."""
+
 
 class GateMode(StrEnum):
     """What becomes of a case's verdicts."""

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
-from pytest_vlmlatency.options import marker_layer
+from pytest_vlmlatency.options import marker_layer, merge_options
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM
 from pytest_vlmlatency.session.keeping import history_of
-from pytest_vlmlatency.session.settings import FIXTURE, chosen_device
+from pytest_vlmlatency.session.settings import FIXTURE, chosen_device, said_of
+from pytest_vlmlatency.terms import check_effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -39,6 +40,7 @@ def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None
     try:
         for item in items:
             _check_markers(item)
+            _check_terms(item)
         if not config.getoption("collectonly", None):
             chosen_device(config)
             _check_outputs(config)
@@ -71,5 +73,15 @@ def _check_markers(item: pytest.Item) -> None:
     try:
         for mark in item.iter_markers(FIXTURE):
             marker_layer(mark.args, mark.kwargs)
+    except UsageProblem as problem:
+        raise UsageProblem(f"{item.nodeid}: {problem}") from None
+
+
+def _check_terms(item: pytest.Item) -> None:
+    """Refuse what only a marker and the command line together make impossible."""
+    if not any("min_effect" in mark.kwargs for mark in item.iter_markers(FIXTURE)):
+        return
+    try:
+        check_effect(merge_options(*said_of(item)).terms)
     except UsageProblem as problem:
         raise UsageProblem(f"{item.nodeid}: {problem}") from None

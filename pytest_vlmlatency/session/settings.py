@@ -20,12 +20,17 @@ FIXTURE = "vlm_latency"
 
 
 def layers_of(item: pytest.Item) -> Sequence[Mapping[str, object]]:
-    """Return what applies to a test below the call, strongest first: markers, command line, ini."""
+    """Return what applies to a test below the call, strongest first, and the chosen device."""
+    return (*said_of(item), {"device": chosen_device(item.config)})
+
+
+def said_of(item: pytest.Item) -> Sequence[Mapping[str, object]]:
+    """Return what was said of a test below the call: markers, command line, ini, in this order."""
     config = item.config
     markers = [marker_layer(mark.args, mark.kwargs) for mark in item.iter_markers(FIXTURE)]
     said = {key: config.getoption(dest_of(name), None) for key, name in COMMAND_LINE.items()}
     in_ini = {key: said_in_ini(config, name) for key, name in COMMAND_LINE.items()}
-    return (*markers, said, in_ini, {"device": chosen_device(config)})
+    return (*markers, said, in_ini)
 
 
 def chosen_device(config: pytest.Config) -> str | None:
