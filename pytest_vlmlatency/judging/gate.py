@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.judging.repository import Lineage
-    from pytest_vlmlatency.records import Environment, Rounds
+    from pytest_vlmlatency.records import Rounds
 
 
 class History(Protocol):
@@ -124,9 +124,8 @@ class _Baselines:
         self.names = self._names()
         root = repository.find_root(request.root)
         self.pins = () if root is None else read_pins(root, self.fingerprint)
-        self.choices: dict[Pin | None, Choice | None] = {None: self._rolling()}
-        self.choices |= {pin: self._pinned(pin) for pin in self.pins}
-        self.read: dict[RunName, RunRounds] = self._read()
+        self.choices = self._choices()
+        self.read = self._read()
 
     def question(self) -> Question:
         """Return what is to be judged, without what the run alone says (its budgets)."""
@@ -179,23 +178,35 @@ class _Baselines:
         try:
             index = self.history.index()
         except HistoryProblem as problem:
-            self.remarks.append(f"The history at {self.history.url} was left out: {problem}")
+            self.remarks.append(self._left_out(problem))
             return ()
         self.remarks += [f"Left out of the history: {problem}" for problem in index.problems]
         return index.names
 
-    def _rolling(self) -> Choice | None:
-        return rolling(self.names, self.lineage, fingerprint=self.fingerprint, but=self.header.id)
+    def _left_out(self, problem: HistoryProblem) -> str:
+        return f"The history at {self.history.url} was left out: {problem}"
 
-    def _pinned(self, pin: Pin) -> Choice:
-        return pinned(self.names, pin, fingerprint=self.fingerprint, but=self.header.id)
+    def _choices(self) -> dict[Pin | None, Choice | None]:
+        here, own = self.fingerprint, self.header.id
+        last = rolling(self.names, self.lineage, fingerprint=here, but=own)
+        choices: dict[Pin | None, Choice | None] = {None: last}
+        for pin in self.pins:
+            choices[pin] = pinned(self.names, pin, fingerprint=here, but=own)
+        return choices
 
     def _choice(self, case_id: str) -> Choice | None:
         return self.choices[pin_of(self.pins, case_id)]
 
     def _read(self) -> dict[RunName, RunRounds]:
+        """Return the chosen runs; a history that cannot be read is as good as none."""
         names = {name for choice in self.choices.values() if choice for name in choice.names}
-        stored = self.history.read(sorted(names))
+        try:
+            stored = self.history.read(sorted(names))
+        except HistoryProblem as problem:
+            self.remarks.append(self._left_out(problem))
+            self.names = ()
+            self.choices = self._choices()
+            return {}
         self.remarks += [f"Left out of the history: {problem}" for problem in stored.problems]
         by_id = {name.id: name for name in names}
         return {by_id[run.header.id]: run for run in stored.runs}
@@ -220,16 +231,17 @@ class _Baselines:
         commits = set(self.lineage.commits)
         others = [name for name in self.names if name.commit in commits and not name.is_dirty]
         elsewhere = [name for name in others if name.fingerprint != self.fingerprint]
-        stored = self.history.read(elsewhere[-1:]).runs
+        try:
+            stored = self.history.read(elsewhere[-1:]).runs
+        except HistoryProblem as problem:
+            return [self._left_out(problem)]
+        here = self.header.environment
         return [
             f"{_of_others(len(elsewhere))} not compared with; the newest differs in "
             f"{'; '.join(differences)}"
             for run in stored
-            if (differences := machine_differences(run.header.environment, self._here()))
+            if (differences := machine_differences(run.header.environment, here))
         ]
-
-    def _here(self) -> Environment:
-        return self.header.environment
 
 
 def _of_others(number: int) -> str:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
+from pytest_vlmlatency.history.store import StoredRuns
 from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.gate import GateRequest, NoHistory, judge_run
 from pytest_vlmlatency.judging.pins import Pin, add_pin
@@ -35,10 +36,11 @@ from tests.judging.runs import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.confirmation.pairs import Failure
+    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.judging.confirming import RunPair
     from pytest_vlmlatency.records import Case
 
@@ -461,6 +463,43 @@ def test_runs_that_cannot_be_read_are_named_and_judging_goes_on() -> None:
     report = judge_run(candidate(), stored, request, open_pairs=None)
 
     assert report.remarks == ("Left out of the history: runs/x.json: no run",)
+
+
+class Vanishing(RunsInMemory):
+    """A history that can be listed, and not read any more."""
+
+    def read(self, names: Iterable[RunName]) -> StoredRuns:
+        if asked := list(names):
+            raise HistoryProblem(f"asked for {len(asked)}, and the share is gone")
+        return StoredRuns(runs=())
+
+
+def test_a_history_that_cannot_be_read_while_judging_is_named_and_both_commits_are_measured() -> (
+    None
+):
+    pairs = SimulatedPairs(slower={"vision_ms": 0.05})
+    request = GateRequest(root=None, today=TODAY)  # type: ignore[arg-type]  # not asked for here
+
+    report = judge_run(candidate(), Vanishing(a_history(10)), request, open_pairs=pairs.open)
+
+    assert report.remarks == (
+        "The history at memory was left out: asked for 10, and the share is gone",
+    )
+    assert report.baseline == "no stored run; the merge base"
+    assert [phase.phase for phase in only(report).phases_that_are(Verdict.SLOWER)] == ["vision"]
+
+
+def test_a_history_of_another_machine_that_cannot_be_read_is_named() -> None:
+    elsewhere = replace(ENVIRONMENT, machine={"cpu": "Another processor"})
+    history = [replace(run, environment=elsewhere) for run in a_history(2)]
+    request = GateRequest(root=None, today=TODAY, no_pairs_because="alone")  # type: ignore[arg-type]  # as above
+
+    report = judge_run(candidate(), Vanishing(history), request, open_pairs=None)
+
+    assert report.status is GateStatus.NOT_APPLIED
+    assert (
+        "The history at memory was left out: asked for 1, and the share is gone" in report.remarks
+    )
 
 
 def test_no_history_at_all_is_not_applied() -> None:
