@@ -1,12 +1,13 @@
 """Records as columns, to be fitted and judged on.
 
-Owns the step from record dicts to arrays; which records are believed is decided where they are
-read. Nothing is filled in: an input that only some records have is an error.
+Owns the step from records to arrays; which records are believed is decided by `export`, which reads
+them. Nothing is filled in: an input that only some records have is an error.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -26,6 +27,7 @@ from pytest_vlmlatency.estimator.inputs import (
     column,
     tier_index,
 )
+from pytest_vlmlatency.export import RecordReader, read_records
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,6 +39,10 @@ Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Re
 
 CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
 N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
+
+
+class RecordsLeftOut(UserWarning):
+    """Records that were given and could not be used, by reason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,22 +101,18 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
     """Return records as a table: from dicts, a file, a folder, or several.
 
     Of the five inputs, those that all records have become columns. An input that only some have,
-    a declared knob that is missing, or records of several machines are errors.
+    or a declared knob that is missing, is an error. Records that cannot be believed, or are of
+    another machine than the first, are left out, and a warning says how many and why.
     """
     if isinstance(source, Table):
         return source
-    chunks = [_chunk(records, knobs) for records in _in_chunks(_records(source))]
-    if not chunks:
-        raise EstimatorProblem("there are no records to read; expected at least one")
+    reader = read_records(source)
+    chunks = [_chunk(records, knobs) for records in _in_chunks(reader)]
+    if reader.left_out:
+        warnings.warn(_summary(reader), RecordsLeftOut, stacklevel=2)
     raw = {
         name: [value for chunk in chunks for value in chunk[name]] for name in ("machine", "source")
     }
-    machines = sorted({str(machine) for machine in raw["machine"] if machine is not None})
-    if len(machines) > 1:
-        raise EstimatorProblem(
-            f"the records are of {len(machines)} machines ({', '.join(machines[:3])}); expected "
-            f"one: an estimator is of the machine that it was measured on, so choose one"
-        )
     columns = _inputs(chunks, knobs)
     configuration, configurations = _configurations(columns, knobs)
     return Table(
@@ -121,15 +123,15 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         output_tokens=_all(chunks, "output_tokens"),
         configuration=configuration,
         configurations=configurations,
-        machine=machines[0] if machines else None,
+        machine=None if raw["machine"][0] is None else str(raw["machine"][0]),
         sources=tuple(None if value is None else str(value) for value in raw["source"]),
     )
 
 
-def _records(source: Source) -> Iterable[Record]:
-    if isinstance(source, str | os.PathLike):
-        raise EstimatorProblem(f"files are not read yet: {source}; give a list of records")
-    return source  # type: ignore[return-value]  # several paths come with the reader
+def _summary(reader: RecordReader) -> str:
+    n_left_out = sum(left_out.count for left_out in reader.left_out.values())
+    lines = "\n".join(reader.report_lines())
+    return f"{n_left_out} of {n_left_out + reader.n_read} records are not used\n{lines}"
 
 
 def _in_chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
@@ -144,7 +146,6 @@ Chunk = dict[str, list[object]]
 def _chunk(records: list[Record], knobs: Sequence[Knob]) -> Chunk:
     """Return the fields as lists; None where a record lacks one."""
     chunk: Chunk = {name: [record.get(name) for record in records] for name in _FIELDS}
-    chunk["T_prefill_total"] = [_prefill_ms(record) for record in records]
     for name in (*INPUTS, *(knob.name for knob in knobs)):
         aliases = (name, *(alias for alias, official in ALIASES.items() if official == name))
         chunk[name] = [_field(record, aliases) for record in records]
@@ -152,7 +153,7 @@ def _chunk(records: list[Record], knobs: Sequence[Knob]) -> Chunk:
     return chunk
 
 
-_FIELDS = ("T_LLM_decode", "output_tokens", "machine", "source")
+_FIELDS = ("T_prefill_total", "T_LLM_decode", "output_tokens", "machine", "source")
 
 
 def _field(record: Record, aliases: Sequence[str]) -> object:
@@ -165,16 +166,6 @@ def _field(record: Record, aliases: Sequence[str]) -> object:
         for name in aliases:
             if configuration.get(name) is not None:
                 return configuration[name]
-    return None
-
-
-def _prefill_ms(record: Record) -> object:
-    prefill_ms = record.get("T_prefill_total")
-    if prefill_ms is not None:
-        return prefill_ms
-    vision_ms, llm_ms = record.get("T_vision_total"), record.get("T_LLM_prefill")
-    if isinstance(vision_ms, int | float) and isinstance(llm_ms, int | float):
-        return vision_ms + llm_ms
     return None
 
 

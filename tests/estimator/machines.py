@@ -40,7 +40,7 @@ def simulated(
         tokens = vision + text
         slow = factor * (random.uniform(1.5, 3) if random.random() < outliers else 1.0)
         prefill = slow * prefill_ms(tokens, vision, top_k, blocks, cliff)
-        decode = slow * (n_tokens - 1) * step_ms(tokens, top_k, blocks, cliff)
+        decode = slow * (n_tokens - 1) * step_ms(tokens, top_k, blocks, cliff) or 0.2
         prefill *= 1 + noise * random.standard_normal()
         decode *= 1 + noise * random.standard_normal()
         records.append(

@@ -1,11 +1,14 @@
 """Inputs and records become columns, or an error says why not."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
-from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.columns import table_of
+from pytest_vlmlatency.errors import EstimatorProblem, RecordsProblem
+from pytest_vlmlatency.estimator.columns import RecordsLeftOut, table_of
 from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, columns_of
 from tests.estimator.records import a_record
 
@@ -77,13 +80,18 @@ def test_records_become_columns_and_totals() -> None:
     assert table.columns["vision_tokens"].tolist() == [576.0, 576.0]
     assert table.columns["tier_idx"].tolist() == [1.0, 1.0]
     assert table.prefill_ms.tolist() == [60.0, 60.0]
-    assert table.decode_ms.tolist() == [80.0, 0.0]
+    assert table.decode_ms.tolist() == [80.0, 0.3]
     assert table.decode_steps.tolist() == [4.0, 0.0]
     assert table.has_decode.tolist() == [True, False]
 
 
 def test_each_combination_of_knobs_is_a_configuration() -> None:
-    records = [a_record(top_k=4), a_record(top_k=8), a_record(tier="high"), a_record(top_k=4)]
+    records = [
+        a_record(top_k=4),
+        a_record(top_k=8),
+        a_record(tier="high"),
+        a_record(top_k=4, T_LLM_prefill=51.0),
+    ]
 
     table = table_of(records)
 
@@ -114,9 +122,28 @@ def test_an_input_that_only_some_records_have_is_refused() -> None:
         table_of([a_record(), a_record(top_k=None)])
 
 
-def test_records_of_two_machines_are_refused() -> None:
-    with pytest.raises(EstimatorProblem, match=r"the records are of 2 machines \(aa, bb\)"):
-        table_of([a_record(machine="aa"), a_record(machine="bb")])
+def test_what_is_left_out_is_told() -> None:
+    records = [a_record(), a_record(machine="bb"), a_record(T_LLM_prefill=-1.0), a_record()]
+
+    with pytest.warns(RecordsLeftOut, match="3 of 4 records are not used") as told:
+        table = table_of(records)
+
+    assert len(table) == 1
+    assert "of another machine" in str(told[0].message)
+    assert "negative" in str(told[0].message)
+    assert "duplicate" in str(told[0].message)
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_text(f"{json.dumps(a_record())}\n{json.dumps(a_record(top_k=4))}\n")
+
+    assert table_of(path).columns["top_k"].tolist() == [8.0, 4.0]
+
+
+def test_no_record_at_all_is_an_error() -> None:
+    with pytest.raises(RecordsProblem, match="no record that can be believed was found"):
+        table_of([])
 
 
 def test_a_knob_cannot_be_declared_over_an_input() -> None:

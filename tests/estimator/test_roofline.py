@@ -198,12 +198,14 @@ def test_scaled_times_scale_the_predictions() -> None:
 
 def test_too_few_records_are_refused() -> None:
     with pytest.raises(EstimatorProblem, match="there are 7 records; expected at least 8"):
-        RooflineEstimator().fit([a_record()] * 7)
+        RooflineEstimator().fit([a_record(output_tokens=n) for n in range(2, 9)])
 
 
 def test_records_without_decode_are_refused() -> None:
     with pytest.raises(EstimatorProblem, match="there are 0 records with a decode step"):
-        RooflineEstimator().fit([a_record(output_tokens=1)] * 20)
+        RooflineEstimator().fit(
+            [a_record(output_tokens=1, T_LLM_prefill=float(ms)) for ms in range(50, 70)]
+        )
 
 
 def test_an_estimator_that_was_not_fitted_says_so() -> None:
