@@ -38,7 +38,8 @@ def simulated(
         vision = int(VISION[tier] * random.uniform(0.7, 1.1))
         text, n_tokens = int(random.integers(10, 120)), int(1 + random.geometric(0.12))
         tokens = vision + text
-        slow = factor * (random.uniform(1.5, 3) if random.random() < outliers else 1.0)
+        is_slow = random.random() < outliers
+        slow = factor * (random.uniform(1.5, 3) if is_slow else 1.0)
         prefill = slow * prefill_ms(tokens, vision, top_k, blocks, cliff)
         decode = slow * (n_tokens - 1) * step_ms(tokens, top_k, blocks, cliff) or 0.2
         prefill *= 1 + noise * random.standard_normal()
@@ -55,6 +56,7 @@ def simulated(
                 "T_LLM_prefill": 0.75 * prefill,
                 "T_LLM_decode": decode,
                 "machine": "aa",
+                "source": "slow" if is_slow else "usual",
             }
         )
     return records
