@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Config = Mapping[str, object]
-Accuracy = Mapping[tuple[object, ...], float] | Sequence[float] | Callable[[Config], float]
+Accuracy = Mapping[Any, float] | Sequence[float] | Callable[[Config], float]
+"""By (tier, top_k, num_active_blocks), by place in the grid, or computed."""
 
 
 def config_grid(**values: Sequence[object]) -> list[dict[str, object]]:
