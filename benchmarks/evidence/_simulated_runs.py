@@ -29,9 +29,11 @@ class Weather:
 
     `spike_share` of the rounds take longer by an exponential share of mean `spike_ratio`.
     Throttling starts before a round with `throttle_rate` and ends with `recovery_rate`; a run's
-    throttled rounds take longer by a share between the two `throttle_ratios`. The first round takes
-    longer by `warmup_ratio`, each following one by `warmup_decay` of that of the one before it.
-    `drift_ratio`: from one process of a job to the next, all rounds take this much longer.
+    throttled rounds take longer by one share, drawn between the two `throttle_ratios`: level steps
+    up and down. Runs begin cool, as after imports and a load, or, if `is_hot`, in the middle of it.
+    The first round takes longer by `warmup_ratio`, each following one by `warmup_decay` of that of
+    the one before it. `drift_ratio`: from one process of a job to the next, all rounds take this
+    much longer.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Weather:
     throttle_rate: float = 0.0
     recovery_rate: float = 0.1
     throttle_ratios: tuple[float, float] = (0.03, 0.15)
+    is_hot: bool = False
     warmup_ratio: float = 0.2
     warmup_decay: float = 0.2
     drift_ratio: float = 0.0005
@@ -119,6 +122,7 @@ def _autocorrelated(
 
 
 def _spikes(weather: Weather, shape: tuple[int, ...], rng: np.random.Generator) -> Times:
+    """Return what interrupts and neighbours add to a few rounds, in logs."""
     hit = rng.random(shape) < weather.spike_share
     spikes = np.zeros(shape)
     spikes[hit] = np.log1p(rng.exponential(weather.spike_ratio, int(hit.sum())))
@@ -126,11 +130,12 @@ def _spikes(weather: Weather, shape: tuple[int, ...], rng: np.random.Generator) 
 
 
 def _throttling(weather: Weather, shape: tuple[int, int, int], rng: np.random.Generator) -> Times:
-    """Return two states along the last axis: the share of throttled rounds is the same in each."""
+    """Return a Markov chain of two states along the last axis, in logs; stationary if it is hot."""
     start, end = weather.throttle_rate, weather.recovery_rate
+    at_first = start / (start + end) if weather.is_hot else start
     chances = rng.random(shape)
     throttled = np.empty(shape, dtype=bool)
-    throttled[..., 0] = chances[..., 0] < start
+    throttled[..., 0] = chances[..., 0] < at_first
     for index in range(1, shape[-1]):
         stays = chances[..., index] >= end
         starts = chances[..., index] < start

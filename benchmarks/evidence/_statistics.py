@@ -1,13 +1,15 @@
 """The few statistics that the evidence is judged by. Pure.
 
-An interval is of order statistics: it assumes nothing of the distribution, which on a shared host
-has a long tail, and needs no random numbers.
+A median's interval is of order statistics: it assumes nothing of the distribution, which on a
+shared host has a long tail, and needs no random numbers.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
+
+from scipy.stats import beta
 
 CONFIDENCE = 0.95
 FEWEST = 6
@@ -34,6 +36,14 @@ def median_interval(values: Sequence[float]) -> Interval:
     ordered = sorted(values)
     n_cut = _n_outside(len(ordered))
     return Interval(middle=median(ordered), low=ordered[n_cut], high=ordered[-1 - n_cut])
+
+
+def rate_interval(n_hits: int, n_all: int) -> tuple[float, float]:
+    """Return the ends of a rate's 95 % interval after Clopper and Pearson (1934)."""
+    outside = (1 - CONFIDENCE) / 2
+    low = float(beta.ppf(outside, n_hits, n_all - n_hits + 1)) if n_hits else 0.0
+    high = float(beta.ppf(1 - outside, n_hits + 1, n_all - n_hits)) if n_hits < n_all else 1.0
+    return low, high
 
 
 def interquartile_range(values: Sequence[float]) -> float:

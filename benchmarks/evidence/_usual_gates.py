@@ -1,12 +1,14 @@
 """What other tools do to call a run slower, as they document or publish it; in own code.
 
-The first three take comparisons x rounds of the last run and of the candidate. `otava_steps` takes
-the values of one history.
+The first three take comparisons x rounds of the last run and of the candidate, and say of each
+comparison whether it is slower. `otava_steps` takes the values of one history, a value a run.
 """
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 Times = NDArray[np.float64]
 Flags = NDArray[np.bool_]
@@ -18,19 +20,18 @@ MANN_WHITNEY_P = 0.01
 
 ASV_FACTOR = 1.1
 ASV_P = 0.002
-"""`asv compare`: worse by this factor at least, and Mann and Whitney's p below this."""
+"""`asv compare`, 0.6: worse by this factor, and Mann and Whitney's two-sided p below this."""
 
 OTAVA_P = 0.001
+OTAVA_WEAK = 10
 OTAVA_WINDOW = 50
-"""Defaults of Fleming et al., "Hunter: using change point detection to hunt for performance
-regressions", ICPE 2023, which Apache Otava grew from."""
+"""Fleming et al., "Hunter: using change point detection to hunt for performance regressions", ICPE
+2023, which Apache Otava grew from, with the defaults of Otava 0.8."""
 
 
 def median_over(last_ms: Times, candidate_ms: Times) -> Flags:
     """Whether the candidate's median is more than 5 % above the last run's."""
-    medians = (np.median(rounds, axis=-1) for rounds in (candidate_ms, last_ms))
-    candidate, last = medians
-    return np.asarray(candidate > FAIL_RATIO * last)
+    return np.asarray(np.median(candidate_ms, axis=-1) > FAIL_RATIO * np.median(last_ms, axis=-1))
 
 
 def mann_whitney(last_ms: Times, candidate_ms: Times) -> Flags:
@@ -40,47 +41,88 @@ def mann_whitney(last_ms: Times, candidate_ms: Times) -> Flags:
 
 
 def asv_compare(last_ms: Times, candidate_ms: Times) -> Flags:
-    """Whether the candidate's median is 1.1 times the last one's, and the rounds differ."""
-    candidate, last = (np.median(rounds, axis=-1) for rounds in (candidate_ms, last_ms))
-    test = stats.mannwhitneyu(candidate_ms, last_ms, axis=-1)
-    return np.asarray((candidate > ASV_FACTOR * last) & (test.pvalue < ASV_P))
+    """Whether the candidate's median is over 1.1 times the last one's, and the rounds differ."""
+    is_worse = np.median(candidate_ms, axis=-1) > ASV_FACTOR * np.median(last_ms, axis=-1)
+    test = stats.mannwhitneyu(candidate_ms, last_ms, axis=-1, method="exact")
+    return np.asarray(is_worse & (test.pvalue < ASV_P))
 
 
 def otava_steps(values: Times) -> dict[int, float]:
-    """Return where levels begin in the last 50 values, with the ratio of the means.
+    """Return where levels begin, with the ratio of the level's mean to that before it.
 
-    E-divisive (Matteson and James, 2014) finds the likeliest split, Student's t of the values left
-    and right of it, not permutations, says whether it is one, and both sides are split further.
+    In windows of 50 values that overlap by half, E-divisive finds splits, each tested with
+    Student's t instead of permutations, at ten times the level. Then the weakest is taken out until
+    all that are left differ from their neighbours at the level itself.
     """
-    return _split(values[-OTAVA_WINDOW:], max(0, len(values) - OTAVA_WINDOW))
+    weak: set[int] = set()
+    start = 0
+    while start < len(values):
+        found = [start + split for split in _divided(values[start : start + OTAVA_WINDOW])]
+        weak.update(found)
+        start = max([start + OTAVA_WINDOW // 2, *found])
+    splits = sorted(weak)
+    while splits:
+        levels = np.split(values, splits)
+        chances = [t_test(*both) for both in pairwise(levels)]
+        weakest = int(np.argmax(chances))
+        if chances[weakest] < OTAVA_P:
+            ratios = [after.mean() / before.mean() for before, after in pairwise(levels)]
+            return dict(zip(splits, map(float, ratios), strict=True))
+        del splits[weakest]
+    return {}
 
 
-def _split(values: Times, offset: int) -> dict[int, float]:
-    if len(values) < 4:
-        return {}
-    split = 2 + int(np.argmax(energies(values)[2:-1]))
-    left, right = values[:split], values[split:]
-    if not stats.ttest_ind(left, right).pvalue < OTAVA_P:
-        return {}
-    found = {offset + split: float(right.mean() / left.mean())}
-    return found | _split(left, offset) | _split(right, offset + split)
+def _divided(values: Times) -> list[int]:
+    """Return the splits of E-divisive: the likeliest of all segments, while it is significant."""
+    splits: list[int] = []
+    while True:
+        bounds = [0, *splits, len(values)]
+        found = [
+            (*likeliest_split(values[start:end]), start, end)
+            for start, end in pairwise(bounds)
+            if end - start > 1
+        ]
+        if not found:
+            return splits
+        _, split, start, end = max(found)
+        if not t_test(values[start : start + split], values[start + split : end]) < (
+            OTAVA_WEAK * OTAVA_P
+        ):
+            return splits
+        splits = sorted([*splits, start + split])
 
 
-def energies(values: Times) -> Times:
-    """Return the energy distance between both sides of each split, -inf at the ends.
+def likeliest_split(values: Times) -> tuple[float, int]:
+    """Return the largest scaled energy distance of values[:t] and values[t:k], and its t.
 
-    It is m n / (m + n) times (twice the mean distance between the sides less the mean distance
-    within each): Matteson and James, "A nonparametric approach for multiple change point analysis
-    of multivariate data", 2014, (5) with alpha = 1.
+    With sides of n and m values, of all t and all k, it is m n / (m + n) times twice the mean
+    distance between the sides less the mean distance within each: Matteson and James, "A
+    nonparametric approach for multiple change point analysis of multivariate data", Journal of the
+    American Statistical Association 109 (2014), (5) to (7) with alpha = 1.
     """
+    distances = np.abs(values[:, None] - values)
+    sums = np.pad(distances.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     n_values = len(values)
-    sums = np.pad(np.abs(values[:, None] - values).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
-    m = np.arange(2, n_values - 1)
-    n = n_values - m
-    inside_left = sums[m, m]
-    across = sums[m, n_values] - inside_left
-    inside_right = sums[n_values, n_values] - inside_left - 2 * across
-    distance = 2 * across / (m * n) - inside_left / (m * (m - 1)) - inside_right / (n * (n - 1))
-    result = np.full(n_values, -np.inf)
-    result[2 : n_values - 1] = m * n / (m + n) * distance
-    return result
+    n = np.arange(1, n_values)[:, None]
+    ends = np.arange(2, n_values + 1)
+    m = np.maximum(ends - n, 1)
+    left = np.diag(sums)[1:-1, None]
+    across = sums[1:-1, 2:] - left
+    right = np.diag(sums)[2:] - left - 2 * across
+    within = left / np.maximum(n * (n - 1), 1) + right / np.maximum(m * (m - 1), 1)
+    energies = np.where(ends > n, m * n / (m + n) * (2 * across / (m * n) - within), -np.inf)
+    best = int(np.argmax(energies))
+    return float(energies.flat[best]), best // energies.shape[1] + 1
+
+
+def t_test(left: Times, right: Times) -> float:
+    """Return Student's two-sided p of two means, variances taken as equal; 1 for two values."""
+    df = len(left) + len(right) - 2
+    if df == 0:
+        return 1.0
+    variance = (len(left) * left.var() + len(right) * right.var()) / df
+    error = np.sqrt(variance * (1 / len(left) + 1 / len(right)))
+    difference = abs(float(left.mean() - right.mean()))
+    if error == 0:
+        return 0.0 if difference else 1.0
+    return float(2 * special.stdtr(df, -difference / error))
