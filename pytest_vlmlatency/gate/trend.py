@@ -154,9 +154,15 @@ def _splits(series: Series, rule: TrendRule) -> list[int]:
 def _significant_split(
     series: Series, start: int, end: int, rule: TrendRule, n_tests: int
 ) -> int | None:
-    """Return the best split of an interval, None where noise explains it."""
-    gains = gains_of(series.logs[start:end], rule.min_length)
+    """Return the best split of an interval, None where noise explains it.
+
+    None, too, where it lies too near to an end for two levels: a large step there would show as a
+    smaller one beside it. A longer interval has it inside.
+    """
+    gains = gains_of(series.logs[start:end], 1)
     best = int(np.argmax(gains))
+    if not rule.min_length <= best <= end - start - rule.min_length:
+        return None
     t = math.sqrt(max(0.0, float(gains[best])) / series.noise.variance)
     return start + best if series.p_of(t) < rule.alpha / 2 / n_tests else None
 

@@ -12,12 +12,18 @@ from pytest_vlmlatency.gate import detect_alarm, detect_change_points, detect_cr
 
 
 def values(
-    n: int, *, step: float = 0.0, at: int = 0, creep: float = 0.0, seed: int = 0
+    n: int,
+    *,
+    step: float = 0.0,
+    at: int = 0,
+    creep: float = 0.0,
+    seed: int = 0,
+    noise: float = 0.01,
 ) -> list[float]:
-    """Return values of 1 % noise about 100 ms; slower by `step` from `at` on, by `creep` each."""
+    """Return values about 100 ms; slower by `step` from `at` on, by `creep` each."""
     rng = random.Random(seed)
     changes = [1 + (step if index >= at else 0) + creep * index for index in range(n)]
-    return [100 * change * math.exp(rng.gauss(0, 0.01)) for change in changes]
+    return [100 * change * math.exp(rng.gauss(0, noise)) for change in changes]
 
 
 def test_a_step_is_found_where_it_happened() -> None:
@@ -26,6 +32,13 @@ def test_a_step_is_found_where_it_happened() -> None:
     assert step.first_index <= 60 <= step.last_index
     assert step.low_ratio < 1.05 < step.high_ratio
     assert (step.n_before, step.n_after) == (step.index, 100 - step.index)
+
+
+@pytest.mark.parametrize("at", [6, 20, 57, 60, 62, 94])
+def test_a_step_that_is_large_beside_the_noise_is_one_step_and_lies_where_it_is(at: int) -> None:
+    steps = detect_change_points(values(100, step=0.05, at=at, noise=0.001))
+
+    assert [step.index for step in steps] == [at]
 
 
 def test_two_steps_are_found_though_the_second_takes_the_first_back() -> None:
