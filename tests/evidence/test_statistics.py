@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.evidence._statistics import Interval, interquartile_range, median_interval
+from benchmarks.evidence._statistics import (
+    Interval,
+    interquartile_range,
+    median_interval,
+    rate_interval,
+)
 
 values_of = st.lists(st.floats(-1e6, 1e6), min_size=6, max_size=60)
 
@@ -46,3 +51,13 @@ def test_intervals_miss_the_true_median_in_at_most_one_of_twenty() -> None:
 
 def test_the_interquartile_range_is_the_width_of_the_middle_half() -> None:
     assert interquartile_range([1, 2, 3, 4, 5]) == 2
+
+
+def test_the_interval_of_a_rate_is_clopper_and_pearsons() -> None:
+    # Clopper and Pearson 1934: of 10, 0 leave up to 0.3085 open, 3 are 0.0667 to 0.6525.
+    assert rate_interval(0, 10) == (0, pytest.approx(0.30850, abs=1e-5))
+    assert rate_interval(3, 10) == (
+        pytest.approx(0.06674, abs=1e-5),
+        pytest.approx(0.65245, abs=1e-5),
+    )
+    assert rate_interval(10, 10) == (pytest.approx(0.69150, abs=1e-5), 1)
