@@ -35,9 +35,8 @@ from benchmarks.evidence._gate_scenes import (
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -64,17 +63,8 @@ def main() -> int:
     with pinned_threads(1):
         machine = read_machine()
         figures = simulate(SEED)
-    return publish(
-        Evidence[Figures](
-            name=NAME,
-            command=command_of(NAME),
-            seed=SEED,
-            started_at=started_at,
-            environment=machine,
-            claims=claims_of(figures),
-            figures=figures,
-        ),
-        describe,
+    return publish_figures(
+        NAME, figures, claims_of, describe, seed=SEED, started_at=started_at, environment=machine
     )
 
 

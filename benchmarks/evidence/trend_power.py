@@ -18,9 +18,8 @@ from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -89,17 +88,8 @@ def main() -> int:
             trends.append(trend_of(weather, N_UNCHANGED, N_STEPS, seed=SEED + number))
             say(f"{weather.name}: done")
     figures = Figures(trends=tuple(trends))
-    return publish(
-        Evidence[Figures](
-            name=NAME,
-            command=command_of(NAME),
-            seed=SEED,
-            started_at=started_at,
-            environment=machine,
-            claims=claims_of(figures),
-            figures=figures,
-        ),
-        describe,
+    return publish_figures(
+        NAME, figures, claims_of, describe, seed=SEED, started_at=started_at, environment=machine
     )
 
 
