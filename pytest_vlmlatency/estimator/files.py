@@ -29,6 +29,9 @@ KEYS = ("format", "schema_version", "kind", "digest", "state", "model")
 
 KINDS = {  # what a file may name, and where its class is: nothing else is ever imported for a file
     "roofline": ("pytest_vlmlatency.estimator.roofline", "RooflineEstimator"),
+    "trees": ("pytest_vlmlatency.estimator.trees", "BoostedTreesEstimator"),
+    "look-up": ("pytest_vlmlatency.estimator.lookup", "LookUpEstimator"),
+    "network": ("pytest_vlmlatency.estimator.network", "LatencyEstimator"),
 }
 
 Plain = Mapping[str, object]

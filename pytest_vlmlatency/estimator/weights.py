@@ -1,0 +1,73 @@
+"""A network's weights as safetensors, beside the estimator's JSON file. Never a pickle.
+
+The JSON file names the weights' file and its digest: weights that were changed, or are another
+network's, are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.files import from_plain, to_plain
+from pytest_vlmlatency.estimator.layers import LatencyNetwork
+from pytest_vlmlatency.estimator.weights_file import WeightsFile
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SUFFIX = ".safetensors"
+A_NAME = re.compile(r"[^/\\\x00]+")
+
+
+def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
+    """Write the weights beside an estimator's file; return what that file says of them."""
+    content = save({name: value.cpu() for name, value in network.state_dict().items()})
+    beside = path.with_name(path.name + SUFFIX)
+    part = beside.with_name(f"{beside.name}.part-{os.getpid()}")
+    try:
+        part.write_bytes(content)
+        part.replace(beside)
+    finally:
+        part.unlink(missing_ok=True)
+    return to_plain(
+        WeightsFile(
+            hidden_dim=network.hidden_dim,
+            num_layers=network.num_layers,
+            weights=beside.name,
+            sha256=hashlib.sha256(content).hexdigest(),
+        )
+    )
+
+
+def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:
+    """Return the network of an estimator's file, of the mended recipe."""
+    said = from_plain(WeightsFile, plain)
+    if not A_NAME.fullmatch(said.weights) or said.weights in {".", ".."}:
+        raise EstimatorProblem(f"its weights are in {said.weights!r}; expected a file beside it")
+    beside = path.with_name(said.weights)
+    try:
+        content = beside.read_bytes()
+    except OSError as error:
+        raise EstimatorProblem(f"its weights cannot be read from {beside}: {error}") from error
+    if hashlib.sha256(content).hexdigest() != said.sha256:
+        raise EstimatorProblem(f"its weights in {beside} are not those that were saved with it")
+    if said.n_weights * 4 > len(content):
+        raise EstimatorProblem(f"{beside} is too small for a network of {said.n_weights} weights")
+    try:
+        weights = load(content)
+        network = LatencyNetwork(said.hidden_dim, said.num_layers)
+        network.load_state_dict(weights)
+    except (SafetensorError, RuntimeError) as error:
+        raise EstimatorProblem(f"{beside} does not hold this network: {error}") from error
+    if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+        raise EstimatorProblem(f"{beside} holds a weight that is not finite")
+    return network.eval()
