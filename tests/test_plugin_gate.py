@@ -37,7 +37,7 @@ def bare_root(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str) -> pytest.RunResult:
     """Run pytest, in a process of its own where workers are asked for or it is to be stopped."""
-    if {"-n1", "-n2", "-x"} & set(args):
+    if {"-n1", "-n2", "-x", "--maxfail=1"} & set(args):
         return in_subprocess(pytester, monkeypatch, *args)
     return pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
 
@@ -189,20 +189,53 @@ def test_a_slower_phase_beside_a_failed_test_ends_the_run_with_10(
     assert run(pytester, monkeypatch, *ALONE).ret == SLOWER
 
 
-def test_a_run_that_is_stopped_or_interrupted_ends_as_pytest_does_and_says_that_nothing_was_judged(
+@WITH_AND_WITHOUT_WORKERS
+def test_a_run_that_is_stopped_judges_what_it_measured_and_ends_as_pytest_does(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    root: Path,
+    workers: tuple[str, ...],
+) -> None:
+    fails = "\n\ndef test_fails(vlm_latency):\n    assert False\n"
+    later = BENCHMARK.partition("\n\n\n")[2].replace("test_caption", "test_later")
+    commit(root, {"test_x.py": BENCHMARK + fails + "\n\n" + later})
+    slow_down(root, vision_ms=0.2)
+
+    result = run(pytester, monkeypatch, *ALONE, "-x", *workers)
+
+    interrupted = pytest.ExitCode.INTERRUPTED if workers else pytest.ExitCode.TESTS_FAILED
+    assert result.ret == interrupted
+    assert "vlm gate FAILED: 1 slower" in result.stdout.str()
+    assert (
+        "The gate failed what was measured before the run was stopped (stopping after 1 failures), "
+        "which ends with pytest's own exit status: slower, or over a budget."
+    ) in result.stdout.str()
+
+
+def test_tests_that_a_stopped_run_did_not_reach_are_listed_as_not_judged(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    fails = "\n\ndef test_fails(vlm_latency):\n    assert False\n\n\ndef test_other():\n    pass\n"
+    later = BENCHMARK.partition("\n\n\n")[2].replace("test_caption", "test_later")
+    commit(root, {"test_x.py": BENCHMARK + fails + "\n\n" + later})
+
+    result = run(pytester, monkeypatch, *ALONE, "--maxfail=1")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    assert "vlm gate passed: 1 not judged, 1 same" in result.stdout.str()
+    assert "not judged, not reached before the run was stopped: test_later" in result.stdout.str()
+
+
+def test_a_run_that_is_interrupted_ends_as_pytest_does_and_says_that_nothing_was_judged(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     interrupts = "\n\ndef test_ctrl_c():\n    raise KeyboardInterrupt\n"
     write(root, {"test_x.py": BENCHMARK + interrupts})
     interrupted = run(pytester, monkeypatch, *ALONE)
-    write(root, {"test_x.py": BENCHMARK + "\n\ndef test_fails():\n    assert False\n"})
-    stopped = run(pytester, monkeypatch, *ALONE, "-x")
 
     assert interrupted.ret == pytest.ExitCode.INTERRUPTED
-    assert stopped.ret == pytest.ExitCode.TESTS_FAILED
     said = "--vlm-gate: nothing was judged, since the run did not reach its end."
     assert said in interrupted.stdout.str()
-    assert said in stopped.stdout.str()
 
 
 def test_a_usage_error_ends_the_run_as_pytest_does(

@@ -110,7 +110,7 @@ def test_a_new_case_and_one_that_was_not_collected_are_listed_and_do_not_fail(
 
     assert result.ret == pytest.ExitCode.OK
     assert "the baseline does not have this case" in result.stdout.str()
-    assert "not collected in this run" in result.stdout.str()
+    assert "not measured in this run" in result.stdout.str()
 
 
 def test_a_quarantine_past_its_day_does_not_fail_and_is_loud(

@@ -110,7 +110,7 @@ class _Flow:
         """Return all cases: the candidate's in its order, then those that it does not have."""
         today = self.question.today
         uncollected = (
-            unjudged(rounds, CaseState.NOT_JUDGED, "not collected in this run", today=today)
+            unjudged(rounds, CaseState.NOT_JUDGED, "not measured in this run", today=today)
             for rounds in self.question.uncollected
         )
         return (*map(self._verdict, self.question.candidate.cases), *uncollected)

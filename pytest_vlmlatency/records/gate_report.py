@@ -131,7 +131,8 @@ class GateReport:
 
     `not_applied_because` names what kept the gate from being applied where that was asked for;
     each of them fails the run. `remarks` are what else a reader should know. Cases whose baselines
-    are different commits (one is pinned, say) have a confirmation for each.
+    are different commits (one is pinned, say) have a confirmation for each. `stopped_because` is
+    why the run ended before its last test, such as --maxfail: then pytest's own status stays.
     """
 
     candidate: RunHeader | None
@@ -142,6 +143,7 @@ class GateReport:
     remarks: tuple[str, ...] = ()
     confirmations: tuple[Confirmation, ...] = ()
     is_strict: bool = False
+    stopped_because: str | None = None
 
     @property
     def status(self) -> GateStatus:

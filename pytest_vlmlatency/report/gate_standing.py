@@ -95,7 +95,7 @@ def status_text(report: GateReport) -> str:
     status = report.status
     match status:
         case GateStatus.PASSED:
-            return "The gate passed."
+            return f"The gate passed{_until_stopped(report)}."
         case GateStatus.SLOWER:
             why = "slower, or over a budget"
         case GateStatus.UNDECIDED:
@@ -104,4 +104,15 @@ def status_text(report: GateReport) -> str:
             why = "it was asked for and could not be applied"
         case _:
             assert_never(status)
+    if report.stopped_because is not None:
+        return f"The gate failed{_until_stopped(report)}: {why}."
     return f"The gate failed with exit status {status.value}: {why}."
+
+
+def _until_stopped(report: GateReport) -> str:
+    if report.stopped_because is None:
+        return ""
+    return (
+        f" what was measured before the run was stopped ({report.stopped_because}), which ends "
+        f"with pytest's own exit status"
+    )

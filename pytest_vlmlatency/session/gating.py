@@ -16,9 +16,11 @@ import pytest
 from pytest_vlmlatency.errors import NotConfirmed, VlmLatencyError
 from pytest_vlmlatency.session.delivery import parcel_on
 from pytest_vlmlatency.session.inbox import inbox_of
+from pytest_vlmlatency.session.settings import FIXTURE
+from pytest_vlmlatency.session.stopping import is_early_stop, stopped
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
     from pytest_vlmlatency.records import GateReport, Run
     from pytest_vlmlatency.report.gate_annotations import SourceLine
@@ -31,7 +33,8 @@ JUDGED = frozenset(
         pytest.ExitCode.NO_TESTS_COLLECTED,
     }
 )
-"""How pytest may end for the gate to have a say: not interrupted, misused or broken."""
+"""How pytest may end for the gate to have a say: not interrupted, misused or broken. Nor does it
+where the run was stopped early: what was not reached may be slower, or not."""
 
 
 class Gate:
@@ -43,9 +46,11 @@ class Gate:
         self._report: GateReport | None = None
         self._written: Written | None = None
         self._sources: dict[str, SourceLine] = {}
+        self._reached: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember where a test that measures begins."""
+        """Remember which tests were run, and where one that measures begins."""
+        self._reached.add(report.nodeid)
         parcel = parcel_on(report)
         if parcel is not None and parcel["test"] not in self._sources:
             from pytest_vlmlatency.session.gate_outputs import source_of  # noqa: PLC0415 - light start-up
@@ -53,9 +58,15 @@ class Gate:
             self._sources[parcel["test"]] = source_of(report)
 
     @pytest.hookimpl(wrapper=True)
-    def pytest_runtestloop(self) -> Generator[None, object, object]:
-        """Judge once all tests are done; not where the run was stopped, interrupted or broken."""
-        result = yield
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Judge once all tests are done, or were stopped; not where they were interrupted."""
+        try:
+            result = yield
+        except (pytest.Session.Failed, KeyboardInterrupt) as end:
+            if is_early_stop(end) and self._inbox.run() is not None:
+                self._free_devices()
+                self._report = stopped(self._judged(), str(end), self._unreached(session.items))
+            raise
         if not self._config.getoption("collectonly", None):
             self._free_devices()
             self._report = self._judged()
@@ -69,7 +80,7 @@ class Gate:
         from pytest_vlmlatency.session.gate_outputs import write_outputs  # noqa: PLC0415 - light start-up
 
         self._written = write_outputs(self._config, self._report, self._sources)
-        if session.exitstatus not in JUDGED:
+        if session.exitstatus not in JUDGED or self._report.stopped_because is not None:
             return
         if self._report.status:
             session.exitstatus = int(self._report.status)
@@ -132,6 +143,10 @@ class Gate:
         if self._inbox.lost:
             return f"all cases were lost with their workers: {', '.join(self._inbox.lost)}"
         return "nothing was measured: no test that was run uses vlm_latency, or none of them passed"
+
+    def _unreached(self, items: Sequence[pytest.Item]) -> list[pytest.Item]:
+        measuring = (item for item in items if FIXTURE in getattr(item, "fixturenames", ()))
+        return [item for item in measuring if item.nodeid not in self._reached]
 
     def _setting(self, name: str) -> object:
         from pytest_vlmlatency.session.command_line import setting  # noqa: PLC0415 - light start-up

@@ -331,7 +331,7 @@ def test_a_case_that_the_baselines_code_does_not_run_is_new() -> None:
     assert [n_pairs for n_pairs, _tests in pairs.asked] == [3]
 
 
-def test_a_case_that_was_not_collected_is_listed_and_does_not_fail() -> None:
+def test_a_case_that_was_not_measured_is_listed_and_does_not_fail() -> None:
     history = [
         replace(run, cases=(*run.cases, a_noisy_case(7, name="test_gone"))) for run in a_history()
     ]
@@ -341,7 +341,7 @@ def test_a_case_that_was_not_collected_is_listed_and_does_not_fail() -> None:
     assert [case.state for case in report.cases] == [CaseState.JUDGED, CaseState.NOT_JUDGED]
     assert (report.cases[1].case_name, report.cases[1].reason) == (
         "test_gone",
-        "not collected in this run",
+        "not measured in this run",
     )
     assert report.status is GateStatus.PASSED
 
