@@ -25,6 +25,7 @@ from pytest_vlmlatency.judging import ab_command as ab
 from pytest_vlmlatency.judging import accept_command as accept
 from pytest_vlmlatency.judging import compare_command as compare
 from pytest_vlmlatency.judging import trend_command as trend
+from pytest_vlmlatency.profiling import command as profile
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -63,6 +64,7 @@ COMMANDS: tuple[Command, ...] = (
     importing,
     exporting,
     ab,
+    profile,
     export,
 )
 HAVE_ARGUMENTS_BEHIND = (ab.NAME,)

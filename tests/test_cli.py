@@ -39,7 +39,15 @@ def in_process(*arguments: str) -> subprocess.CompletedProcess[str]:
         (("inspect", "dummy:x", "--trace-blocks"), 2, ""),
         *[
             ((name, "--help"), 0, f"usage: vlmlatency {name} ")
-            for name in ("history", "compact", "merge", "import", "export-benchmark", "export")
+            for name in (
+                "history",
+                "compact",
+                "merge",
+                "import",
+                "export-benchmark",
+                "export",
+                "profile",
+            )
         ],
     ],
 )

@@ -1,0 +1,120 @@
+"""What was measured so far, on disk: append-only JSON Lines, a file for each configuration.
+
+A line is written by one call of the system, so that a killed process leaves whole lines. What a
+machine that lost power leaves of a line is cut off: its sample was under way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+
+from pytest_vlmlatency.errors import RecordsProblem
+from pytest_vlmlatency.export.fields import CONFIGURATION
+from pytest_vlmlatency.export.files import found_in
+from pytest_vlmlatency.export.refusal import Refused
+from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_vlmlatency.export.fields import Record
+
+TAIL_BYTES = 2**16
+IDENTITY = ("model_name", "machine", "measure", "dtype")
+"""What all records of a profile must share; a folder with others would mix up two experiments."""
+
+
+class Ledger:
+    """The records of one data set in a folder: which are there, and adding more."""
+
+    def __init__(self, folder: Path, dataset: str, identity: Mapping[str, object]) -> None:
+        self._folder = folder
+        self._identity = dict(identity)
+        self._counts: dict[tuple[str, str], int] = {}
+        self._dataset_folder = (folder / file_of({"dataset": dataset})).parent
+        self._dataset_folder.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(self._dataset_folder / ".profile.lock")
+        self._take_over()
+
+    @property
+    def n_records(self) -> int:
+        """How many records there are."""
+        return sum(self._counts.values())
+
+    def count(self, configuration: Mapping[str, object], sample: str) -> int:
+        """Return how many calls of a sample under a configuration are there."""
+        return self._counts.get((configuration_name(configuration), sample), 0)
+
+    def add(self, records: Sequence[Record]) -> None:
+        """Append the records of one sample under one configuration, all or none."""
+        path = self._folder / file_of(records[0], suffix=".jsonl")
+        content = "".join(f"{json_line(record)}\n" for record in records).encode()
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            written = os.write(handle, content)
+        except OSError as problem:
+            raise RecordsProblem(f"{path} cannot be written: {problem}") from problem
+        finally:
+            os.close(handle)
+        if written != len(content):
+            raise RecordsProblem(f"{path}: the disk took {written} of {len(content)} bytes")
+        for record in records:
+            self._remember(record)
+
+    def close(self) -> None:
+        """Let another process profile into this folder."""
+        self._lock.release()
+
+    def _take_over(self) -> None:
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RecordsProblem(
+                f"another process profiles into {self._dataset_folder}; wait for it, or name "
+                f"another folder"
+            ) from None
+        for path in sorted(self._dataset_folder.glob("*.jsonl")):
+            _cut_off_part(path)
+            for where, found in found_in(path):
+                if isinstance(found, Refused) or not isinstance(found, dict):
+                    why = found.seen if isinstance(found, Refused) else "it is no record"
+                    raise RecordsProblem(
+                        f"{where} cannot be gone on from: {why}. Remove that line, or name "
+                        f"another folder"
+                    )
+                self._check(where, found)
+                self._remember(found)
+
+    def _check(self, where: str, record: Record) -> None:
+        for name, wanted in self._identity.items():
+            if record.get(name) != wanted:
+                raise RecordsProblem(
+                    f"{where} has {name} {json.dumps(record.get(name))}, this profile "
+                    f"{json.dumps(wanted)}: records of both would be mixed up. Name another folder"
+                )
+
+    def _remember(self, record: Record) -> None:
+        key = (configuration_name(record.get(CONFIGURATION) or {}), str(record.get("sample")))
+        self._counts[key] = self._counts.get(key, 0) + 1
+
+
+def _cut_off_part(path: Path) -> None:
+    """Cut off what stands behind the last whole line."""
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        at = end
+        while at:
+            start = max(0, at - TAIL_BYTES)
+            file.seek(start)
+            newline = file.read(at - start).rfind(b"\n")
+            if newline >= 0:
+                at = start + newline + 1
+                break
+            at = start
+        if at < end:
+            file.truncate(at)

@@ -1,0 +1,203 @@
+"""Every sample under every configuration, measured and written down, until all are there."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import InvalidMeasurement, KnobNotApplied, RecordsProblem
+from pytest_vlmlatency.export.refusal import Refused
+from pytest_vlmlatency.export.runs import record_of
+from pytest_vlmlatency.export.writing import configuration_name
+from pytest_vlmlatency.measure.case import Identity
+from pytest_vlmlatency.measure.commit import read_commit
+from pytest_vlmlatency.measure.devices import model_devices
+from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.measure.run import measure
+from pytest_vlmlatency.models.load import load_model
+from pytest_vlmlatency.options import merge_options
+from pytest_vlmlatency.profiling.ledger import Ledger
+from pytest_vlmlatency.profiling.progress import Progress
+from pytest_vlmlatency.records import Run, fingerprint_of
+from pytest_vlmlatency.session.placement import place_of
+from pytest_vlmlatency.session.turns import turn_on, turns_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from pytest_vlmlatency.export.fields import Record
+    from pytest_vlmlatency.models.knobs import MolmoeConfiguration
+    from pytest_vlmlatency.models.load import LoadedModel
+    from pytest_vlmlatency.profiling.dataset import Dataset, Sample
+    from pytest_vlmlatency.records import Case, Scalar
+
+ID_BYTES = 8
+REFUSALS = (InvalidMeasurement, KnobNotApplied, Refused)
+PROCESSOR_ERRORS = (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError)
+"""What a processor raises that does not take a sample's pictures and prompt."""
+MOST_REFUSED_FIRST = 20
+"""A profile that refuses so many calls before it measured one will not measure any."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is measured and how; a configuration of None is the model as it is."""
+
+    model: str
+    configurations: tuple[MolmoeConfiguration | None, ...]
+    n_new_tokens: int
+    rounds: int = 1
+    measure: str = "wall_ms"
+    threads: int | None = None
+    device: str = "cpu"
+    dtype: str = "auto"
+    attn: str | None = None
+    is_trusted: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """What a profile came to: records of this time and of earlier ones, and refused calls."""
+
+    n_new: int
+    n_before: int
+    n_refused: int
+
+
+def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
+    """Measure what is not in the folder yet; RecordsProblem if the folder is another profile's."""
+    loaded = load_model(
+        plan.model,
+        device=plan.device,
+        dtype=plan.dtype,
+        attn=plan.attn,
+        trust_remote_code=plan.is_trusted,
+    )
+    for configuration in plan.configurations:  # one that does not fit is refused before the first
+        with configuration.apply(loaded.model) if configuration else nullcontext():
+            pass
+    devices = model_devices(loaded.model)
+    run = Run(
+        id=secrets.token_hex(ID_BYTES),
+        started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        environment=read_environment(devices),
+        commit=read_commit(Path.cwd()),
+        cases=(),
+    )
+    identity = {
+        "model_name": plan.model,
+        "machine": fingerprint_of(run.environment),
+        "measure": plan.measure,
+        "dtype": str(loaded.model.dtype).removeprefix("torch."),
+    }
+    with closing(Ledger(folder, dataset.name, identity)) as ledger:
+        sweeper = _Sweep(plan, dataset, run, loaded, ledger)
+        places = sorted({place_of(device) for device in devices})
+        with turn_on(places, folder=turns_folder(), progress=sweeper.progress.say):
+            return sweeper.complete()
+
+
+class _Sweep:
+    """One pass over what is missing."""
+
+    def __init__(
+        self, plan: Plan, dataset: Dataset, run: Run, loaded: LoadedModel, ledger: Ledger
+    ) -> None:
+        self._plan, self._dataset, self._run = plan, dataset, run
+        self._loaded, self._ledger = loaded, ledger
+        self._n_refused = 0
+        self._n_before = ledger.n_records
+        self._missing = list(self._what_is_missing())
+        n_all = len(dataset.samples) * len(plan.configurations)
+        self.progress = Progress(n_all, n_all - len(self._missing))
+
+    def complete(self) -> Done:
+        """Measure all that is missing, a sample after the other, configurations in turn."""
+        for sample, configuration in self._missing:
+            words = configuration_name(_values(configuration))
+            self.progress.show(f"{words}, sample {sample.id}")
+            try:
+                records = self._measured(sample, configuration)
+                self._ledger.add(records)
+            except REFUSALS as problem:
+                self._refuse(f"{words}, sample {sample.id}", problem)
+            self.progress.done()
+        self.progress.clear()
+        return Done(
+            n_new=self._ledger.n_records - self._n_before,
+            n_before=self._n_before,
+            n_refused=self._n_refused,
+        )
+
+    def _what_is_missing(self) -> Iterator[tuple[Sample, MolmoeConfiguration | None]]:
+        """Yield what is to be measured; each sample begins with another configuration."""
+        configurations = self._plan.configurations
+        for index, sample in enumerate(self._dataset.samples):
+            first = index % len(configurations)
+            for configuration in (*configurations[first:], *configurations[:first]):
+                if self._ledger.count(_values(configuration), sample.id) < self._plan.rounds:
+                    yield sample, configuration
+
+    def _measured(self, sample: Sample, configuration: MolmoeConfiguration | None) -> list[Record]:
+        """Measure one sample under one configuration, as often as is missing."""
+        images = sample.open_images()
+        n_new_tokens = sample.n_new_tokens or self._plan.n_new_tokens
+        n_held = self._ledger.count(_values(configuration), sample.id)
+
+        def arguments() -> tuple[tuple[()], dict[str, object]]:
+            """Make the inputs anew: a tier decides how an image is cut up."""
+            try:
+                inputs = self._loaded.prepare(images, sample.prompt)
+            except PROCESSOR_ERRORS as error:
+                raise InvalidMeasurement(
+                    f"the processor could not make inputs of it: {type(error).__name__}: {error}"
+                ) from error
+            return (), {**inputs, "max_new_tokens": n_new_tokens}
+
+        name = f"{self._dataset.name}/{sample.id}"
+        options = merge_options(
+            {
+                "setup": arguments,
+                "rounds": self._plan.rounds - n_held,
+                "config": configuration,
+                "threads": self._plan.threads,
+            },
+            source="profile",
+        )
+        case = measure(
+            self._loaded.model.generate, options=options, identity=Identity(id=name, name=name)
+        ).case
+        case = replace(case, params={"dataset": self._dataset.name})
+        sizes = [image.size for image in images]
+        return [self._record(case, index, sample, sizes) for index in range(len(case.calls))]
+
+    def _record(
+        self, case: Case, index: int, sample: Sample, sizes: list[tuple[int, int]]
+    ) -> Record:
+        call = case.calls[index]
+        record = record_of(self._run, case, index, call, measure=self._plan.measure)
+        return record | {
+            "model_name": self._plan.model,
+            "sample": sample.id,
+            "image_count": len(sizes),
+            "image_width": max((width for width, _height in sizes), default=0),
+            "image_height": max((height for _width, height in sizes), default=0),
+        }
+
+    def _refuse(self, what: str, problem: Exception) -> None:
+        self._n_refused += 1
+        seen = problem.seen if isinstance(problem, Refused) else str(problem)
+        self.progress.say(f"refused: {what}: {seen}")
+        nothing_new = self._ledger.n_records == self._n_before
+        if nothing_new and self._n_refused >= MOST_REFUSED_FIRST:
+            raise RecordsProblem(
+                f"the first {self._n_refused} calls were all refused, the last because: {seen}"
+            ) from problem
+
+
+def _values(configuration: MolmoeConfiguration | None) -> Mapping[str, Scalar]:
+    return {} if configuration is None else configuration.values()
