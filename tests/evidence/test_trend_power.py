@@ -10,10 +10,11 @@ import pytest
 from benchmarks.evidence import trend_power as power
 from benchmarks.evidence._gate_scenes import QUIET
 from benchmarks.evidence._simulated_runs import simulate_runs
+from benchmarks.evidence._trend_counts import Trend, alarms_of, gate_values, trend_of
 from pytest_vlmlatency.gate import GateRule, RunValue, value_of
 
 STILL = replace(QUIET, within_ratio=1e-3, between_ratio=1e-3)
-HOLDS = power.Trend(
+HOLDS = Trend(
     weather="noise",
     n_unchanged=20_000,
     n_false=2,
@@ -25,11 +26,12 @@ HOLDS = power.Trend(
     n_located=950,
     n_enclosed=940,
     n_early=10,
+    n_crept=2000,
     delays=(*[5] * 1900, *[11] * 100),
 )
 
 
-def failed(trend: power.Trend) -> list[str]:
+def failed(trend: Trend) -> list[str]:
     claims = power.claims_of(power.Figures(trends=(trend,)))
     return [claim.text for claim in claims if not claim.holds]
 
@@ -47,14 +49,14 @@ def test_what_is_claimed_of_a_trend_can_hold() -> None:
         (replace(HOLDS, n_located=949), "it lies between the commits that are named"),
     ],
 )
-def test_each_claim_fails_by_what_it_is_about_and_no_other(trend: power.Trend, text: str) -> None:
+def test_each_claim_fails_by_what_it_is_about_and_no_other(trend: Trend, text: str) -> None:
     (only,) = failed(trend)
 
     assert text in only
 
 
 def test_a_step_that_is_clear_is_found_everywhere_soon_and_in_its_place() -> None:
-    trend = power.trend_of(STILL, 5, 5, seed=1)
+    trend = trend_of(STILL, 5, 5, seed=1)
 
     assert (trend.n_false, trend.n_early) == (0, 0)
     assert (trend.n_found, trend.n_one, trend.n_located, trend.n_found_otava) == (5, 5, 5, 5)
@@ -62,8 +64,12 @@ def test_a_step_that_is_clear_is_found_everywhere_soon_and_in_its_place() -> Non
     assert max(trend.delays) <= 6
 
 
+def test_a_creep_is_found_in_place_of_a_step() -> None:
+    assert trend_of(QUIET, 0, 5, seed=1).n_crept == 5
+
+
 def test_the_same_seed_finds_the_same_and_another_other_series() -> None:
-    first, again, other = (power.trend_of(QUIET, 1, 5, seed=seed) for seed in (1, 1, 3))
+    first, again, other = (trend_of(QUIET, 1, 5, seed=seed) for seed in (1, 1, 3))
 
     assert first == again
     assert first != other
@@ -74,10 +80,10 @@ def test_alarms_before_the_step_are_counted_and_none_after_the_first_that_is_rig
     early = np.concatenate([np.full(50, 100.0), np.full(50, 110.0)]) * noise
     late = np.concatenate([np.full(80, 100.0), np.full(20, 110.0)]) * noise
 
-    assert len([n_commits for n_commits in power.alarms_of(early) if n_commits > 0]) <= 1
-    assert min(power.alarms_of(early)) < 0
-    assert len(power.alarms_of(late)) == 1
-    assert power.alarms_of(100 * noise) == []
+    assert len([n_commits for n_commits in alarms_of(early) if n_commits > 0]) <= 1
+    assert min(alarms_of(early)) < 0
+    assert len(alarms_of(late)) == 1
+    assert alarms_of(100 * noise) == []
 
 
 def test_the_values_of_series_are_those_of_the_gate() -> None:
@@ -87,4 +93,4 @@ def test_the_values_of_series_are_those_of_the_gate() -> None:
     assert [
         [np.exp(value.log_ms) for value in series if isinstance(value, RunValue)]
         for series in values
-    ] == [pytest.approx(series) for series in power.gate_values(runs).tolist()]
+    ] == [pytest.approx(series) for series in gate_values(runs).tolist()]
