@@ -41,7 +41,7 @@ from benchmarks.evidence._record import (
     say,
 )
 from benchmarks.evidence._statistics import rate_interval
-from benchmarks.evidence._table import table
+from benchmarks.evidence._table import folded, table
 from pytest_vlmlatency.measure.pinning import pinned_threads
 
 NAME = "gate_power"
@@ -193,10 +193,11 @@ def _spent(figures: Figures) -> str:
             )
     slow = _creep(figures, OURS, CREEP_RATIO)
     when = f", after {median(slow.caught_at):.0f} commits (median)" if slow.caught_at else ""
-    return (
-        f"What {OURS} spends: the share of comparisons that fresh pairs have to confirm, pairs for "
-        f"each of those, and the share left undecided; and how often the true change lies in the "
-        f"interval shown, of 95 % in name.\n\n{table(headers, rows)}\n\nA creep is caught{when}."
+    return folded(
+        f"What {OURS} spends, and how often its intervals hold the true change",
+        f"The share of comparisons that fresh pairs have to confirm, pairs for each of those, and "
+        f"the share left undecided; and how often the true change lies in the interval shown, of "
+        f"95 % in name.\n\n{table(headers, rows)}\n\nA creep is caught{when}.",
     )
 
 

@@ -84,10 +84,10 @@ class TrendRule:
 class ChangePoint:
     """A level step: the value at `index` is the first of the new level.
 
-    `ratio` is the new level over the old one, with its interval, which allows for noise but not for
-    the place having been chosen for the largest difference: it encloses a little less often than it
-    says. With 95 % confidence the step lies between `first_index` and `last_index`: the commits to
-    look at. `n_before` and `n_after` count the values that the two levels rest on.
+    `ratio` is the new level over the old one, with its interval; it does not allow for the place
+    having been chosen by the largest difference. With 95 % confidence the step lies between
+    `first_index` and `last_index`: the commits to look at. `n_before` and `n_after` count the
+    values that the two levels rest on. How often both hold is simulated: docs/gate.md.
     """
 
     index: int
