@@ -19,6 +19,7 @@ from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import Source, Table, table_of
 from pytest_vlmlatency.estimator.inputs import INPUTS, are_scalars, columns_of, has_tensors
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
+from pytest_vlmlatency.estimator.planning import budget_question
 from pytest_vlmlatency.estimator.protocol import Prediction
 from pytest_vlmlatency.estimator.recipes import PER_TOKEN, PREFILL, Predicted, Recipe
 from pytest_vlmlatency.estimator.tensors import amounts_of
@@ -140,10 +141,11 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
 
     def check_budget_feasibility(
         self,
-        config: Mapping[str, object],
-        latency_budget: object,
-        expected_output_tokens: object | None = None,
-        **limits: object,
+        *asked: object,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+        **named: object,
     ) -> bool | NDArray[np.bool_]:
         """Return whether a generation stays within `latency_budget` ms; for lists, an array.
 
@@ -152,19 +154,22 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
         if self.recipe is Recipe.MENDED:
             return CalibratedEstimator.check_budget_feasibility(
                 self,
-                config,
-                latency_budget,
-                expected_output_tokens,
-                **limits,  # type: ignore[arg-type]  # checked there
+                *asked,
+                percentile=percentile,
+                prefill_share=prefill_share,
+                quantile=quantile,
+                **named,
             )
-        if limits or expected_output_tokens is None:
+        config, given = budget_question(asked, named)
+        n_tokens = given.get("expected_output_tokens")
+        if (percentile, prefill_share, quantile) != (None,) * 3 or n_tokens is None:
             raise EstimatorProblem(
                 "a network of the origin's recipe checks a budget for expected_output_tokens, and "
                 "knows no quantile, percentile or share; the mended recipe does"
             )
         said = self.predict_batch(config)
-        total_ms = said[PREFILL] + np.asarray(expected_output_tokens) * said[PER_TOKEN]
-        inside = total_ms <= np.asarray(latency_budget)
+        total_ms = said[PREFILL] + np.asarray(n_tokens) * said[PER_TOKEN]
+        inside = total_ms <= np.asarray(given["latency_budget"])
         return bool(inside[0]) if are_scalars(config) and inside.shape == (1,) else inside
 
     def _train(self, table: Table, like: NetworkModel | None = None) -> NetworkModel:

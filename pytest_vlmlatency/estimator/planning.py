@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator import search
 from pytest_vlmlatency.estimator.budgets import Limits, Predicts, longest, within
-from pytest_vlmlatency.estimator.inputs import are_scalars
+from pytest_vlmlatency.estimator.inputs import INPUTS, are_scalars
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -22,18 +24,21 @@ class Planning:
 
     def check_budget_feasibility(
         self: Predicts,
-        config: Config,
-        latency_budget: object,
-        expected_output_tokens: object | None = None,
-        *,
+        *asked: object,
         percentile: float | None = None,
         prefill_share: float | None = None,
         quantile: float | None = None,
+        **named: object,
     ) -> bool | NDArray[np.bool_]:
-        """Return whether a generation stays within `latency_budget` ms; for lists, an array."""
+        """Return whether a generation stays within `latency_budget` ms; for lists, an array.
+
+        (config, latency_budget, expected_output_tokens), or the five inputs in place of the config,
+        one after another; everything by name as well.
+        """
+        config, given = budget_question(asked, named)
         limits = Limits(
-            budget_ms=latency_budget,
-            expected_output_tokens=expected_output_tokens,
+            budget_ms=given["latency_budget"],
+            expected_output_tokens=given.get("expected_output_tokens"),
             percentile=percentile,
             prefill_share=prefill_share,
             quantile=quantile,
@@ -114,3 +119,32 @@ class Planning:
             quantile=quantile,
         )
         return search.best_config(self, grid, request or {}, limits, accuracy)
+
+
+BUDGET = ("latency_budget", "expected_output_tokens")
+
+
+def budget_question(
+    asked: Sequence[object], named: Mapping[str, object]
+) -> tuple[Config, dict[str, object]]:
+    """Return the inputs and what they must stay within, however both were written."""
+    config: dict[str, object] = {}
+    rest = list(asked)
+    if rest and isinstance(first := rest[0], Mapping):
+        config, rest = dict(first), rest[1:]
+    else:
+        config = dict(zip(INPUTS, rest, strict=False))
+        rest = rest[len(INPUTS) :]
+    given = dict(zip(BUDGET, rest, strict=False))
+    twice = [name for name in named if name in config or name in given]
+    if twice or len(rest) > len(BUDGET):
+        raise EstimatorProblem(
+            f"{len(asked)} values and {', '.join(named) or 'no names'} were given"
+            f"{': ' + twice[0] + ' is there twice' if twice else ''}; expected a config or the "
+            f"five inputs, then latency_budget and expected_output_tokens"
+        )
+    for name, value in named.items():
+        (given if name in BUDGET else config)[name] = value
+    if "latency_budget" not in given:
+        raise EstimatorProblem("there is no latency_budget; expected a time in ms, such as 500")
+    return config, given

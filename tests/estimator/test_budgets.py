@@ -1,6 +1,7 @@
 """What fits a budget is what the predictions add up to, and not one token more."""
 
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -103,6 +104,41 @@ def test_a_percentile_plans_for_the_lengths_that_were_seen(fitted: RooflineEstim
     assert not fitted.check_budget_feasibility(A_CONFIG, exact_ms * 0.9999, percentile=90)
 
 
+def test_the_inputs_may_be_given_one_by_one(fitted: RooflineEstimator) -> None:
+    """As the call that this one is named after has them."""
+    prefill_ms, step_ms = times(fitted)
+    budget_ms = prefill_ms + 9.5 * step_ms
+    values, named = (400, 40, "low", 8, 12), cast("dict[str, Any]", A_CONFIG)
+
+    answers = [
+        fitted.check_budget_feasibility(*values, budget_ms, n_tokens) for n_tokens in (10, 11)
+    ] + [
+        fitted.check_budget_feasibility(
+            **named, latency_budget=budget_ms, expected_output_tokens=n_tokens
+        )
+        for n_tokens in (10, 11)
+    ]
+
+    assert answers == [True, False] * 2
+
+
+@pytest.mark.parametrize(
+    ("values", "named", "message"),
+    [
+        ((A_CONFIG,), {"expected_output_tokens": 3}, "there is no latency_budget"),
+        ((A_CONFIG, 500), {"latency_budget": 400}, "latency_budget is there twice"),
+        ((A_CONFIG,), {"top_k": 4, "latency_budget": 400}, "top_k is there twice"),
+        ((A_CONFIG, 500, 16, 0.95), {}, "4 values and no names were given; expected a config or"),
+        ((A_CONFIG, 500, 16), {"prefil_share": 0.8}, "there is no input 'prefil_share'"),
+    ],
+)
+def test_a_question_that_means_nothing_is_refused(
+    fitted: RooflineEstimator, values: tuple[object, ...], named: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(EstimatorProblem, match=message):
+        fitted.check_budget_feasibility(*values, **named)
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
@@ -116,7 +152,7 @@ def test_a_percentile_plans_for_the_lengths_that_were_seen(fitted: RooflineEstim
     ],
 )
 def test_limits_that_mean_nothing_are_refused(
-    fitted: RooflineEstimator, asked: dict[str, float], message: str
+    fitted: RooflineEstimator, asked: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(EstimatorProblem, match=message):
         fitted.check_budget_feasibility(A_CONFIG, **{"latency_budget": 100.0, **asked})
