@@ -16,6 +16,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Measure all 27 configurations of MolmoE instead of five.",
     )
+    parser.addoption(
+        "--samples",
+        metavar="FILE",
+        help="Profile the samples of FILE, JSON Lines of image path and prompt, instead of three "
+        "photographs.",
+    )
 
 
 @pytest.fixture(scope="module")

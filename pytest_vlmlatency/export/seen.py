@@ -1,4 +1,4 @@
-"""Which records were seen before, in 16 to 24 bytes each: millions of them fit into memory."""
+"""Which records were seen before, in 16 to 32 bytes each: millions of them fit into memory."""
 
 from __future__ import annotations
 
