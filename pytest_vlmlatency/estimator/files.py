@@ -78,7 +78,12 @@ def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) 
         )
     if not isinstance(state, dict) or not isinstance(model, dict):
         _refuse(path, "its state or model is no object", "both as `save` writes them")
-    digest = _digest(kind, {"state": state, "model": model})
+    try:
+        digest = _digest(kind, {"state": state, "model": model})
+    except (ValueError, RecursionError) as error:  # an infinite number, or deep nesting
+        _refuse(
+            path, f"its content cannot be written again ({error})", "finite numbers", cause=error
+        )
     if document["digest"] != digest:
         _refuse(
             path,
@@ -156,13 +161,7 @@ def _read(path: Path) -> Plain:
 
 
 def _digest(kind: str, content: Plain) -> str:
-    try:
-        text = json.dumps([kind, content], sort_keys=True, allow_nan=False)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # an infinite number, or deep nesting
-        raise EstimatorProblem(f"the content of an estimator's file is {error}") from error
+    text = json.dumps([kind, content], sort_keys=True, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

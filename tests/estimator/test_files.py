@@ -172,6 +172,15 @@ def test_a_foreign_file_is_refused(tmp_path: Path, content: bytes) -> None:
         load_estimator(path)
 
 
+@pytest.mark.parametrize("value", ["1e999", "-1e999", "[" * 900 + "]" * 900], ids=len)
+def test_a_number_without_end_or_deep_nesting_is_refused(saved: Path, value: str) -> None:
+    content = saved.read_text()
+    saved.write_text(content.replace('"n_records": 1500', f'"n_records": {value}'))
+
+    with pytest.raises(EstimatorProblem, match="is no estimator that can be trusted"):
+        load_estimator(saved)
+
+
 @settings(max_examples=300, deadline=None)
 @given(content=st.binary(max_size=200))
 def test_random_bytes_are_refused(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:

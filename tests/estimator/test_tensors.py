@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.columns import Knob
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
+from pytest_vlmlatency.estimator.tensors import of_roofline
+from pytest_vlmlatency.estimator.terms import Factor, Law, Shape
 from tests.estimator.machines import simulated
 from tests.estimator.test_roofline import A_CONFIG
 
@@ -127,6 +130,17 @@ def test_everything_stays_on_its_device(fitted: RooflineEstimator) -> None:
     assert {str(np_like.device) for np_like in high.values()} == {"meta"}
     assert inside.device.type == "meta"
     assert inside.shape == (N_ROWS,)
+
+
+@pytest.mark.parametrize("shape", [Shape.ABOVE, Shape.AT_LEAST, Shape.ROUNDED_UP])
+def test_every_shape_is_the_same_for_tensors(fitted: RooflineEstimator, shape: Shape) -> None:
+    law = Law(((Factor("tokens", shape, 64.0), Factor("top_k")),), (0.5,))
+    model = replace(fitted.model, prefill=law)
+    columns = some_columns()
+
+    predicted = of_roofline(model, as_tensors(columns, torch.float64), ())[PREFILL]
+
+    assert predicted.tolist() == model.predict(columns)[PREFILL].tolist()
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf")])
