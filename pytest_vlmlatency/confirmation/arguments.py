@@ -53,6 +53,8 @@ MEASURING = (
 )
 """Of this package's own options, those that a launch is given; it has rounds of its own."""
 
+MODEL = "--vlm-model"
+
 LEFT_OUT = frozenset((*SELECTION, *DISTRIBUTION, *SHOWING, *WRITING, *OF_A_LAUNCH))
 LEFT_OUT_PREFIXES = ("--cov", "--no-cov", "--benchmark-", "--log-file", "--json-report", "--allure")
 
@@ -72,8 +74,13 @@ class Invocation:
 
 
 def invocation_of(config: pytest.Config) -> Invocation:
-    """Return how this pytest was called, PYTEST_ADDOPTS and the ini file's addopts included."""
+    """Return how this pytest was called, PYTEST_ADDOPTS and the ini file's addopts included.
+
+    The ini file's model is named as an option: a folder is looked for before it is launched.
+    """
+    model = config.getini("vlm_model")
     said = (
+        *([MODEL, model] if model else []),
         *config.getini("addopts"),
         *shlex.split(os.environ.get("PYTEST_ADDOPTS", "")),
         *config.invocation_params.args,
@@ -84,6 +91,25 @@ def invocation_of(config: pytest.Config) -> Invocation:
         rootdir=config.rootpath,
         inifile=config.inipath,
     )
+
+
+def with_model_found(options: Sequence[str], checkout: Path, folder: Path) -> tuple[str, ...]:
+    """Return the options with a model's folder that a checkout lacks named where the user has it.
+
+    `checkout` and `folder` are where pytest is called, there and in the user's working tree. A
+    folder that both have is each side's own: a commit may change it. Hub ids stay as they are.
+    """
+    found = list(options)
+    for index, token in enumerate(options):
+        name, equals, value = token.partition("=")
+        if name != MODEL:
+            continue
+        value = value if equals else options[index + 1]
+        if not (checkout / value).exists() and (folder / value).is_dir():
+            found[index if equals else index + 1] = f"{MODEL}={folder / value}"
+            if not equals:
+                found[index] = ""
+    return tuple(token for token in found if token)
 
 
 def known_options(config: pytest.Config) -> Mapping[str, argparse.Action]:

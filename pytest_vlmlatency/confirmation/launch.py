@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation import observer
+from pytest_vlmlatency.confirmation.arguments import with_model_found
 from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.imports import imported_by
 from pytest_vlmlatency.errors import NotConfirmed
@@ -130,7 +131,8 @@ class Launch:
             *("--vlm-json", str(self.scratch / "run.json"), "--vlm-history", "none"),
         )
         paths = (str(self.checkout.root / file) for file in files)
-        return [sys.executable, "-m", "pytest", *self.invocation.options, *options, *paths]
+        said = with_model_found(self.invocation.options, self.folder, self.invocation.folder)
+        return [sys.executable, "-m", "pytest", *said, *options, *paths]
 
     def environment(self) -> dict[str, str]:
         """Return the user's variables, with the checkout's code before everything installed.

@@ -9,11 +9,13 @@ from pytest_vlmlatency.confirmation.arguments import (
     invocation_of,
     kept_options,
     known_options,
+    with_model_found,
 )
 from pytest_vlmlatency.session.options_measuring import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -68,3 +70,33 @@ def test_options_of_the_ini_file_and_the_environment_are_kept_too(
     assert invocation.options == ("--strict-markers", "-p", "no:randomly", "--vlm-threads=3")
     assert invocation.rootdir == invocation.folder == pytester.path
     assert invocation.inifile == pytester.path / "tox.ini"
+
+
+def test_a_model_of_the_ini_file_is_named_as_an_option_that_the_command_line_overrides(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeini("[pytest]\nvlm_model = models/tiny\n")
+
+    invocation = invocation_of(pytester.parseconfig("--vlm-model=models/small"))
+
+    assert invocation.options == ("--vlm-model", "models/tiny", "--vlm-model=models/small")
+
+
+@pytest.mark.parametrize("written", [("--vlm-model", "tiny"), ("--vlm-model=tiny",)])
+def test_a_models_folder_that_only_the_user_has_is_named_where_he_has_it(
+    tmp_path: Path, written: tuple[str, ...]
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    checkout = tmp_path / "checkout"
+
+    found = with_model_found(("-x", *written, "--color=no"), checkout, tmp_path)
+
+    assert found == ("-x", f"--vlm-model={tmp_path / 'tiny'}", "--color=no")
+
+
+def test_a_models_folder_of_the_checkout_and_a_hub_id_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "checkout" / "tiny").mkdir(parents=True)
+    options = ("--vlm-model", "tiny", "--vlm-model=org/name")
+
+    assert with_model_found(options, tmp_path / "checkout", tmp_path) == options

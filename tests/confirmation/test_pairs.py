@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
@@ -118,6 +119,31 @@ def test_one_test_that_fails_takes_no_other_along(root: Path) -> None:
         ("baseline", "benchmarks/test_x.py::test_newer")
     ]
     assert failures[0].reason.startswith("AssertionError: assert 'first' == 'second'")
+
+
+def test_a_relative_model_folder_that_git_ignores_is_found_on_both_sides(root: Path) -> None:
+    uses_it = """
+        import json
+        from pathlib import Path
+
+
+        def test_model(vlm_latency, pytestconfig):
+            folder = Path(pytestconfig.getoption("--vlm-model"))
+            assert json.loads((folder / "config.json").read_text()) == {}
+            vlm_latency(Model().generate)
+        """
+    benchmark = (root / "benchmarks/test_x.py").read_text() + dedent(uses_it)
+    write(root, {"benchmarks/test_x.py": benchmark, ".gitignore": "models/\n__pycache__/\n"})
+    write(root, {"models/tiny/config.json": "{}"})
+    invocation = Invocation(
+        options=("--vlm-model", "models/tiny"), folder=root, rootdir=root, inifile=None
+    )
+
+    with opened(root, [], invocation=invocation) as source:
+        (pair,) = source.extend_to(1, ["benchmarks/test_x.py::test_model"])
+
+    assert source.failures == ()
+    assert [len(run.cases) for run in pair] == [1, 1]
 
 
 def test_a_launch_that_the_time_ends_is_killed_with_its_children(
