@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.records import machine_differences
+from pytest_vlmlatency.records import machine_differences, with_devices_of_all
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,8 +21,9 @@ SHOWN = 5
 def merged(runs: Sequence[Run]) -> Run:
     """Return one run with all cases, or raise HistoryProblem with what differs.
 
-    It begins when the first began, and its environment is the first's: what identifies a machine is
-    the same in all. Its id follows from theirs: the same shards are the same run.
+    It begins when the first began. Its environment is the first's, with the devices of all: what
+    identifies a machine is the same in each. Its id follows from theirs: the same shards are the
+    same run.
     """
     first, *others = sorted(runs, key=lambda run: (run.started_at, run.id))
     problems = [problem for other in others for problem in _differences(first, other)]
@@ -38,6 +39,7 @@ def merged(runs: Sequence[Run]) -> Run:
     ids = tuple(run.id for run in (first, *others))
     return replace(
         first,
+        environment=with_devices_of_all([run.environment for run in (first, *others)]),
         id=hashlib.sha256(" ".join(ids).encode()).hexdigest()[:16],
         cases=tuple(case for run in runs for case in run.cases),
         lost=tuple(dict.fromkeys(test for run in runs for test in run.lost)),

@@ -30,6 +30,9 @@ OBJECT_STORES = frozenset(
 """Here one put makes the whole object appear at once; elsewhere a draft is renamed."""
 
 
+S3 = frozenset(("s3", "s3a"))
+
+
 class Place(Protocol):
     """A folder of files, near or far."""
 
@@ -155,6 +158,7 @@ class Remote:
             self.file_system.invalidate_cache()
             found = self.file_system.ls(whole, detail=True)
         except FileNotFoundError:
+            self._refuse_a_missing_bucket()
             return []
         except Exception as problem:
             raise HistoryProblem(f"{self.url} cannot be listed: {_said(problem)}") from problem
@@ -198,6 +202,21 @@ class Remote:
     def whole_path(self, path: str) -> str:
         """Return the URL of a file, as a pattern."""
         return escape(str(self.file_system.unstrip_protocol(self._within(path))))
+
+    def _refuse_a_missing_bucket(self) -> None:
+        """Raise HistoryProblem where S3 says that there is no such bucket: that is no empty one."""
+        if self._protocol not in S3:
+            return
+        bucket = self._root.partition("/")[0]
+        try:
+            self.file_system.call_s3("head_bucket", Bucket=bucket)
+        except FileNotFoundError:
+            raise HistoryProblem(
+                f"{self.url}: there is no bucket {bucket!r}; create it, or name another: a history "
+                f"makes none itself"
+            ) from None
+        except Exception:  # whoever may only list objects is not told of the bucket
+            return
 
     def _within(self, path: str) -> str:
         return f"{self._root}/{path}"

@@ -21,6 +21,9 @@ PACKAGES_OF_TESTS = frozenset({"pytest", "pytest-benchmark", "pytest-xdist", "py
 """What runs the tests and not the model: a newer one is no reason for another latency, but for
 ours, whose way of measuring may change; that one is named."""
 
+_DEVICES = re.compile(r"(?:^|, )\w+(?::\d+)?(?= \(|, |$)")
+"""Each device of "cuda:0 (NVIDIA H200), cuda:1 (NVIDIA H200)"."""
+
 _DTYPE = re.compile(r"\b(?:float|bfloat|complex|u?int|bool)\w*(?=\[)")
 
 
@@ -46,6 +49,7 @@ def _work(rounds: Rounds) -> Mapping[str, object]:
     work = rounds.workload
     facts: dict[str, object] = {
         "device kind": rounds.device.partition(":")[0],
+        "devices": len(_DEVICES.findall(rounds.device)),
         "measure": rounds.measure,
         "threads": rounds.n_threads,
         "configuration": _listed(rounds.config or {}),

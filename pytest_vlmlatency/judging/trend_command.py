@@ -6,6 +6,7 @@ Imports nothing heavy until it runs.
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -87,9 +88,10 @@ def run(given: argparse.Namespace) -> int:
     """Look at the history and print what was found; return the exit status."""
     trend = _trend(given)
     if given.json:
-        from pytest_vlmlatency.plain import to_json  # noqa: PLC0415 - light until it runs
+        from pytest_vlmlatency.plain import to_plain  # noqa: PLC0415 - light until it runs
 
-        sys.stdout.write(to_json(trend) + "\n")
+        ended = {"status": trend.status.value, "outcome": trend.status.name.lower()}
+        sys.stdout.write(json.dumps(ended | to_plain(trend), indent=1, allow_nan=False) + "\n")
     else:
         _print(trend, has_all=given.all or bool(given.case or given.phase))
     return trend.status.value

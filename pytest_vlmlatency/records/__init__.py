@@ -36,7 +36,12 @@ from pytest_vlmlatency.records.gate_terms import (
     GateTerms,
 )
 from pytest_vlmlatency.records.judgement import Judgement, Verdict
-from pytest_vlmlatency.records.machine import fingerprint_of, machine_differences, machine_facts
+from pytest_vlmlatency.records.machine import (
+    fingerprint_of,
+    machine_differences,
+    machine_facts,
+    with_devices_of_all,
+)
 from pytest_vlmlatency.records.rounds import (
     TOTAL,
     Rounds,
@@ -95,4 +100,5 @@ __all__ = [
     "machine_facts",
     "rounds_of",
     "run_rounds_of",
+    "with_devices_of_all",
 ]

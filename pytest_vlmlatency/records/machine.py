@@ -1,6 +1,8 @@
 """Which machine a run was measured on: the named rules of what must match, and their digest.
 
-Hardware model and count, the driver's major version, power limits and threads must match. What
+The hardware's models, cores, the driver's major version, power limits and threads must match. Of
+accelerators the models count, and not how many took part in a run: with four workers on four alike
+it is comparable with one on one. How many a case ran on is a part of its work. What
 differs from moment to moment (clocks, temperatures, a kernel's patch level) does not count, and a
 version of torch or transformers is no part of a machine: such a bump is what people want judged.
 """
@@ -9,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from pytest_vlmlatency.records.case import Scalar
 from pytest_vlmlatency.records.run import Environment
@@ -26,9 +29,11 @@ def machine_facts(environment: Environment) -> Mapping[str, Scalar]:
         "cores": environment.machine.get("n_cores"),
         "allowed cores": environment.settings.get("n_allowed_cores"),
         "threads": environment.settings.get("n_threads"),
-        "devices": _joined(sorted(str(device.get("name")) for device in devices)),
+        "devices": _joined(sorted({str(device.get("name")) for device in devices})),
         "driver's major version": _joined(sorted({_major(device) for device in devices})),
-        "power limit (W)": _joined(sorted(str(device.get("power_limit_w")) for device in devices)),
+        "power limit (W)": _joined(
+            sorted({str(device.get("power_limit_w")) for device in devices})
+        ),
     }
 
 
@@ -54,3 +59,10 @@ def _major(device: Mapping[str, Scalar]) -> str:
 
 def _joined(values: list[str]) -> str:
     return ", ".join(values) or "none"
+
+
+def with_devices_of_all(environments: Sequence[Environment]) -> Environment:
+    """Return the first environment with the devices of all, each once: they differ in no more."""
+    devices = [device for environment in environments for device in environment.devices]
+    distinct = [device for index, device in enumerate(devices) if device not in devices[:index]]
+    return replace(environments[0], devices=tuple(distinct))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import os
 import secrets
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
-from pytest_vlmlatency.records import Case, Environment, Run
+from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all
 from pytest_vlmlatency.report.discovery import discovery_lines
 from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
 from pytest_vlmlatency.session.pull_request import is_pull_request
@@ -51,7 +50,7 @@ def run_of(parcels: Sequence[Parcel], *, lost: Iterable[str], started_at: str, r
     environments = [from_plain(Environment, parcel["environment"]) for parcel in parcels]
     return Run(
         started_at=started_at,
-        environment=merged(environments),
+        environment=with_devices_of_all(environments),
         commit=read_commit(root),
         cases=tuple(cases_of(parcels)),
         lost=tuple(lost),
@@ -113,13 +112,6 @@ def print_summary(
 def cases_of(parcels: Iterable[Parcel]) -> list[Case]:
     """Return the cases of all parcels, in the order of their arrival."""
     return [from_plain(Case, case) for parcel in parcels for case in parcel["cases"]]
-
-
-def merged(environments: Sequence[Environment]) -> Environment:
-    """Return the first environment with the devices of all: workers differ in nothing else."""
-    devices = [device for environment in environments for device in environment.devices]
-    distinct = [device for index, device in enumerate(devices) if device not in devices[:index]]
-    return replace(environments[0], devices=tuple(distinct))
 
 
 def _cases(number: int) -> str:

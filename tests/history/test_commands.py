@@ -24,6 +24,8 @@ from tests.runs import a_run, an_environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from pytest_vlmlatency.records import Run
+
     Said = Callable[..., str]
 
 
@@ -215,6 +217,19 @@ def test_shards_become_one_file(tmp_path: Path, said: Said) -> None:
     said("merge", *files, "--to", tmp_path / "whole.json")
 
     assert len(json.loads((tmp_path / "whole.json").read_text())["cases"]) == 2
+
+
+def test_a_whole_run_has_the_devices_of_all_shards(tmp_path: Path, said: Said) -> None:
+    def shard(number: int, index: int) -> Run:
+        device = {"device": f"cuda:{index}", "name": "NVIDIA H200", "uuid": str(index)}
+        environment = replace(an_environment(), devices=(device,))
+        return a_run(number, cases=[a_case(name=f"test_{number}")], environment=environment)
+
+    files = shards(tmp_path, shard(1, 0), shard(2, 1), shard(3, 0))
+    said("merge", *files, "--to", tmp_path / "whole.json")
+
+    devices = json.loads((tmp_path / "whole.json").read_text())["environment"]["devices"]
+    assert [device["device"] for device in devices] == ["cuda:0", "cuda:1"]
 
 
 OTHER = a_case(name="test_b")

@@ -83,3 +83,16 @@ def test_one_file_that_cannot_be_read_does_not_keep_the_others(tmp_path: Path) -
     assert read["runs/x.json"] == b"whole"
     assert isinstance(read["runs/y.json"], IsADirectoryError)
     assert isinstance(read["runs/z.json"], FileNotFoundError)
+
+
+def test_a_bucket_that_is_not_there_is_an_error_that_names_it(s3: str) -> None:
+    missing = place_of("s3://latncy/runs-of-us")
+
+    with pytest.raises(HistoryProblem) as refusal:
+        missing.list("runs")
+
+    assert str(refusal.value) == (
+        "s3://latncy/runs-of-us: there is no bucket 'latncy'; create it, or name another: a "
+        "history makes none itself"
+    )
+    assert place_of(f"{s3}/nothing-yet").list("runs") == []

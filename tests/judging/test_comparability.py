@@ -9,7 +9,13 @@ from pytest_vlmlatency.judging.comparability import (
     version_differences,
     work_differences,
 )
-from pytest_vlmlatency.records import Rounds, machine_differences, rounds_of
+from pytest_vlmlatency.records import (
+    Environment,
+    Rounds,
+    fingerprint_of,
+    machine_differences,
+    rounds_of,
+)
 from tests.cases import a_case
 from tests.judging.runs import ENVIRONMENT
 
@@ -67,6 +73,15 @@ def test_another_index_of_the_same_kind_of_device_is_no_difference() -> None:
     assert work_differences(one, other) == ()
 
 
+def test_a_model_on_more_devices_is_other_work() -> None:
+    one, two = (
+        replace(some_rounds(), device=device)
+        for device in ("cuda:1 (NVIDIA H200)", "cuda:0 (NVIDIA H200), cuda:1 (NVIDIA H200)")
+    )
+
+    assert work_differences(one, two) == ("devices: 1, then 2",)
+
+
 @pytest.mark.parametrize(
     ("changed", "difference"),
     [
@@ -98,6 +113,28 @@ def test_what_runs_the_tests_and_not_the_model_is_not_named() -> None:
     newer = replace(ENVIRONMENT, versions={**ENVIRONMENT.versions, "pytest": "10.0.0"})
 
     assert version_differences(ENVIRONMENT, newer) == ()
+
+
+def accelerators(*names: str) -> Environment:
+    """Return a machine on whose devices cases ran: an index and a uuid of their own, alike else."""
+    devices = (
+        {"device": f"cuda:{i}", "uuid": str(i), "name": name, "driver": "570.1"}
+        for i, name in enumerate(names)
+    )
+    return replace(ENVIRONMENT, devices=tuple(devices))
+
+
+def test_how_many_workers_shared_devices_of_a_model_is_no_difference_of_machines() -> None:
+    alone, shared = accelerators("H200"), accelerators("H200", "H200", "H200")
+
+    assert machine_differences(alone, shared) == ()
+    assert fingerprint_of(alone) == fingerprint_of(shared)
+
+
+def test_devices_of_another_model_are_another_machine() -> None:
+    assert machine_differences(accelerators("H200"), accelerators("H200", "A100")) == (
+        "devices: H200, then A100, H200",
+    )
 
 
 def test_clocks_kernels_and_memory_are_no_difference_of_machines() -> None:

@@ -21,6 +21,16 @@ def test_without_an_accelerator_there_is_one(monkeypatch: pytest.MonkeyPatch) ->
     assert fingerprints() == {fingerprint_of(read_environment(()))}
 
 
+def test_devices_of_a_model_are_one_machine_together_and_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    see_accelerator(monkeypatch, "xpu")
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.xpu, "get_device_name", lambda _device: "GPU")
+
+    assert len(fingerprints()) == 2
+
+
 def test_each_device_and_all_of_them_are_machines_of_their_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

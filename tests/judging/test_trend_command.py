@@ -80,7 +80,10 @@ def test_the_range_of_commits_holds_the_slow_one_and_its_ends_are_told(
 ) -> None:
     trend("--machine", MACHINE, "--phase", "decode", "--json")
 
-    found = from_plain(Trend, json.loads(capsys.readouterr().out))
+    told = json.loads(capsys.readouterr().out)
+    ended = (told.pop("status"), told.pop("outcome"))
+    found = from_plain(Trend, told)
+    assert ended == (10, "slower")
     (series,) = found.series
     (step,) = series.steps
     numbers = [int(line.rpartition(" ")[2]) for line in step.commits]

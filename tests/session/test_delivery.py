@@ -8,10 +8,9 @@ import torch
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.plain import from_plain
-from pytest_vlmlatency.records import Case, Environment
+from pytest_vlmlatency.records import Case, Environment, with_devices_of_all
 from pytest_vlmlatency.session.delivery import attach, parcel_on, plain_builtins
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
-from pytest_vlmlatency.session.results import merged
 from tests.cases import a_case
 from tests.fake_engine import FakeEngine
 
@@ -84,6 +83,6 @@ def test_devices_of_all_workers_are_in_the_environment_once() -> None:
         devices = tuple({"name": name} for name in names)
         return Environment(machine={}, versions={}, settings={}, devices=devices)
 
-    both = merged([environment("a"), environment("b"), environment("a")])
+    both = with_devices_of_all([environment("a"), environment("b"), environment("a")])
 
     assert both == environment("a", "b")
