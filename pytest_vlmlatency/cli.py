@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest_vlmlatency
 from pytest_vlmlatency import export_command as export
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.estimator import command as estimator
 from pytest_vlmlatency.history.commands import (
     compacting,
     exporting,
@@ -66,6 +67,7 @@ COMMANDS: tuple[Command, ...] = (
     ab,
     profile,
     export,
+    estimator,
 )
 HAVE_ARGUMENTS_BEHIND = (ab.NAME,)
 """Commands that hand what is behind -- to another program, as `given.behind`."""

@@ -1,0 +1,1 @@
+"""`vlmlatency estimator ...`, a module for each of its commands; none imports anything heavy."""

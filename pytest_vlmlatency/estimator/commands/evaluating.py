@@ -1,0 +1,152 @@
+"""`vlmlatency estimator evaluate`: how far an estimator is off, and a gate on it.
+
+Imports nothing heavy until it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.estimator.commands.training import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_vlmlatency.estimator.columns import Table
+    from pytest_vlmlatency.estimator.evaluation import Judged, Score
+
+NAME = "evaluate"
+SUMMARY = "say how far an estimator is off, and fail over a bound"
+DESCRIPTION = """\
+Compare predictions with records: of a file, as it is (--model), or of an
+estimator that is trained anew on the rest of the records: on a fifth drawn at
+random, on configurations that it was not trained on, and beyond the top level
+of each input. Outliers are told, and stay in every figure.
+
+exit status:
+  0   every bound of --max-mape is kept, or none was given
+  10  a mean absolute percentage error is above its bound
+  1   nothing could be compared
+  2   asked in a wrong way
+"""
+OVER_BOUND = 10
+N_OUTLIERS = 5
+TARGETS = {"prefill": "T_prefill_total", "decode": "T_decode_per_step"}
+
+Groups = dict[str, "dict[str, Score]"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--results_dir", metavar="PATH", type=Path, required=True, help="records")
+    parser.add_argument("--dataset_names", metavar="NAME", nargs="+", default=(), help="only these")
+    parser.add_argument("--model", metavar="FILE", type=Path, help="an estimator's file, as it is")
+    parser.add_argument(
+        "--estimator", choices=KINDS, default="roofline", help="without --model (default: roofline)"
+    )
+    parser.add_argument(
+        "--max-mape",
+        metavar="TARGET=PERCENT",
+        nargs="+",
+        type=_bound,
+        default=[],
+        help="bounds for CI, such as prefill=5 decode=10: of the model, else of the random split",
+    )
+    parser.add_argument("--all", action="store_true", help="by configuration, too")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Evaluate, print, and hold the bounds; return the exit status."""
+    table = read_table(list(data_sets(given.results_dir, given.dataset_names).values()))
+    judged = _judged_model(given.model, table) if given.model else _judged_splits(given, table)
+    name, first = next(iter(judged.items()))
+    groups: Groups = {split: one.scores() for split, one in judged.items()}
+    groups |= {f"{length} tokens": one for length, one in first.by_output_length().items()}
+    if given.all or given.json:
+        groups |= first.by_configuration()
+    over = over_bounds(dict(given.max_mape), first.scores())
+    if given.json:
+        plain = {
+            group: {target: asdict(score) for target, score in scores.items()}
+            for group, scores in groups.items()
+        }
+        sys.stdout.write(json.dumps({"scores": plain, "over": over}, indent=1) + "\n")
+    else:
+        _print(groups, name, first)
+    for line in over:
+        sys.stderr.write(f"vlmlatency estimator evaluate: {name}: {line}\n")
+    return OVER_BOUND if over else 0
+
+
+def over_bounds(bounds: Mapping[str, float], scores: Mapping[str, Score]) -> list[str]:
+    """Return a line for each bound, in percent, that is not kept; what is unknown keeps none."""
+    lines = []
+    for name, bound in bounds.items():
+        score = scores.get(TARGETS[name])
+        percent = math.nan if score is None else 100 * score.relative_error
+        if not percent <= bound:
+            lines.append(f"MAPE of {name} is {percent:.2f} %, above its bound of {bound:g} %")
+    return lines
+
+
+def _judged_model(path: Path, table: Table) -> dict[str, Judged]:
+    from pytest_vlmlatency.estimator.evaluation import judge  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415
+
+    return {str(path): judge(load_estimator(path, machine=table.machine), table)}
+
+
+def _judged_splits(given: argparse.Namespace, table: Table) -> dict[str, Judged]:
+    from pytest_vlmlatency.errors import EstimatorProblem  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.kinds import maker_of  # noqa: PLC0415
+
+    judged: dict[str, Judged] = {}
+    for split in Split:
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r\x1b[Ktraining without the records held out: {split}")
+            sys.stderr.flush()
+        one = judge_split(maker_of(given.estimator), table, split)
+        if one is not None:
+            judged[split] = one
+    if sys.stderr.isatty():
+        sys.stderr.write("\r\x1b[K")
+    if Split.RANDOM not in judged:
+        raise EstimatorProblem(f"{len(table)} records are too few to hold some of them out")
+    return judged
+
+
+def _print(groups: Groups, name: str, first: Judged) -> None:
+    from pytest_vlmlatency.estimator.calibration import outliers  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
+
+    found = outliers(first.table, first.predicted)
+    lines = [scores_text(groups), ""]
+    lines.append(f"{len(found):,} outliers on {name}; they stay in every figure")
+    lines += [
+        f"  {outlier.source or f'record {outlier.record}'}: {outlier.target} "
+        f"{outlier.measured_ms:.1f} ms, expected {outlier.expected_ms:.1f} ms"
+        for outlier in found[:N_OUTLIERS]
+    ]
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _bound(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    try:
+        percent = float(value)
+    except ValueError:
+        percent = math.nan
+    if name not in TARGETS or not 0 < percent < math.inf:
+        raise argparse.ArgumentTypeError(
+            f"expected prefill=PERCENT or decode=PERCENT, such as prefill=5, not {text!r}"
+        )
+    return name, percent

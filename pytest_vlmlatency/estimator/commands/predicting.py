@@ -1,0 +1,67 @@
+"""`vlmlatency estimator predict`: what one request, or several, would take."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.estimator.commands.inputs_text import Value, named_values
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Sequence
+
+NAME = "predict"
+SUMMARY = "predict prefill and decode step of requests"
+DESCRIPTION = """\
+Predict T_prefill_total and T_decode_per_step, in ms. Inputs are NAME=VALUE, or
+NAME=VALUE,VALUE for several requests, such as
+
+  vlmlatency estimator predict estimator.json vision_tokens=288,576 \\
+      text_tokens=30 tier=low top_k=8 num_active_blocks=12
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="an estimator's file")
+    parser.add_argument("inputs", metavar="NAME=VALUE", nargs="+", type=named_values)
+    parser.add_argument(
+        "--quantile", metavar="Q", type=float, default=0.95, help="beside it (default: 0.95)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print a row a request; return the exit status."""
+    from pytest_vlmlatency.estimator.evaluation_text import table_text  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415 - light --help
+
+    estimator = load_estimator(given.model)
+    asked = {name: _listed(name, value) for name, value in given.inputs}
+    usual = estimator.predict_batch(asked)
+    upper = estimator.predict_quantile(asked, given.quantile)
+    beyond = [bool(one) for one in estimator.is_extrapolated(asked)]  # type: ignore[attr-defined]  # an array
+    columns = {
+        **{target: values.tolist() for target, values in usual.items()},
+        **{f"{target} at {given.quantile:g}": values.tolist() for target, values in upper.items()},
+    }
+    if given.json:
+        sys.stdout.write(json.dumps({**columns, "is_extrapolated": beyond}) + "\n")
+        return 0
+    rows = [
+        [*(f"{values[row]:.2f}" for values in columns.values()), "beyond" if is_beyond else ""]
+        for row, is_beyond in enumerate(beyond)
+    ]
+    headers = [*(f"{name}, ms" for name in columns), "what was measured"]
+    sys.stdout.write(table_text(headers, rows, n_left=0) + "\n")
+    return 0
+
+
+def _listed(name: str, value: Value) -> Sequence[object]:
+    if isinstance(value, dict):
+        raise UsageProblem(f"{name} is given for each tier; expected numbers: that is for search")
+    return value

@@ -1,0 +1,154 @@
+"""`vlmlatency estimator search`: which configurations fit a budget, and which one is the best."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
+from pytest_vlmlatency.estimator.commands.inputs_text import named_values
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping
+
+    from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
+    from pytest_vlmlatency.estimator.search import Config
+
+NAME = "search"
+SUMMARY = "find the configurations that fit a latency budget"
+DESCRIPTION = """\
+List the configurations that fit a budget for one request. Inputs with several
+values make the grid; vision tokens may follow the tier:
+
+  vlmlatency estimator search estimator.json --budget 500 --output-tokens 10 \\
+      tier=low,medium,high vision_tokens=low:288,medium:504,high:792 \\
+      text_tokens=30 top_k=4,8,12 num_active_blocks=8,12,16
+
+exit status: 0 if some fit, 10 if none does, 2 if asked in a wrong way.
+"""
+NONE_FITS = 10
+QUANTILE = 0.95
+KNOBS = ("tier", "tier_idx", "top_k", "num_active_blocks")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("model", metavar="MODEL", type=Path, help="an estimator's file")
+    parser.add_argument("inputs", metavar="NAME=VALUE", nargs="+", type=named_values)
+    parser.add_argument("--budget", metavar="MS", type=float, required=True)
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--output-tokens", metavar="N", type=float, help="to be planned for")
+    length.add_argument("--percentile", metavar="P", type=float, help="of the lengths measured")
+    parser.add_argument(
+        "--quantile",
+        metavar="Q",
+        type=float,
+        default=QUANTILE,
+        help="of both times (default: 0.95)",
+    )
+    parser.add_argument("--prefill-share", metavar="PART", type=float, help="such as 0.8")
+    parser.add_argument(
+        "--accuracy",
+        metavar="FILE",
+        type=Path,
+        help="JSON: a list of {tier, top_k, num_active_blocks, accuracy}; the best comes first",
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON list instead")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Print the configurations that fit, a row each; return the exit status."""
+    from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.estimator.search import accuracies, config_grid  # noqa: PLC0415
+
+    estimator = load_estimator(given.model)
+    assert isinstance(estimator, CalibratedEstimator), "every kind is one"
+    inputs = dict(given.inputs)
+    knobs = {name: inputs.pop(name) for name in tuple(inputs) if name in KNOBS}
+    if any(isinstance(value, dict) for value in knobs.values()):
+        raise UsageProblem("a knob is given for each tier; expected its values: top_k=4,8")
+    grid = config_grid(**knobs)
+    found = estimator.feasible_configs(
+        grid,
+        given.budget,
+        given.output_tokens,
+        request=inputs,
+        percentile=given.percentile,
+        prefill_share=given.prefill_share,
+        quantile=given.quantile,
+    )
+    rows = [_row(estimator, config, inputs, given) for config in found]
+    if given.accuracy is not None:
+        known = accuracies(found, _accuracies(given.accuracy)) if found else []
+        ranked = sorted(zip(known, rows, strict=True), key=lambda pair: -pair[0])
+        rows = [{"accuracy": accuracy, **row} for accuracy, row in ranked]
+    _print(rows, n_configurations=len(grid), given=given)
+    return 0 if rows else NONE_FITS
+
+
+def _row(
+    estimator: CalibratedEstimator[Any],
+    config: Config,
+    request: Mapping[str, object],
+    given: argparse.Namespace,
+) -> dict[str, object]:
+    asked = {**config, **{name: _of_tier(value, config) for name, value in request.items()}}
+    upper = estimator.predict_quantile(asked, given.quantile)
+    return {
+        **config,
+        "prefill ms": float(upper["T_prefill_total"][0]),
+        "step ms": float(upper["T_decode_per_step"][0]),
+        "longest output": estimator.max_output_tokens(asked, given.budget, quantile=given.quantile),
+    }
+
+
+def _of_tier(value: object, config: Config) -> object:
+    """Return the value of a configuration's tier, where it follows the tier."""
+    if isinstance(value, dict):
+        return value[config.get("tier", config.get("tier_idx"))]
+    return value[0] if isinstance(value, list) else value
+
+
+def _print(
+    rows: list[dict[str, object]], *, n_configurations: int, given: argparse.Namespace
+) -> None:
+    from pytest_vlmlatency.estimator.evaluation_text import table_text  # noqa: PLC0415
+
+    if given.json:
+        sys.stdout.write(json.dumps(rows) + "\n")
+        return
+    sys.stdout.write(
+        f"{len(rows)} of {n_configurations} configurations fit {given.budget:g} ms "
+        f"at their {100 * given.quantile:g}th percentile\n"
+    )
+    if rows:
+        cells = [[_cell(value) for value in row.values()] for row in rows]
+        sys.stdout.write(table_text(list(rows[0]), cells, n_left=1) + "\n")
+
+
+def _cell(value: object) -> str:
+    return (
+        f"{value:g}"
+        if isinstance(value, int)
+        else str(value)
+        if isinstance(value, str)
+        else (f"{value:.4g}")
+    )
+
+
+def _accuracies(path: Path) -> dict[tuple[object, ...], float]:
+    try:
+        entries = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            (entry["tier"], entry["top_k"], entry["num_active_blocks"]): float(entry["accuracy"])
+            for entry in entries
+        }
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise EstimatorProblem(
+            f"{path} holds no accuracies ({type(error).__name__}: {error}); expected a JSON list "
+            f"of objects with tier, top_k, num_active_blocks and accuracy"
+        ) from error

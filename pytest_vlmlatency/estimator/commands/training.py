@@ -1,0 +1,113 @@
+"""`vlmlatency estimator train`: from a folder of results to an estimator's file.
+
+Its options are those of the origin's training command. Imports nothing heavy until it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+
+    from pytest_vlmlatency.estimator.protocol import Estimator
+    from pytest_vlmlatency.estimator.training import Progress
+
+NAME = "train"
+SUMMARY = "train an estimator on a folder of results"
+DESCRIPTION = """\
+Train an estimator on exported or profiled records, say how far it is off on a
+fifth of them that it was not trained on, then train it on all and write
+OUTPUT_DIR/estimator.json. Options of the network's training choose the network.
+"""
+KINDS = ("roofline", "trees", "look-up", "network")
+FILE = "estimator.json"
+OF_NETWORK = ("batch_size", "num_epochs", "lr", "device", "seed")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--results_dir", metavar="DIR", type=Path, required=True, help="records")
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--dataset_names", metavar="NAME", nargs="+", default=(), help="only these data sets"
+    )
+    chosen.add_argument(
+        "--use_all_datasets", action="store_true", help="all that are found, as without names"
+    )
+    parser.add_argument(
+        "--output_dir", metavar="DIR", type=Path, default=Path(), help="where estimator.json goes"
+    )
+    parser.add_argument("--estimator", choices=KINDS, help="default: roofline")
+    parser.add_argument("--batch_size", metavar="N", type=int, help="of the network's training")
+    parser.add_argument("--num_epochs", metavar="N", type=int, help="of the network's training")
+    parser.add_argument("--lr", metavar="RATE", type=float, help="of the network's training")
+    parser.add_argument("--device", metavar="NAME", help="of the network's training: cpu, cuda:0")
+    parser.add_argument("--seed", metavar="N", type=int, help="of the network (default: 3407)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Train, report, and write the file; return the exit status."""
+    from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
+
+    kind = _kind(given)
+    sets = data_sets(given.results_dir, given.dataset_names)
+    table = read_table(list(sets.values()))
+    sys.stdout.write(
+        f"{len(table):,} records of {len(table.configurations)} configurations, data sets: "
+        f"{', '.join(sets)}\n{kind}, on records held out:\n"
+    )
+    make = _maker(kind, given)
+    judged = judge_split(make, table, Split.RANDOM)
+    if judged is not None:
+        sys.stdout.write(f"{scores_text({'random': judged.scores()})}\n")
+    estimator = make().fit(table)
+    given.output_dir.mkdir(parents=True, exist_ok=True)
+    path = given.output_dir / FILE
+    estimator.save(path)
+    sys.stdout.write(f"trained on all of them: {path}\n")
+    return 0
+
+
+def _kind(given: argparse.Namespace) -> str:
+    named = [f"--{name}" for name in OF_NETWORK if getattr(given, name) is not None]
+    if named and given.estimator not in (None, "network"):
+        raise UsageProblem(
+            f"{', '.join(named)} is of the network's training, and --estimator is "
+            f"{given.estimator}, which has no such option; leave one of them out"
+        )
+    return given.estimator or ("network" if named else "roofline")
+
+
+def _maker(kind: str, given: argparse.Namespace) -> Callable[[], Estimator]:
+    from pytest_vlmlatency.estimator.kinds import maker_of  # noqa: PLC0415 - light --help
+
+    if kind != "network":
+        return maker_of(kind)
+    from dataclasses import replace  # noqa: PLC0415 - with what follows
+
+    from pytest_vlmlatency.estimator.network import LatencyEstimator  # noqa: PLC0415 - torch
+    from pytest_vlmlatency.estimator.recipes import Recipe  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.training import PLANS  # noqa: PLC0415
+
+    said = {name: getattr(given, name) for name in ("batch_size", "num_epochs", "lr", "seed")}
+    changed = {name: value for name, value in said.items() if value is not None}
+    plan = replace(PLANS[Recipe.MENDED], **changed)
+    device = given.device or "cpu"
+    return lambda: LatencyEstimator(plan=plan, device=device, on_epoch=_show)
+
+
+def _show(progress: Progress) -> None:
+    """Write over the last line of progress, if somebody looks on."""
+    if sys.stderr.isatty():
+        is_last = progress.epoch == progress.n_epochs
+        text = f"epoch {progress.epoch} of {progress.n_epochs}: loss {progress.loss:.5f}"
+        sys.stderr.write("\r\x1b[K" if is_last else f"\r\x1b[K{text}")
+        sys.stderr.flush()

@@ -1,0 +1,181 @@
+"""How far predictions are off: by target, configuration and output length, on records held out.
+
+Three splits: a fifth drawn at random; whole configurations that were never trained on; and the top
+level of each input, beyond all that was trained on. Outliers stay in every figure. Pure but for
+training what is judged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.calibration import measured
+from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS, Prediction
+from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds, top_levels
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.estimator.columns import Table
+    from pytest_vlmlatency.estimator.inputs import FloatArray
+    from pytest_vlmlatency.estimator.protocol import Estimator
+    from pytest_vlmlatency.estimator.splits import Mask
+
+N_FOLDS = 5
+QUANTILE = 0.95
+OUTPUT_LENGTHS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, None))
+"""As the origin grouped them: there, decode / N rose from one group to the next."""
+
+Make = Callable[[], "Estimator"]
+
+
+class Split(StrEnum):
+    """Which records are held out."""
+
+    RANDOM = "random"
+    CONFIGURATIONS = "configurations"
+    EXTRAPOLATION = "extrapolation"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """What a target's predictions are off by. Errors are relative to what was measured."""
+
+    n_records: int
+    mae_ms: float
+    rmse_ms: float
+    relative_error: float  # the mean of |measured - predicted| / measured, MAPE as a part of 1
+    r2: float | None  # None where all measured values are the same
+    coverage: float | None  # the share at or under the predicted P95; None without quantiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """Records that were held out, and what was predicted for them."""
+
+    table: Table
+    predicted: Prediction
+    upper: Prediction | None  # P95
+
+    def score(self, target: str, chosen: Mask | None = None) -> Score | None:
+        """Return the score of a target; None where no chosen record has it."""
+        measured_ms = measured(self.table)[target]
+        known = np.isfinite(measured_ms) if chosen is None else chosen & np.isfinite(measured_ms)
+        if not known.any():
+            return None
+        upper = None if self.upper is None else self.upper[target][known]
+        return score_of(measured_ms[known], self.predicted[target][known], upper)
+
+    def scores(self) -> dict[str, Score]:
+        """Return the score of each target that there is."""
+        found = {target: self.score(target) for target in TARGETS}
+        return {target: score for target, score in found.items() if score is not None}
+
+    def by_configuration(self) -> dict[str, dict[str, Score]]:
+        """Return the scores of each configuration, by its name."""
+        names = self.table.configurations
+        return self._grouped({name: self.table.configuration == i for i, name in enumerate(names)})
+
+    def by_output_length(self) -> dict[str, dict[str, Score]]:
+        """Return the scores of each group of output lengths, by its name."""
+        tokens = self.table.output_tokens
+        return self._grouped(
+            {
+                length_name(low, high): (tokens >= low) & (tokens <= (high or np.inf))
+                for low, high in OUTPUT_LENGTHS
+            }
+        )
+
+    def _grouped(self, groups: Mapping[str, Mask]) -> dict[str, dict[str, Score]]:
+        found: dict[str, dict[str, Score]] = {}
+        for name, rows in groups.items():
+            scores = {target: self.score(target, rows) for target in TARGETS}
+            if any(scores.values()):
+                found[name] = {key: score for key, score in scores.items() if score is not None}
+        return found
+
+
+def length_name(low: int, high: int | None) -> str:
+    """Return a group of output lengths as text: "2", "3-5", "21+"."""
+    if high is None:
+        return f"{low}+"
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def score_of(measured_ms: FloatArray, predicted_ms: FloatArray, upper: FloatArray | None) -> Score:
+    """Return what predictions are off by."""
+    off = predicted_ms - measured_ms
+    spread = float(np.sum((measured_ms - measured_ms.mean()) ** 2))
+    return Score(
+        n_records=len(measured_ms),
+        mae_ms=float(np.mean(np.abs(off))),
+        rmse_ms=float(np.sqrt(np.mean(off**2))),
+        relative_error=float(np.mean(np.abs(off) / measured_ms)),
+        r2=1 - float(np.sum(off**2)) / spread if spread > 0 else None,
+        coverage=None if upper is None else float(np.mean(measured_ms <= upper)),
+    )
+
+
+def judge(estimator: Estimator, table: Table, *, has_quantiles: bool = True) -> Judged:
+    """Return what a fitted estimator says of records, which it may have been fitted on or not."""
+    missing = [name for name in estimator.inputs if name not in table.columns]
+    if missing:
+        raise EstimatorProblem(f"the records lack {', '.join(missing)}, which the estimator needs")
+    columns = {name: table.columns[name] for name in estimator.inputs}
+    upper = estimator.predict_quantile(columns, QUANTILE) if has_quantiles else None
+    return Judged(table=table, predicted=estimator.predict_batch(columns), upper=upper)
+
+
+def judge_split(make: Make, table: Table, split: Split) -> Judged | None:
+    """Return what fresh estimators say of records held out; None where there are too few."""
+    parts = [judge(make().fit(table.rows(~out)), table.rows(out)) for out in held_out(table, split)]
+    return _joined(parts) if parts else None
+
+
+def held_out(table: Table, split: Split) -> Iterator[Mask]:
+    """Return masks of the records to be predicted by a fit on all others."""
+    match split:
+        case Split.RANDOM:
+            yield random_folds(len(table), N_FOLDS)[0]
+        case Split.CONFIGURATIONS:
+            yield from configuration_folds(table.configuration, N_FOLDS)
+        case Split.EXTRAPOLATION:
+            yield from (top for _, top in top_levels(table))
+        case _:
+            assert_never(split)
+
+
+def _joined(parts: Sequence[Judged]) -> Judged:
+    tables = [part.table for part in parts]
+    first = tables[0]
+    joined = type(first)(
+        columns={
+            name: np.concatenate([table.columns[name] for table in tables])
+            for name in first.columns
+        },
+        knobs=first.knobs,
+        prefill_ms=np.concatenate([table.prefill_ms for table in tables]),
+        decode_ms=np.concatenate([table.decode_ms for table in tables]),
+        output_tokens=np.concatenate([table.output_tokens for table in tables]),
+        configuration=np.concatenate([table.configuration for table in tables]),
+        configurations=first.configurations,
+        machine=first.machine,
+        sources=tuple(source for table in tables for source in table.sources),
+    )
+    uppers = [part.upper for part in parts if part.upper is not None]
+    return Judged(
+        table=joined,
+        predicted=_columns([part.predicted for part in parts]),
+        upper=_columns(uppers) if len(uppers) == len(parts) else None,
+    )
+
+
+def _columns(parts: Sequence[Prediction]) -> Prediction:
+    return {
+        target: np.concatenate([part[target] for part in parts])
+        for target in (PREFILL, DECODE_STEP)
+    }

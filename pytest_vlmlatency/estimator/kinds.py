@@ -1,0 +1,19 @@
+"""Estimators by the names that the command line and files have for them; imported when asked."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, cast
+
+from pytest_vlmlatency.estimator.files import KINDS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_vlmlatency.estimator.protocol import Estimator
+
+
+def maker_of(kind: str) -> Callable[[], Estimator]:
+    """Return what makes a new estimator of a kind, with its own defaults."""
+    module, name = KINDS[kind]
+    return cast("Callable[[], Estimator]", getattr(import_module(module), name))
