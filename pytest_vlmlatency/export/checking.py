@@ -152,25 +152,33 @@ def _equal(one: float, other: float, *, most_ms: float) -> bool:
 
 def _configuration(given: Mapping[str, object]) -> dict[str, object]:
     """Return the knobs: those of `configuration`, and the origin's three wherever they stand."""
-    said = given.get(CONFIGURATION)
-    if said is not None and not isinstance(said, Mapping):
+    found = _scalars(given.get(CONFIGURATION))
+    for name in KNOBS:
+        outer, inner = _knob(given, name), _knob(found, name)
+        if outer is not None and inner is not None and inner != outer:
+            raise Refused(
+                Reason.INCONSISTENT,
+                f"{name} is {shown(outer)}, in the configuration {shown(inner)}",
+            )
+        found.pop(name, None)
+        known = inner if outer is None else outer
+        if known is not None:
+            found[name] = known
+    return found
+
+
+def _scalars(said: object) -> dict[str, object]:
+    """Return a configuration's values by name: texts and finite numbers."""
+    if said is None:
+        return {}
+    if not isinstance(said, Mapping):
         raise Refused(Reason.WRONG_TYPE, f"configuration is {shown(said)}; expected an object")
-    for name, value in (said or {}).items():
+    for name, value in said.items():
         if not isinstance(name, str) or not isinstance(value, str | Real | None):
             raise Refused(Reason.WRONG_TYPE, f"configuration has {shown(name)}: {shown(value)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise Refused(Reason.NOT_FINITE, f"configuration has {shown(name)}: {value}")
-    found: dict[str, object] = dict(said or {})
-    inner = {name: _knob(found, name) for name in KNOBS}
-    outer = {name: _knob(given, name) for name in KNOBS}
-    for name in KNOBS:
-        if None not in (inner[name], outer[name]) and inner[name] != outer[name]:
-            raise Refused(
-                Reason.INCONSISTENT,
-                f"{name} is {shown(outer[name])}, in the configuration {shown(inner[name])}",
-            )
-    known = {**outer, **{name: value for name, value in inner.items() if value is not None}}
-    return found | {name: value for name, value in known.items() if value is not None}
+    return dict(said)
 
 
 def _knob(given: Mapping[str, object], name: str) -> str | int | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from array import array
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.export.fields import COUNTS, KNOBS, TIMES
+from pytest_vlmlatency.export.fields import COUNTS, TIMES
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.export.fields import Record
@@ -18,15 +17,13 @@ DIGEST_BYTES = 8
 IDENTITY = (
     *COUNTS,
     *TIMES,
-    *KNOBS,
     "T_total",
     "batch_size",
     "measure",
     "machine",
     "source",
-    "configuration",
 )
-"""What makes two records the same one: all that was measured, and where it came from."""
+"""What makes two records the same one, with the configuration: what was measured, and where."""
 
 
 class Seen:
@@ -66,6 +63,8 @@ class Seen:
 
 def _digest(record: Record) -> int:
     values = [record.get(name) for name in IDENTITY]
-    text = json.dumps(values, sort_keys=True, default=float)  # numbers of numpy are no JSON
-    digest = hashlib.blake2b(text.encode(), digest_size=DIGEST_BYTES).digest()
-    return int.from_bytes(digest, "little") or 1
+    knobs = sorted(record["configuration"].items())
+    digest = hashlib.blake2b(
+        repr((values, knobs)).encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES
+    )
+    return int.from_bytes(digest.digest(), "little") or 1

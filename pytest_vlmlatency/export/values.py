@@ -32,6 +32,8 @@ def optional_count(given: Mapping[str, object], name: str) -> int | None:
 def count(given: Mapping[str, object], name: str) -> int:
     """Return a count of at least 0, or raise Refused."""
     value = given.get(name)
+    if type(value) is int and 0 <= value <= MOST_TOKENS:  # nearly always; numbers.Integral is slow
+        return value
     if value is None:
         raise Refused(Reason.MISSING, f"{name} is missing")
     number = whole(name, value)
@@ -58,6 +60,8 @@ def whole(name: str, value: object) -> int:
 def time_ms(given: Mapping[str, object], name: str, *, is_needed: bool = True) -> float | None:
     """Return a finite time of at least 0 ms, None where it may be missing."""
     value = given.get(name)
+    if type(value) is float and 0 <= value <= MOST_MS:  # nearly always; numbers.Real is slow
+        return value
     if value is None:
         if is_needed:
             raise Refused(Reason.MISSING, f"{name} is missing")
