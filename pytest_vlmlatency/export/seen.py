@@ -54,11 +54,12 @@ class Seen:
         return True
 
     def _grow(self) -> None:
-        held = [digest for digest in self._slots if digest]
+        held = self._slots
         self._slots = array("Q", bytes(DIGEST_BYTES * 2 * len(self._slots)))
         self._n_held = 0
         for digest in held:
-            self._add(digest)
+            if digest:
+                self._add(digest)
 
 
 def _digest(record: Record) -> int:

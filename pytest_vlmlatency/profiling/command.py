@@ -44,9 +44,11 @@ examples:
       --dataset photos/ --prompt "What is this?" --to profiled/
   vlmlatency export profiled/ --to records/     the origin's layout, or one file
 
-exit status: 0 all measured, 1 some refused, 2 asked in a wrong way
+exit status: 0 all measured, 1 some refused, 2 asked in a wrong way, 130 stopped
 """
 DEFAULT_NEW_TOKENS = 16
+INTERRUPTED = 130
+"""As a shell says of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +124,11 @@ def run(given: argparse.Namespace) -> int:
         attn=given.attn,
         is_trusted=given.trust_remote_code,
     )
-    done = sweep(plan, dataset, given.to)
+    try:
+        done = sweep(plan, dataset, given.to)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nstopped; the same command goes on where it was\n")
+        return INTERRUPTED
     sys.stdout.write(
         f"{given.to}: {done.n_new:,} records written, {done.n_before:,} were there, "
         f"{done.n_refused:,} calls refused\n"

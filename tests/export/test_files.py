@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -71,6 +72,20 @@ def test_a_line_behind_one_that_is_too_long_is_read(tmp_path: Path) -> None:
     (tmp_path / "lines.jsonl").write_bytes(long + line)
     [record] = read_records(tmp_path)
     assert record["source"] == a_record(2)["source"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_a_large_file_is_not_held_in_memory(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"records{suffix}"
+    write_records((a_record(number, note="x" * 1000) for number in range(10_000)), path)
+    tracemalloc.start()
+
+    n_read = sum(1 for _record in read_records(path))
+
+    _now_bytes, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert n_read == 10_000
+    assert peak_bytes < 8 * 2**20  # the records alone have 10 MB of notes, and as dicts far more
 
 
 def test_a_truncated_last_line_costs_that_line_alone(tmp_path: Path) -> None:

@@ -99,6 +99,25 @@ def test_what_is_refused_is_counted_named_and_tried_again(
     assert len(list(read_records(tmp_path / "out"))) == 4
 
 
+def test_a_profile_that_is_interrupted_says_how_to_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(4))
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return measure(*args, **kwargs)  # type: ignore[arg-type]  # as it was given
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "measure", interrupted)
+        assert cli.main(_arguments(tmp_path)) == 130
+
+    assert "the same command goes on" in capsys.readouterr().err
+    assert cli.main(_arguments(tmp_path)) == 0
+    assert "2 records written, 2 were there" in capsys.readouterr().out
+
+
 def test_a_profile_that_refuses_everything_stops(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
