@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.store import Store
+    from pytest_vlmlatency.judging.pins import Pin
     from pytest_vlmlatency.records import Run, RunRounds
 
 NOTHING_MEASURED = "compare measures nothing; `vlmlatency ab` measures two commits now"
@@ -149,8 +150,26 @@ def _accepted(
             else pinned(names, pin, fingerprint=fingerprint, but=candidate.header.id).names
         )
         found[rounds.case_id] = store.read(chosen).runs
-    gone = [pin.run for pin in pins if pin.run not in {name.id for name in names}]
-    return found, [f"The accepted run {run} is not in this history" for run in gone]
+    gone = [pin for pin in pins if pin.run not in {name.id for name in names}]
+    if gone and not any(found.values()):
+        raise UsageProblem(_told_gone(gone[-1], store))
+    return found, [f"The accepted run {pin.run} is not in this history" for pin in gone]
+
+
+def _told_gone(pin: Pin, store: Store) -> str:
+    commit = None if pin.commit is None else pin.commit[: repository.SHORT]
+    told = f"the accepted run {pin.run} of {pin.started_at[:10]}"
+    if commit is None:
+        return (
+            f"{told} is not in the history at {store.url}, and a pin holds no times: name the "
+            f"history that has it (--history URL), or accept another run"
+        )
+    return (
+        f"{told} is not in the history at {store.url}, nor is a clean run of its commit {commit} "
+        f"on this machine, and a pin holds no times: name the history that has them "
+        f"(--history URL), measure both commits now (vlmlatency ab {commit} HEAD), or accept "
+        f"another run"
+    )
 
 
 def _other_machines(candidate: RunRounds, runs: Sequence[RunRounds]) -> list[str]:

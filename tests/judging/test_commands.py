@@ -197,6 +197,57 @@ def test_an_accepted_run_is_pinned_with_its_reason_and_compared_with(
     )
 
 
+def accept_and_lose(project: Project, run: Run) -> None:
+    """Accept a run, and keep another of its machine in a history that has none of it."""
+    assert cli.main(["accept", run.id, "--why", "release 1.2"]) == 0
+    project.store = open_store(project.root / "elsewhere")
+    project.keep(project.second)
+
+
+def test_an_accepted_run_that_the_history_lacks_is_an_error_that_says_what_to_do(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project.keep(project.first)
+    accept_and_lose(project, run)
+
+    assert cli.main(["compare", "accepted", "last", "--history", "elsewhere"]) == USAGE
+
+    first = project.first[:9]
+    assert capsys.readouterr().err.endswith(
+        f"the accepted run {run.id} of 2026-11-01 is not in the history at elsewhere, nor is a "
+        f"clean run of its commit {first} on this machine, and a pin holds no times: name the "
+        f"history that has them (--history URL), measure both commits now (vlmlatency ab {first} "
+        f"HEAD), or accept another run\n"
+    )
+
+
+def test_an_accepted_run_without_a_commit_that_the_history_lacks_is_an_error(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = replace(project.keep(project.first), commit=None, id="c" * 16)
+    project.store.write(run)
+    accept_and_lose(project, run)
+
+    assert cli.main(["compare", "accepted", "last", "--history", "elsewhere"]) == USAGE
+
+    assert capsys.readouterr().err.endswith(
+        f"the accepted run {run.id} of 2026-11-01 is not in the history at elsewhere, and a pin "
+        f"holds no times: name the history that has it (--history URL), or accept another run\n"
+    )
+
+
+def test_another_clean_run_of_the_accepted_commit_does_for_one_that_the_history_lacks(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = project.keep(project.first)
+    accept_and_lose(project, run)
+    project.keep_ten()
+    project.keep(project.second, slower={"vision_ms": 0.2})
+
+    assert cli.main(["compare", "accepted", "last", "--history", "elsewhere"]) == SLOWER
+    assert f"The accepted run {run.id} is not in this history" in capsys.readouterr().out
+
+
 def test_a_ref_is_accepted_on_every_machine_that_measured_it(project: Project) -> None:
     project.keep(project.second)
     newest = project.keep(project.second)
