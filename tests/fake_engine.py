@@ -34,7 +34,7 @@ class FakeEngine:
     ) -> Measured:
         self.options.append(options)
         output = generate(*args, **(kwargs or {}))
-        return Measured(output, self._case(options, identity))
+        return Measured(output, self._measured_case(output, options, identity))
 
     def measure_interleaved(
         self,
@@ -71,6 +71,9 @@ class FakeEngine:
         output = generate(*args, **(kwargs or {}))
         case = replace(self._case(options, identity), calls=(), is_measured=False)
         return Measured(output, case)
+
+    def _measured_case(self, _output: object, options: Options, identity: Identity) -> Case:
+        return self._case(options, identity)
 
     def _case(self, options: Options, identity: Identity) -> Case:
         config = None if options.config is None else dict(options.config.values())

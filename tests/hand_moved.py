@@ -9,20 +9,12 @@ from __future__ import annotations
 import math
 import random
 from contextlib import ExitStack
-from functools import cache
-from typing import TYPE_CHECKING
+from functools import cache, partial
 
 from pytest_vlmlatency.measure import run
 from tests.builders import FakeClock, delayed
 from tests.measure.custom_models import Captioner
 from tests.noisy_engine import next_seed
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
-    from pytest_vlmlatency.measure.case import Identity
-    from pytest_vlmlatency.measure.rounds import Measured
-    from pytest_vlmlatency.options import Options
 
 CLOCK = FakeClock()
 FOR_GOOD = ExitStack()  # delays end with their process
@@ -33,25 +25,7 @@ BETWEEN, WITHIN = 0.005, 0.01
 class HandMovedEngine:
     """The engine, on the clock that `work` moves."""
 
-    def measure(
-        self,
-        generate: Callable[..., object],
-        *,
-        args: Sequence[object],
-        kwargs: Mapping[str, object] | None,
-        options: Options,
-        identity: Identity,
-        progress: Callable[[str], None] | None,
-    ) -> Measured:
-        return run.measure(
-            generate,
-            args=args,
-            kwargs=kwargs,
-            options=options,
-            identity=identity,
-            progress=progress,
-            clock=CLOCK,
-        )
+    measure = staticmethod(partial(run.measure, clock=CLOCK))
 
 
 def work(ms: float) -> None:

@@ -11,15 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from pytest_vlmlatency.measure.rounds import Measured
 from tests.fake_engine import FakeEngine
 from tests.judging.runs import N_ROUNDS, noisy_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
     from pytest_vlmlatency.measure.case import Identity
     from pytest_vlmlatency.options import Options
+    from pytest_vlmlatency.records import Case
 
 SEEDS = "VLM_TEST_SEEDS"
 """The variable that names the file whose length is the next seed."""
@@ -32,20 +30,11 @@ class NoisyEngine(FakeEngine):
         super().__init__()
         self.seed = next_seed()
 
-    def measure(
-        self,
-        generate: Callable[..., object],
-        *,
-        args: Sequence[object],
-        kwargs: Mapping[str, object] | None,
-        options: Options,
-        identity: Identity,
-        progress: Callable[[str], None] | None,
-    ) -> Measured:
-        slower = cast("dict[str, float]", generate(*args, **(kwargs or {})))
+    def _measured_case(self, output: object, options: Options, identity: Identity) -> Case:
         self.seed += 1000
+        slower = cast("dict[str, float]", output)
         calls = noisy_calls(self.seed, slower=slower, n_rounds=options.rounds or N_ROUNDS)
-        return Measured(slower, replace(self._case(options, identity), calls=tuple(calls)))
+        return replace(self._case(options, identity), calls=tuple(calls))
 
 
 def next_seed() -> int:
