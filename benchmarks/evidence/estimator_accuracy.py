@@ -1,7 +1,7 @@
 """How far each estimator is off on two made-up machines, against a predictor that is perfect.
 
 The perfect predictor knows the machine, and misses its noise alone. Run with
-`python -m benchmarks.evidence.estimator_accuracy`; it takes about ten minutes.
+`python -m benchmarks.evidence.estimator_accuracy`; it takes minutes.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from benchmarks.evidence._estimator_methods import DEFAULT, METHODS, SEED, errors_of, is_dead
+from benchmarks.evidence._estimator_methods import (
+    DEFAULT,
+    METHODS,
+    MOST_OF_ORIGIN,
+    SEED,
+    errors_of,
+    is_dead,
+)
 from benchmarks.evidence._generated_machines import COMPUTE_BOUND, LAUNCH_BOUND
 from benchmarks.evidence._generated_records import Noise, generate_records, true_times_ms
 from benchmarks.evidence._record import Claim, Evidence, command_of, now, publish, read_machine, say
@@ -256,6 +263,7 @@ def describe(evidence: Evidence[Figures]) -> str:
         "Mean absolute percentage errors, prefill/decode, of what was held out; outliers are in. "
         f"A machine has 27 configurations of 2,000 records; noise {Noise().call_sd:.1%} a call, "
         f"{Noise().job_sd:.1%} a job, {Noise().outlier_share:.1%} outliers. The origin's recipe is "
+        f"trained on {MOST_OF_ORIGIN:,} records at most, as its 50 epochs of all take minutes, is "
         "judged by decode / N, which it predicts, and starts from the first seed with which both "
         f"of its heads are alive: with {evidence.figures.n_dead} of {N_SEEDS} they are not.\n\n"
         + table_text(["estimator", *names], [["perfect", *perfect], *lines])

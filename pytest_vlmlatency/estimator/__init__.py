@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.network import LatencyEstimator
     from pytest_vlmlatency.estimator.roofline import RooflineEstimator
     from pytest_vlmlatency.estimator.search import config_grid
+    from pytest_vlmlatency.estimator.separate import SeparateEstimator
     from pytest_vlmlatency.estimator.training import LatencyEstimatorTrainer
     from pytest_vlmlatency.estimator.trees import BoostedTreesEstimator
 
@@ -25,6 +26,7 @@ __all__ = [
     "LatencyEstimatorTrainer",
     "LookUpEstimator",
     "RooflineEstimator",
+    "SeparateEstimator",
     "config_grid",
     "load_estimator",
 ]
@@ -36,6 +38,7 @@ _HOMES = {
     "LatencyEstimatorTrainer": "training",
     "LookUpEstimator": "lookup",
     "RooflineEstimator": "roofline",
+    "SeparateEstimator": "separate",
     "config_grid": "search",
     "load_estimator": "files",
 }

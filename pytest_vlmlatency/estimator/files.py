@@ -29,6 +29,7 @@ KEYS = ("format", "schema_version", "kind", "digest", "state", "model")
 
 KINDS = {  # what a file may name, and where its class is: nothing else is ever imported for a file
     "roofline": ("pytest_vlmlatency.estimator.roofline", "RooflineEstimator"),
+    "separate": ("pytest_vlmlatency.estimator.separate", "SeparateEstimator"),
     "trees": ("pytest_vlmlatency.estimator.trees", "BoostedTreesEstimator"),
     "look-up": ("pytest_vlmlatency.estimator.lookup", "LookUpEstimator"),
     "network": ("pytest_vlmlatency.estimator.network", "LatencyEstimator"),

@@ -26,7 +26,7 @@ Train an estimator on exported or profiled records, say how far it is off on a
 fifth of them that it was not trained on, then train it on all and write
 OUTPUT_DIR/estimator.json. Options of the network's training choose the network.
 """
-KINDS = ("roofline", "trees", "look-up", "network")
+KINDS = ("roofline", "separate", "trees", "look-up", "network")
 FILE = "estimator.json"
 OF_NETWORK = ("batch_size", "num_epochs", "lr", "device", "seed")
 
