@@ -98,7 +98,7 @@ def test_a_test_in_a_file_that_the_baseline_does_not_have_is_new_alone_too(
 
     assert result.ret == pytest.ExitCode.OK
     assert cases_by_state(root) == {"new": ["the baseline does not have this test"]}
-    assert "No fresh pairs were measured" not in result.stdout.str()
+    assert "Not confirmed by fresh pairs" not in result.stdout.str()
 
 
 @pytest.mark.parametrize(

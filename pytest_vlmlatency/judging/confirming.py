@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.gate import Suspicion, look
 from pytest_vlmlatency.records import Judgement, rounds_of
 
@@ -38,16 +39,23 @@ class PairSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """What fresh pairs came to: a judgement for each comparison, and the pairs themselves."""
+    """What fresh pairs came to: a judgement for each comparison, and the pairs themselves.
+
+    `broken_because`: no more could be measured, so what was open then has no judgement.
+    """
 
     judgements: Mapping[Key, Judgement]
     pairs: tuple[RunPair, ...]
+    broken_because: str = ""
 
 
 def confirm(
     suspicions: Mapping[Key, Suspicion], comparisons: Mapping[Key, Comparison], source: PairSource
 ) -> Looked:
-    """Measure pairs until each suspicion is decided, or its rule's looks are used up."""
+    """Measure pairs until each suspicion is decided, or its rule's looks are used up.
+
+    Raises NotConfirmed where not one pair could be measured; later, what was decided is kept.
+    """
     open_keys = dict(suspicions)
     decided: dict[Key, Judgement] = {}
     pairs: Sequence[RunPair] = ()
@@ -55,7 +63,12 @@ def confirm(
         if not open_keys:
             break
         tests = sorted({_test(comparisons[key]) for key in open_keys})
-        pairs = source.extend_to(n_pairs, tests)
+        try:
+            pairs = source.extend_to(n_pairs, tests)
+        except NotConfirmed as problem:
+            if not pairs:
+                raise
+            return Looked(judgements=decided, pairs=tuple(pairs), broken_because=str(problem))
         is_cut_short = len(pairs) < n_pairs
         for key in list(open_keys):
             judgement = _looked(

@@ -104,7 +104,7 @@ class _Flow:
             except NotConfirmed as problem:
                 self.no_pairs |= {key[0]: str(problem) for key in keys}
         for why in dict.fromkeys(self.no_pairs.values()):
-            self.remarks.append(f"No fresh pairs were measured: {why}")
+            self.remarks.append(f"Not confirmed by fresh pairs: {why}")
 
     def verdicts(self) -> tuple[CaseVerdict, ...]:
         """Return all cases: the candidate's in its order, then those that it does not have."""
@@ -139,6 +139,10 @@ class _Flow:
             looked = confirm(suspicions, self.comparisons, source)
             self.judgements |= looked.judgements
             self.pairs[commit] = looked.pairs
+            if looked.broken_because:
+                why = f"they broke off after {len(looked.pairs)}: {looked.broken_because}"
+                left = [key for key in keys if key not in looked.judgements]
+                self.no_pairs |= {key[0]: why for key in left}
         except NotConfirmed as problem:
             self.no_pairs |= {key[0]: str(problem) for key in keys}
         source.look_for_missing_tests()

@@ -178,7 +178,7 @@ def test_without_a_way_to_measure_pairs_a_suspicion_stays_undecided_and_says_why
     vision = only(report).phases[0].judgement
     assert vision.verdict is Verdict.UNDECIDED
     assert "no fresh pairs were measured" in vision.reason
-    assert report.remarks == ("No fresh pairs were measured: there is one machine",)
+    assert report.remarks == ("Not confirmed by fresh pairs: there is one machine",)
     assert report.status is GateStatus.PASSED
 
 
@@ -250,8 +250,42 @@ def test_pairs_that_cannot_be_measured_are_named_and_the_history_speaks() -> Non
 
     assert only(report).state is CaseState.JUDGED
     assert report.remarks == (
-        "No fresh pairs were measured: the baseline imports the candidate's code",
+        "Not confirmed by fresh pairs: the baseline imports the candidate's code",
     )
+
+
+class PairsThatBreakOff(SimulatedPairs):
+    """Vision is slower, decode in every other pair only, and after three pairs nothing runs."""
+
+    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> Sequence[RunPair]:
+        if n_pairs > 3:
+            raise NotConfirmed("the candidate's process ended with status -9")
+        return super().extend_to(n_pairs, tests)
+
+    def _candidate(self, seed: int) -> Run:
+        slower = {"vision_ms": 0.3, "decode_ms": 0.06 * (seed % 2)}
+        return a_run(seed, [a_noisy_case(seed, n_rounds=5, slower=slower)])
+
+
+def test_what_was_decided_before_pairs_broke_off_stays_decided() -> None:
+    slower = {"vision_ms": 0.3, "decode_ms": 0.03}
+
+    report = judged(candidate(slower=slower), a_history(2), pairs=PairsThatBreakOff())
+
+    assert verdicts(only(report))["vision"] == "slower"
+    assert only(report).phases[0].judgement.n_pairs == 3
+    assert verdicts(only(report))["decode"] == "undecided"
+    assert report.remarks == (
+        "Not confirmed by fresh pairs: they broke off after 3: "
+        "the candidate's process ended with status -9",
+    )
+
+
+def test_without_history_a_case_whose_pairs_broke_off_is_not_applied() -> None:
+    report = judged(candidate(), [], pairs=PairsThatBreakOff())
+
+    assert report.status is GateStatus.NOT_APPLIED
+    assert only(report).reason.endswith("the candidate's process ended with status -9")
 
 
 def test_without_a_commit_to_compare_with_the_gate_is_not_applied_and_says_why(
