@@ -52,6 +52,10 @@ def pytest_configure(config: pytest.Config) -> None:
     is_written = bool(config.getoption("vlm_json") or config.getoption("vlm_export"))
     if config.getoption("dist", "no") != "no" or is_written or is_gated:
         _open_inbox(config)
+    if config.getoption("vlm_predict") is not None and not hasattr(config, "workerinput"):
+        from pytest_vlmlatency.session import inbox, predicting  # noqa: PLC0415 - light start-up
+
+        inbox.inbox_of(config).predict_with(predicting.open_forecast(config.option.vlm_predict))
     if is_gated:
         from pytest_vlmlatency.session.gating import Gate  # noqa: PLC0415 - light start-up
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,7 @@ Record = Mapping[str, object]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Record]
 
 CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
+CONDITIONS = ("measure", "model", "dtype", "device", "batch_size", "n_threads")
 N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
 
 
@@ -49,7 +50,8 @@ class RecordsLeftOut(UserWarning):
 class Table:
     """Records as arrays of one length. `decode_steps` is output_tokens - 1, and may be 0.
 
-    `configuration` holds, for each record, the index of its configuration in `configurations`.
+    `configuration` holds, for each record, the index of its configuration in `configurations`, and
+    `conditions` what is no input and was the same in all records.
     """
 
     columns: Columns
@@ -61,6 +63,7 @@ class Table:
     configurations: tuple[str, ...]
     machine: str | None
     sources: tuple[str | None, ...]  # where each record came from, if it says so
+    conditions: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prefill_ms)
@@ -94,6 +97,7 @@ class Table:
             configurations=self.configurations,
             machine=self.machine,
             sources=tuple(self.sources[index] for index in indices),
+            conditions=self.conditions,
         )
 
 
@@ -125,6 +129,7 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         configurations=configurations,
         machine=None if raw["machine"][0] is None else str(raw["machine"][0]),
         sources=tuple(None if value is None else str(value) for value in raw["source"]),
+        conditions=_conditions(chunks, knobs),
     )
 
 
@@ -153,7 +158,19 @@ def _chunk(records: list[Record], knobs: Sequence[Knob]) -> Chunk:
     return chunk
 
 
-_FIELDS = ("T_prefill_total", "T_LLM_decode", "output_tokens", "machine", "source")
+_FIELDS = ("T_prefill_total", "T_LLM_decode", "output_tokens", "machine", "source", *CONDITIONS)
+
+
+def _conditions(chunks: Sequence[Chunk], knobs: Sequence[Knob]) -> dict[str, str]:
+    """Return what all records say alike; a declared knob is an input, and no condition."""
+    declared = {knob.name for knob in knobs}
+    alike: dict[str, str] = {}
+    for name in CONDITIONS:
+        first = chunks[0][name][0]
+        is_plain = isinstance(first, str | int) and name not in declared
+        if is_plain and all(chunk[name].count(first) == len(chunk[name]) for chunk in chunks):
+            alike[name] = str(first)
+    return alike
 
 
 def _field(record: Record, aliases: Sequence[str]) -> object:

@@ -35,6 +35,7 @@ class State:
     drifts: Mapping[str, Drift]  # by target
     output_tokens: tuple[float, ...]  # percentiles 0 to 100 of what was generated
     machine: str | None
+    conditions: Mapping[str, str]  # what is no input and was the same in all records
     n_records: int
     n_outliers: int
     outliers: tuple[Outlier, ...]  # the first of them
@@ -121,6 +122,7 @@ def state_of(
         drifts={target: Drift() for target in TARGETS},
         output_tokens=output_percentiles(table),
         machine=table.machine,
+        conditions=dict(table.conditions),
         n_records=len(table),
         n_outliers=len({outlier.record for outlier in outliers}),
         outliers=tuple(outliers[:N_OUTLIERS_KEPT]),

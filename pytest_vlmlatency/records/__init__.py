@@ -42,6 +42,7 @@ from pytest_vlmlatency.records.machine import (
     machine_facts,
     with_devices_of_all,
 )
+from pytest_vlmlatency.records.prediction import Prediction, Standing
 from pytest_vlmlatency.records.rounds import (
     TOTAL,
     Rounds,
@@ -83,12 +84,14 @@ __all__ = [
     "PhaseMap",
     "PhaseVerdict",
     "Place",
+    "Prediction",
     "Rounds",
     "Run",
     "RunHeader",
     "RunRounds",
     "Scalar",
     "Span",
+    "Standing",
     "Trend",
     "TrendPoint",
     "TrendSeries",

@@ -9,6 +9,7 @@ from statistics import median
 from pytest_vlmlatency.errors import OverBound, UsageProblem
 from pytest_vlmlatency.records.call import CPU, WALL, Call, Phase
 from pytest_vlmlatency.records.gate_terms import GateTerms
+from pytest_vlmlatency.records.prediction import Prediction
 
 Scalar = str | int | float | bool | None
 
@@ -104,7 +105,7 @@ class Case:
 
     `labels` are short words for the mode (shown in the table), `notes` are sentences on what a
     reader should know before believing the numbers. `n_threads` is torch's thread count then.
-    `terms` say how the case is to be judged.
+    `terms` say how the case is to be judged, `prediction` what an estimator expected of it.
     """
 
     id: str
@@ -127,6 +128,7 @@ class Case:
     worker: str | None = None
     discovery: Discovery | None = None
     terms: GateTerms = field(default_factory=GateTerms)
+    prediction: Prediction | None = None
 
     @property
     def gating_measure(self) -> str:

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.report.predicted import HEADER, predicted_figures, predicted_marks
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -58,6 +60,8 @@ def columns_of(cases: Sequence[Case]) -> tuple[Column, ...]:
     tokens = Column(header="tokens", cells=tuple(map(_tokens, cases)), drop=2)
     rounds = Column(header="rounds", cells=tuple(map(_rounds, cases)), drop=1)
     told = [column for column in times if any(map(_says, column.cells))]
+    if any(case.prediction is not None for case in cases):
+        told.append(predicted_column(cases))
     if len({case.device for case in cases}) > 1:
         devices = tuple(case.device for case in cases)
         told.append(Column(header="device", cells=devices, drop=6, is_left=True))
@@ -69,6 +73,17 @@ def time_column(header: str, cases: Sequence[Case], name: str, drop: int) -> Col
     figures = [figure_of(values_of(case, name)) for case in cases]
     medians = aligned([figure and (figure[0], None) for figure in figures])
     return Column(header=header, cells=aligned(figures), medians=medians, drop=drop)
+
+
+def predicted_column(cases: Sequence[Case]) -> Column:
+    """Return the column of predictions, whose second figure is the 95th percentile."""
+    figures = predicted_figures(cases)
+    n_decimals = _decimals(figure[0] for figure in figures if figure is not None)
+    medians = aligned([figure and (figure[0], None) for figure in figures])
+    uppers = ["" if one is None else f"≤{one[1]:.{n_decimals}f}" for one in figures]
+    width = max(map(len, uppers))
+    cells = (f"{text} {upper:>{width}}" for text, upper in zip(medians, uppers, strict=True))
+    return Column(header=HEADER, cells=tuple(cells), medians=medians)
 
 
 def values_of(case: Case, name: str) -> list[float]:
@@ -112,7 +127,7 @@ def marks_of(case: Case) -> tuple[str, ...]:
         marks.append("throttled")
     if case.n_other_processes:
         marks.append("shared")
-    return tuple(marks)
+    return (*marks, *predicted_marks(case))
 
 
 def _decimals(medians: Iterable[float]) -> int:

@@ -30,6 +30,10 @@ MARKS: Mapping[str, str] = {
     "streamed": "each token was handed to a streamer.",
     "outputs": "scores, states or attentions were returned beside the tokens.",
     "compiled": "torch.compile had compiled a part of it.",
+    "slower-than-predicted": "the measured median lies above the 95th percentile.",
+    "faster-than-predicted": "the measured median lies below the 5th percentile.",
+    "extrapolated": "predicted beyond what the estimator was trained on, so less surely.",
+    "not-predicted": "the estimator cannot answer for it; a note says why.",
     "chunked": "the prompt took several forwards, all of them prefill.",
 }
 PARTS: Mapping[str, str] = {

@@ -17,6 +17,7 @@ from pytest_vlmlatency.report.columns import (
     marks_of,
 )
 from pytest_vlmlatency.report.marks import meaning_of
+from pytest_vlmlatency.report.predicted import HEADER, LEGEND, about_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence, Set
@@ -29,6 +30,7 @@ SHORTEST_NAME = 24  # a shorter name tells its case no more apart: columns give 
 _HEADERS = {
     "TTFT": "time to the first token, until the prompt's logits were ready.",
     "CPU total": "CPU time of the total, by which runs on a CPU are compared.",
+    HEADER: LEGEND,
     "tokens": "vision+text→output, the longest row's.",
 }
 _WHERE = {
@@ -62,7 +64,8 @@ def summary_lines(cases: Sequence[Case], *, width: int | None) -> list[str]:
         lines += [row, *_details(case)]
     headers = {column.header for column in columns}
     notes = notes_about((case.name, case.notes) for case in cases)
-    prose = (*_legend(cases, headers, left_out), *notes)
+    told = notes_about(about_lines(cases))
+    prose = (*_legend(cases, headers, left_out), *notes, *told)
     return [*lines, rule, *wrapped(prose, width)]
 
 

@@ -23,6 +23,7 @@ from pytest_vlmlatency.session import (
     options_history,
     options_measuring,
     options_outputs,
+    options_prediction,
 )
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ _SETTINGS: tuple[Setting, ...] = (
     *options_history.SETTINGS,
     *options_outputs.SETTINGS,
     *options_export.SETTINGS,
+    *options_prediction.SETTINGS,
 )
 
 _GPU_HELP = (

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.records import Run
     from pytest_vlmlatency.session.delivery import Parcel
+    from pytest_vlmlatency.session.predicting import Forecast
 
 
 NAME = "vlmlatency-inbox"
@@ -46,11 +47,16 @@ class Inbox:
         self._lost: list[str] = []
         self._said: list[str] = []
         self._run: Run | None = None
+        self._forecast: Forecast | None = None
 
     @property
     def lost(self) -> tuple[str, ...]:
         """The tests that died with their worker before they could deliver."""
         return tuple(self._lost)
+
+    def predict_with(self, forecast: Forecast) -> None:
+        """Lay the predictions of an estimator beside all that is measured."""
+        self._forecast = forecast
 
     def run(self) -> Run | None:
         """Return the run as one, the same each time: to be called once all have delivered."""
@@ -63,6 +69,8 @@ class Inbox:
                 started_at=self._started_at,
                 root=self._config.rootpath,
             )
+            if self._forecast is not None:
+                self._run = self._forecast.beside(self._run)
         return self._run
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -96,6 +104,8 @@ class Inbox:
             for name, path in targets.items():
                 option = f"--{name.replace('_', '-')}"
                 self._said.append(f"{option}: nothing was measured, so {path} was not written.")
+            if self._forecast is not None:
+                self._said.append("--vlm-predict: nothing was measured beside which to predict.")
             return
         from pytest_vlmlatency.session import keeping  # noqa: PLC0415 - only where something was measured
 
@@ -131,8 +141,13 @@ class Inbox:
         if self._parcels or self._lost or self._said:
             from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where there is something
 
+            run = None if self._forecast is None else self.run()
             results.print_summary(
-                terminalreporter, self._parcels, lost=self._lost, remarks=self._said
+                terminalreporter,
+                self._parcels,
+                cases=results.cases_of(self._parcels) if run is None else run.cases,
+                lost=self._lost,
+                remarks=self._said,
             )
 
     def _fail(self, session: pytest.Session, why: str) -> None:

@@ -101,6 +101,14 @@ def new_file(text: str) -> Path:
     return path
 
 
+def existing_file(text: str) -> Path:
+    """Read the path of a file to read, which must be there now, not after measuring."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"expected a file that exists, but there is no {text!r}")
+    return path
+
+
 def records_target(text: str) -> Path:
     """Read where training records go: a folder, which may be new, or a file by its ending."""
     path = Path(text)

@@ -16,6 +16,7 @@ from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all
 from pytest_vlmlatency.report.discovery import discovery_lines
+from pytest_vlmlatency.report.predicted import off_lines
 from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
 from pytest_vlmlatency.session.pull_request import is_pull_request
 
@@ -85,16 +86,18 @@ def print_summary(
     reporter: pytest.TerminalReporter,
     parcels: Sequence[Parcel],
     *,
+    cases: Sequence[Case],
     lost: Sequence[str],
     remarks: Iterable[str],
 ) -> None:
     """Print the table, as wide as it needs to be unless a terminal would wrap it."""
-    cases = cases_of(parcels)
     width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else None
     waited_ms = sum(parcel["waited_ms"] for parcel in parcels)
     reporter.write_sep("-", title_of(cases), yellow=True)
     for line in summary_lines(cases, width=width):
         reporter.write_line(line)
+    for line in wrapped(off_lines(cases), width):
+        reporter.write_line(line, red=True, bold=True)
     for line in wrapped([f"Lost with its worker: {test}" for test in lost], width):
         reporter.write_line(line, red=True)
     if reporter.config.get_verbosity() > 0:
