@@ -183,6 +183,7 @@ class _Sweep:
         return record | {
             "model_name": self._plan.model,
             "sample": sample.id,
+            "contended_ratio": call.contended_ratio,
             "image_count": len(sizes),
             "image_width": max((width for width, _height in sizes), default=0),
             "image_height": max((height for _width, height in sizes), default=0),
