@@ -6,17 +6,14 @@ bytes everywhere, so that it can be checked.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from collections.abc import Sequence
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 30, 50  # margins around what is drawn
 N_TICKS = 5
 COLOURS = ("#c0392b", "#1f6fb2")
 
-Points = "Sequence[tuple[int, float]]"
+Points = Sequence[tuple[int, float]]
 
 
 def decode_figure(per_token_ms: Points, per_step_ms: Points) -> str:
