@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,18 +15,16 @@ import numpy as np
 import torch
 
 from benchmarks.evidence._decode_figure import decode_figure
-from benchmarks.evidence._estimator_methods import DEFAULT, METHODS, SEED, errors_of
+from benchmarks.evidence._estimator_methods import METHODS, SEED, errors_of
+from benchmarks.evidence._measured_figures import Figures, Length, Row, Taken, judge_figures
 from benchmarks.evidence._measured_records import (
-    MODEL,
-    PASSES,
-    QUESTIONS,
     RECORDS,
     measure_records,
     read_circumstances,
 )
-from benchmarks.evidence._record import DOCS, Claim, Evidence, command_of, publish, say
-from benchmarks.evidence._repeats import perfect_misses, works_of
-from benchmarks.evidence._table import table as table_text
+from benchmarks.evidence._measured_text import FIGURE, describe
+from benchmarks.evidence._record import DOCS, Evidence, command_of, publish, say
+from benchmarks.evidence._repeats import perfect_of, works_of
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.estimator.evaluation import QUANTILE
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
@@ -40,72 +37,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from benchmarks.evidence._repeats import Perfect
+
     Mask = NDArray[np.bool_]
     Fold = tuple[Mask, Mask]  # what is trained on, and what is judged
 
 NAME = "estimator_measured"
-FIGURE = "decode_definition.svg"
 N_FOLDS = 5
 FEW = 50
-N_NEEDED = 1_500
-RATIOS = {  # at most so many times the perfect predictor's error
-    "random": 1.15,
-    "unseen configurations": 1.15,
-    "extrapolation": 1.4,
-    "50 records": 1.4,
-}
-COVERED = (0.93, 0.97)
-STEADY = 0.10  # a decode step of any output length, from the median of all lengths
-HALVED = 0.60  # decode / N of the shortest outputs, in parts of the longest's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One method on one split: mean relative errors, of prefill and decode, and the perfect's."""
-
-    split: str
-    method: str
-    errors: tuple[float, float]
-    perfect: tuple[float, float]
-
-    @property
-    def ratio(self) -> float:
-        """The larger of both errors in parts of the perfect predictor's."""
-        return max(own / best for own, best in zip(self.errors, self.perfect, strict=True))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Length:
-    """All records of one output length: the median of decode by both definitions."""
-
-    n_tokens: int
-    n_records: int
-    per_token_ms: float
-    per_step_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taken:
-    """How the records came about. `contended` is the share of a call spent waiting for a core."""
-
-    n_records: int
-    n_asked: int
-    n_left_out: int
-    n_works: int
-    least_repeats: int
-    loads: tuple[float, ...]
-    contended_median: float | None
-    contended_most: float | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """The records, all rows, the share that P95 covers by target, and decode by output length."""
-
-    taken: Taken
-    rows: tuple[Row, ...]
-    coverage: dict[str, float]
-    lengths: tuple[Length, ...]
 
 
 def folds_of(table: Table, works: NDArray[np.int64]) -> dict[str, list[Fold]]:
@@ -127,9 +66,9 @@ def folds_of(table: Table, works: NDArray[np.int64]) -> dict[str, list[Fold]]:
     }
 
 
-def compare(table: Table, methods: Sequence[str]) -> tuple[Row, ...]:
+def compare(table: Table, methods: Sequence[str], known: Mapping[str, Perfect]) -> tuple[Row, ...]:
     """Return a row for each method on each split; all records that were held out count alike."""
-    misses = perfect_misses(table)
+    misses = {target: perfect.misses for target, perfect in known.items()}
     rows = []
     for split, folds in folds_of(table, works_of(table)).items():
         judged = np.concatenate([np.flatnonzero(out) for _, out in folds])
@@ -192,125 +131,6 @@ def taken_of(table: Table, contended: Sequence[float]) -> Taken:
     )
 
 
-def judge_figures(figures: Figures) -> tuple[Claim, ...]:
-    """Return what is claimed of the records and of the default, and whether it holds."""
-    taken = figures.taken
-    default = {row.split: row for row in figures.rows if row.method == DEFAULT}
-    low, high = COVERED
-    shares = figures.coverage.values()
-    return (
-        Claim(
-            text=f"Every call that was asked for is a record, {N_NEEDED:,} or more, and each piece "
-            f"of work was measured {PASSES[-1]} times.",
-            holds=taken.n_records == taken.n_asked
-            and taken.n_records >= N_NEEDED
-            and taken.n_left_out == 0
-            and taken.least_repeats == PASSES[-1],
-            seen=f"{taken.n_records:,} of {taken.n_asked:,}, {taken.n_left_out} left out, at least "
-            f"{taken.least_repeats} times.",
-        ),
-        *(
-            Claim(
-                text=f"Of measured records, {split}, the default's error is at most {bound} times "
-                f"the perfect predictor's.",
-                holds=default[split].ratio <= bound,
-                seen=f"{default[split].ratio:.3f} times.",
-            )
-            for split, bound in RATIOS.items()
-        ),
-        Claim(
-            text=f"P95 holds for {low:.0%} to {high:.0%} of measured records held out at random.",
-            holds=low <= min(shares) and max(shares) <= high,
-            seen=f"{min(shares):.1%} to {max(shares):.1%}.",
-        ),
-        *_decode_claims(figures.lengths),
-    )
-
-
-def _decode_claims(lengths: Sequence[Length]) -> tuple[Claim, Claim]:
-    steps = np.array([length.per_step_ms for length in lengths])
-    furthest = float(np.max(np.abs(steps / np.median(steps) - 1)))
-    shortest, longest = lengths[0], lengths[-1]
-    share = shortest.per_token_ms / longest.per_token_ms
-    return (
-        Claim(
-            text=f"Decode / (N - 1) of every output length is within {STEADY:.0%} of its median "
-            f"over the lengths.",
-            holds=furthest <= STEADY,
-            seen=f"{furthest:.1%} off at the most.",
-        ),
-        Claim(
-            text=f"Decode / N of the shortest outputs is under {HALVED:.0%} of the longest's.",
-            holds=share < HALVED,
-            seen=f"{share:.0%}, of {shortest.n_tokens} and {longest.n_tokens} tokens.",
-        ),
-    )
-
-
-def describe(evidence: Evidence[Figures]) -> str:
-    """Return how it was measured, the table of errors, and both definitions of decode."""
-    figures = evidence.figures
-    splits = list(dict.fromkeys(row.split for row in figures.rows))
-    cells = {(row.split, row.method): row for row in figures.rows}
-    methods = dict.fromkeys(row.method for row in figures.rows)
-    lines = [["perfect", *(_percent(cells[split, DEFAULT].perfect) for split in splits)]]
-    lines += [
-        [method, *(_percent(cells[split, method].errors) for split in splits)] for method in methods
-    ]
-    return (
-        _taken_text(figures.taken)
-        + "\n\nMean absolute percentage errors, prefill/decode, of what was held out (at random: "
-        "whole pieces of work, five times a fifth; outliers are in). The origin's recipe is judged "
-        "by decode / N, which it predicts. What a perfect predictor would be off by is known from "
-        "the repeats: each call against the median of all other calls of its work, divided by how "
-        "much further off such a median is than the true middle, for normal noise. Noise with "
-        "longer tails makes this too strict, never too lax; but what all calls of a work share, "
-        "such as a cache's mood through both passes, counts as work.\n\n"
-        + table_text(["estimator", *splits], lines)
-        + f"\n\n{_decode_text(figures.lengths)}"
-    )
-
-
-def _taken_text(taken: Taken) -> str:
-    loads = ", ".join(f"{load:g}" for load in taken.loads)
-    known = taken.contended_median is not None and taken.contended_most is not None
-    contended = (
-        f"the median call waited {taken.contended_median:.1%} of its time for a core, the worst "
-        f"{taken.contended_most:.0%}"
-        if known
-        else "how long calls waited for a core is not known"
-    )
-    return (
-        f"CPU time of {taken.n_records:,} calls of {MODEL}, by `vlmlatency profile`: "
-        f"{len(QUESTIONS)} questions, {taken.n_works // len(QUESTIONS)} configurations, "
-        f"{taken.least_repeats} calls of each in {len(PASSES)} passes. The machine was not idle: "
-        f"its load was {loads} before, between and after the passes, and {contended}."
-    )
-
-
-def _decode_text(lengths: Sequence[Length]) -> str:
-    shortest, longest = lengths[0], lengths[-1]
-    rows = [
-        [
-            str(length.n_tokens),
-            f"{length.n_records:,}",
-            f"{length.per_token_ms:.2f}",
-            f"{length.per_step_ms:.2f}",
-        ]
-        for length in lengths
-    ]
-    return (
-        f"The same records show what decode per token means. N tokens take N - 1 decode steps. "
-        f"Divided by N, decode seems to slow down with the output's length, from "
-        f"{shortest.per_token_ms:.2f} ms at {shortest.n_tokens} tokens to "
-        f"{longest.per_token_ms:.2f} ms at {longest.n_tokens}; divided by N - 1, it goes from "
-        f"{shortest.per_step_ms:.2f} to {longest.per_step_ms:.2f} ms. Medians over all "
-        f"configurations, each length being one question's:\n\n"
-        f"![Decode by output length: over N it rises, over N - 1 it does not]({FIGURE})\n\n"
-        + table_text(["output tokens", "records", "T / N, ms", "T / (N - 1), ms"], rows)
-    )
-
-
 def draw(lengths: Sequence[Length]) -> str:
     """Return the figure of both definitions."""
     return decode_figure(
@@ -330,10 +150,6 @@ def _some(known: Mask, rng: np.random.Generator) -> Mask:
     return np.isin(np.arange(len(known)), chosen)
 
 
-def _percent(errors: tuple[float, float]) -> str:
-    return "/".join(f"{100 * error:.2f}" for error in errors)
-
-
 def read_contended() -> list[float]:
     """Return the share of each call that was spent waiting for a core, where it is known."""
     said: list[Mapping[str, object]] = list(read_records(RECORDS))
@@ -351,9 +167,12 @@ def main() -> int:
         measure_records(given.measure)
     circumstances = read_circumstances()
     table = table_of(RECORDS)
+    perfect = perfect_of(table)
     figures = Figures(
         taken=taken_of(table, read_contended()),
-        rows=compare(table, list(METHODS)),
+        shift={target: known.shift for target, known in perfect.items()},
+        shared={target: known.shared for target, known in perfect.items()},
+        rows=compare(table, list(METHODS), perfect),
         coverage=coverage_of(table),
         lengths=lengths_of(table),
     )
