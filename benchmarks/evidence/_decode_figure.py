@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 WIDTH, HEIGHT = 640, 360
 LEFT, RIGHT, TOP, BOTTOM = 60, 20, 30, 50  # margins around what is drawn
-N_TICKS = 5
+TOKENS_TICK, MS_TICK = 4, 1.0
 COLOURS = ("#c0392b", "#1f6fb2")
 
 Points = Sequence[tuple[int, float]]
@@ -49,12 +49,12 @@ def _axes(longest: int, most_ms: float) -> list[str]:
         _text(WIDTH / 2, HEIGHT - 12, "output tokens, N"),
         _text(left, TOP - 12, "decode, ms (median)", "start"),
     ]
-    for tick in range(N_TICKS + 1):
-        n_tokens, ms = longest * tick / N_TICKS, most_ms * tick / N_TICKS
+    for n_tokens in range(0, longest + 1, TOKENS_TICK):
         x, _ = _place(n_tokens, 0, longest, most_ms)
-        _, y = _place(0, ms, longest, most_ms)
-        parts.append(_text(x, bottom + 18, f"{n_tokens:.3g}"))
-        parts.append(_text(left - 6, y + 4, f"{ms:.1f}", "end"))
+        parts.append(_text(x, bottom + 18, str(n_tokens)))
+    for tick in range(int(most_ms / MS_TICK) + 1):
+        _, y = _place(0, tick * MS_TICK, longest, most_ms)
+        parts.append(_text(left - 6, y + 4, f"{tick * MS_TICK:g}", "end"))
     return parts
 
 

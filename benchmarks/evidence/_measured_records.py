@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,7 +27,7 @@ CIRCUMSTANCES = FOLDER / "environment.json"
 
 MODEL = "dummy:molmoe-nano"
 DATASET = "photographs"
-GRID = {
+GRID: Mapping[str, Sequence[str | int]] = {
     "tier": ["low", "medium", "high"],
     "top_k": [4, 8, 12],
     "num_active_blocks": [8, 12, 16],

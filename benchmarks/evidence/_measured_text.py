@@ -45,10 +45,11 @@ def _perfect_text(figures: Figures) -> str:
         "What a perfect predictor, which knows the middle of both passes, would be off by is known "
         f"from the repeats. One pass as a whole was {shift} % slower than the other, of which it "
         "misses half either way. The rest is what a call differs by from the median of the other "
-        "pass's calls of the same work, less what such a median is off itself: calls of a work in "
-        f"one pass share {shared} % of their noise's variance, so they count for little more than "
-        "one. This is exact for normal noise; of noise with longer tails it makes the perfect "
-        "predictor up to a few percent of its error worse than it is."
+        "pass's calls of the same work, less what such a median is off itself, for which counts "
+        f"that calls of a work in one pass share {shared} % of that noise's variance. This is exact "
+        "for normal noise; of noise with longer tails it makes the perfect predictor up to a few "
+        "percent of its error worse than it is. With two passes it is an estimate: an error a "
+        "little under it is that estimate's own uncertainty, no feat."
     )
 
 
@@ -64,8 +65,8 @@ def _taken_text(taken: Taken) -> str:
     return (
         f"CPU time of {taken.n_records:,} calls of {MODEL}, by `vlmlatency profile`: "
         f"{len(QUESTIONS)} questions, {taken.n_works // len(QUESTIONS)} configurations, "
-        f"{taken.least_repeats} calls of each in {len(PASSES)} passes. The machine was not idle: "
-        f"its load was {loads} before, between and after the passes, and {contended}."
+        f"{taken.least_repeats} calls of each in {len(PASSES)} passes. Other work ran "
+        f"on the machine, whose load was {loads} before, between and after the passes; {contended}."
     )
 
 
@@ -87,7 +88,7 @@ def _decode_text(lengths: Sequence[Length]) -> str:
         f"{longest.per_token_ms:.2f} ms at {longest.n_tokens}; divided by N - 1, it goes from "
         f"{shortest.per_step_ms:.2f} to {longest.per_step_ms:.2f} ms. Medians over all "
         f"configurations, each length being one question's:\n\n"
-        f"![Decode by output length: over N it rises, over N - 1 it does not]({FIGURE})\n\n"
+        f"![Decode by output length, divided by N and by N - 1]({FIGURE})\n\n"
         + table_text(["output tokens", "records", "T / N, ms", "T / (N - 1), ms"], rows)
     )
 

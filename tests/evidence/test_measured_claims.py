@@ -93,16 +93,16 @@ def test_a_quantile_that_covers_another_share_fails(share: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "taken",
     [
-        {"n_records": 1_499},
-        {"n_records": 1_499, "n_asked": 1_499},
-        {"n_left_out": 1},
-        {"least_repeats": PASSES[-1] - 1},
+        replace(GOOD.taken, n_records=1_499),
+        replace(GOOD.taken, n_records=1_499, n_asked=1_499),
+        replace(GOOD.taken, n_left_out=1),
+        replace(GOOD.taken, least_repeats=PASSES[-1] - 1),
     ],
 )
-def test_calls_that_are_missing_fail(seen: dict[str, int]) -> None:
-    (text,) = failed(replace(GOOD, taken=replace(GOOD.taken, **seen)))
+def test_calls_that_are_missing_fail(taken: Taken) -> None:
+    (text,) = failed(replace(GOOD, taken=taken))
 
     assert text.startswith("Every call that was asked for is a record")
 
@@ -110,19 +110,17 @@ def test_calls_that_are_missing_fail(seen: dict[str, int]) -> None:
 @pytest.mark.parametrize(
     ("longest", "expected"),
     [
-        ({"per_step_ms": 8.0}, "Decode / (N - 1) of every output length"),
-        ({"per_token_ms": 4.9}, "Decode / N of the shortest outputs"),
+        (replace(GOOD.lengths[1], per_step_ms=8.0), "Decode / (N - 1) of every output length"),
+        (replace(GOOD.lengths[1], per_token_ms=4.9), "Decode / N of the shortest outputs"),
     ],
 )
-def test_each_definition_of_decode_can_fail(longest: dict[str, float], expected: str) -> None:
-    lengths = (GOOD.lengths[0], replace(GOOD.lengths[1], **longest))
-
-    (text,) = failed(replace(GOOD, lengths=lengths))
+def test_each_definition_of_decode_can_fail(longest: Length, expected: str) -> None:
+    (text,) = failed(replace(GOOD, lengths=(GOOD.lengths[0], longest)))
 
     assert text.startswith(expected)
 
 
-def test_the_committed_records_are_all_readable_enough_and_few_bytes() -> None:
+def test_the_committed_records_can_all_be_read_and_are_few_bytes() -> None:
     reader = read_records(RECORDS)
     records = list(reader)
 

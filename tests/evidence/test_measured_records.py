@@ -1,5 +1,6 @@
 """How records are measured for the estimators: the questions, and the two passes."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +37,10 @@ def test_a_prompt_has_as_many_words_as_asked_for() -> None:
 
 
 def test_the_grid_has_the_configurations_that_it_is_said_to_have() -> None:
-    assert len(molmoe_grid()) == N_CONFIGURATIONS
-    assert np.prod([len(levels) for levels in measured.GRID.values()]) == N_CONFIGURATIONS
+    configurations = list(product(*measured.GRID.values()))
+
+    assert len(configurations) == N_CONFIGURATIONS
+    assert configurations == [tuple(one.values().values()) for one in molmoe_grid()]
 
 
 def test_two_passes_measure_each_work_as_often_as_asked_for(
