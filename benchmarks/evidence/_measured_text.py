@@ -46,9 +46,9 @@ def _perfect_text(figures: Figures) -> str:
         f"from the repeats. One pass as a whole was {shift} % slower than the other, of which it "
         "misses half either way. The rest is what a call differs by from the median of the other "
         "pass's calls of the same work, less what such a median is off itself, for which counts "
-        f"that calls of a work in one pass share {shared} % of that noise's variance. This is exact "
-        "for normal noise; of noise with longer tails it makes the perfect predictor up to a few "
-        "percent of its error worse than it is. With two passes it is an estimate: an error a "
+        f"that calls of a work in one pass share {shared} % of that noise's variance. This is "
+        "exact for normal noise; of noise with longer tails it makes the perfect predictor up to a "
+        "few percent of its error worse than it is. With two passes it is an estimate: an error a "
         "little under it is that estimate's own uncertainty, no feat."
     )
 
