@@ -71,11 +71,15 @@ class Figures:
 
     `shift` is by how much, in parts of 1, one pass was slower than the other, and `shared` how much
     of the other noise's variance calls of a work in one pass have in common: both by target.
+    `interval` is where the perfect predictor's error over all records lies with 95 %, and
+    `own_median` the error of each work's median over all of its calls.
     """
 
     taken: Taken
     shift: dict[str, float]
     shared: dict[str, float]
+    interval: dict[str, tuple[float, float]]
+    own_median: dict[str, float]
     rows: tuple[Row, ...]
     coverage: dict[str, float]
     lengths: tuple[Length, ...]

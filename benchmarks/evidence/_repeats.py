@@ -21,7 +21,7 @@ import numpy as np
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 SEED = 3407
 N_DRAWS = 200_000
+N_RESAMPLED = 10_000
+OUTSIDE = (0.025, 0.975)
 N_PASSES = 2
 FEWEST = 2  # calls of a work in a pass
 DIGITS = 2  # of a share of noise: more would not change what is simulated from it
@@ -78,6 +80,41 @@ def perfect_of(table: Table) -> dict[str, Perfect]:
         PREFILL: _perfect(table.prefill_ms, groups),
         DECODE_STEP: _perfect(table.decode_per_step_ms, groups),
     }
+
+
+def intervals_of(table: Table, known: Mapping[str, Perfect]) -> dict[str, tuple[float, float]]:
+    """Return between what the perfect predictor's error lies with 95 %, by target.
+
+    Samples are drawn anew, with all of their records: what is measured one after the other shares
+    noise, so that records by themselves would make it look more certain than it is.
+    """
+    cases = [_parts_of(source)[1].partition("{")[0] for source in table.sources]
+    sample = np.unique(cases, return_inverse=True)[1]
+    n_samples = int(sample.max()) + 1
+    drawn = np.random.default_rng(SEED).integers(0, n_samples, (N_RESAMPLED, n_samples))
+    intervals = {}
+    for target, perfect in known.items():
+        sums = np.bincount(sample, weights=perfect.misses)[drawn].sum(axis=1)
+        means = sums / np.bincount(sample)[drawn].sum(axis=1)
+        low, high = np.quantile(means, OUTSIDE)
+        intervals[target] = (float(low), float(high))
+    return intervals
+
+
+def own_median_errors(table: Table) -> dict[str, float]:
+    """Return the mean relative error of what no predictor can know, by target.
+
+    That is the median of all calls of a work, the very call that it is judged by among them.
+    """
+    works = works_of(table)
+    errors = {}
+    for target, measured_ms in (
+        (PREFILL, table.prefill_ms),
+        (DECODE_STEP, table.decode_per_step_ms),
+    ):
+        medians = np.array([np.median(measured_ms[works == work]) for work in np.unique(works)])
+        errors[target] = float(np.abs(medians[works] / measured_ms - 1).mean())
+    return errors
 
 
 @cache

@@ -24,7 +24,7 @@ from benchmarks.evidence._measured_records import (
 )
 from benchmarks.evidence._measured_text import FIGURE, describe
 from benchmarks.evidence._record import DOCS, Evidence, command_of, publish, say
-from benchmarks.evidence._repeats import perfect_of, works_of
+from benchmarks.evidence._repeats import intervals_of, own_median_errors, perfect_of, works_of
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.estimator.evaluation import QUANTILE
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
@@ -172,6 +172,8 @@ def main() -> int:
         taken=taken_of(table, read_contended()),
         shift={target: known.shift for target, known in perfect.items()},
         shared={target: known.shared for target, known in perfect.items()},
+        interval=intervals_of(table, perfect),
+        own_median=own_median_errors(table),
         rows=compare(table, list(METHODS), perfect),
         coverage=coverage_of(table),
         lengths=lengths_of(table),

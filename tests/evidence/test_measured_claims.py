@@ -43,6 +43,8 @@ GOOD = Figures(
     ),
     shift={},
     shared={},
+    interval={},
+    own_median={},
     rows=tuple(
         Row(split=split, method=DEFAULT, errors=(0.02, 0.02), perfect=(0.02, 0.02))
         for split in RATIOS

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from benchmarks.evidence._repeats import inflation, perfect_of, works_of
+from benchmarks.evidence._repeats import (
+    inflation,
+    intervals_of,
+    own_median_errors,
+    perfect_of,
+    works_of,
+)
 from pytest_vlmlatency.estimator.columns import Table, table_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 
@@ -65,6 +71,21 @@ def test_of_noise_with_long_tails_it_is_a_few_percent_too_large_at_most(shared: 
     found = excess(a_table("laplace", shift=0.0, shared=shared))
 
     assert found == pytest.approx((0.03, 0.03), abs=0.06)
+
+
+@pytest.mark.parametrize("target", [0, 1])
+def test_the_true_error_lies_in_the_interval_and_over_that_of_the_own_median(target: int) -> None:
+    table = a_table("normal", shift=0.0, shared=0.5)
+    name, measured_ms = ((PREFILL, table.prefill_ms), (DECODE_STEP, table.decode_per_step_ms))[
+        target
+    ]
+    truth = np.abs(TRUE_MS / measured_ms - 1).mean()
+
+    low, high = intervals_of(table, perfect_of(table))[name]
+
+    assert low < truth < high
+    assert high < 1.2 * low
+    assert own_median_errors(table)[name] < truth
 
 
 def test_what_a_pass_has_in_common_is_found() -> None:
