@@ -219,3 +219,15 @@ def test_a_plan_that_trains_nothing_is_refused(name: str) -> None:
 
     with pytest.raises(EstimatorProblem, match="is 0; expected"):
         TrainingPlan(**given)
+
+
+def test_a_training_uses_one_thread_and_gives_the_others_back(table: Table) -> None:
+    seen: set[int] = set()
+    plan = TrainingPlan(batch_size=512, num_epochs=1, fewest_steps=1)
+
+    with torch_threads(2):
+        network = LatencyNetwork(hidden_dim=8, num_layers=1, recipe=Recipe.MENDED)
+        train(network, table, plan, on_epoch=lambda _: seen.add(torch.get_num_threads()))
+        after = torch.get_num_threads()
+
+    assert (seen, after) == ({1}, 2)
