@@ -19,9 +19,8 @@ from benchmarks.evidence._commits import N_LAYERS, N_MORE_LAYERS, two_commits
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
-    command_of,
     now,
-    publish,
+    publish_figures,
     read_machine,
     say,
 )
@@ -94,16 +93,15 @@ def main() -> int:
     with pinned_threads(1):
         environment = read_machine()
     figures = Figures(trials=tuple(trials))
-    evidence = Evidence[Figures](
-        name=NAME,
-        command=command_of(NAME),
+    status = publish_figures(
+        NAME,
+        figures,
+        judge,
+        describe,
         seed=0,
         started_at=started_at,
         environment=environment,
-        claims=judge(figures),
-        figures=figures,
     )
-    status = publish(evidence, describe)
     KEPT.unlink()
     return status
 

@@ -24,7 +24,14 @@ from benchmarks.evidence._estimator_methods import (
 )
 from benchmarks.evidence._generated_machines import COMPUTE_BOUND, LAUNCH_BOUND
 from benchmarks.evidence._generated_records import Noise, generate_records, true_times_ms
-from benchmarks.evidence._record import Claim, Evidence, command_of, now, publish, read_machine, say
+from benchmarks.evidence._record import (
+    Claim,
+    Evidence,
+    now,
+    publish_figures,
+    read_machine,
+    say,
+)
 from benchmarks.evidence._table import table as table_text
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.estimator.evaluation import judge
@@ -288,16 +295,15 @@ def main() -> int:
         name: table_of(generate_records(machine, seed=SEED)) for name, machine in MACHINES.items()
     }
     figures = measure(tables)
-    evidence = Evidence[Figures](
-        name=NAME,
-        command=command_of(NAME),
+    return publish_figures(
+        NAME,
+        figures,
+        judge_figures,
+        describe,
         seed=SEED,
         started_at=started_at,
         environment=read_machine(),
-        claims=judge_figures(figures),
-        figures=figures,
     )
-    return publish(evidence, describe)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from benchmarks.evidence._measured_records import (
     read_circumstances,
 )
 from benchmarks.evidence._measured_text import FIGURE, describe
-from benchmarks.evidence._record import DOCS, Evidence, command_of, publish, say
+from benchmarks.evidence._record import DOCS, publish_figures, say
 from benchmarks.evidence._repeats import intervals_of, own_median_errors, perfect_of, works_of
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.estimator.evaluation import QUANTILE
@@ -178,17 +178,16 @@ def main() -> int:
         coverage=coverage_of(table),
         lengths=lengths_of(table),
     )
-    evidence = Evidence[Figures](
-        name=NAME,
-        command=command_of(NAME),
+    (DOCS / FIGURE).write_text(draw(figures.lengths), encoding="utf-8")
+    return publish_figures(
+        NAME,
+        figures,
+        judge_figures,
+        describe,
         seed=SEED,
         started_at=circumstances.started_at,
         environment=circumstances.environment,  # where the records are from; nothing else counts
-        claims=judge_figures(figures),
-        figures=figures,
     )
-    (DOCS / FIGURE).write_text(draw(figures.lengths), encoding="utf-8")
-    return publish(evidence, describe)
 
 
 if __name__ == "__main__":
