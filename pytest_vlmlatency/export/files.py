@@ -7,7 +7,7 @@ whole, one file at a time. What is no record file is refused with the reason, ne
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import RESULTS
@@ -87,6 +87,18 @@ def found_in(path: Path) -> Iterator[Found]:
         yield name, problem
     except OSError as problem:
         yield name, Refused(Reason.UNREADABLE, problem.strerror or type(problem).__name__)
+
+
+def objects_in(path: Path, *, cannot: str, advice: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield what stands in a file that is to be added to, where every record has to be one.
+
+    RecordsProblem where one is not: what it cannot be, why, and what to do.
+    """
+    for where, found in found_in(path):
+        if isinstance(found, Refused) or not isinstance(found, dict):
+            why = found.seen if isinstance(found, Refused) else "it is no record"
+            raise RecordsProblem(f"{where} cannot {cannot}: {why}. {advice}")
+        yield where, found
 
 
 def shown_path(path: Path) -> str:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import CONFIGURATION, KNOBS, RESULTS
-from pytest_vlmlatency.export.files import SUFFIXES, found_in, shown_path
-from pytest_vlmlatency.export.refusal import Refused, shown
+from pytest_vlmlatency.export.files import SUFFIXES, objects_in, shown_path
+from pytest_vlmlatency.export.refusal import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -122,13 +122,8 @@ class _Draft:
 
     def keep(self, path: Path) -> None:
         """Take over what stands in a file, unchanged; RecordsProblem if it cannot be read."""
-        for where, record in found_in(path):
-            if isinstance(record, Refused) or not isinstance(record, dict):
-                why = record.seen if isinstance(record, Refused) else "it is no record"
-                raise RecordsProblem(
-                    f"{where} cannot be kept: {why}. Move the file away, or name another place; "
-                    f"nothing was written"
-                )
+        advice = "Move the file away, or name another place; nothing was written"
+        for _, record in objects_in(path, cannot="be kept", advice=advice):
             self._put(record)
             if isinstance(record.get("source"), str):
                 self._held.add(record["source"])

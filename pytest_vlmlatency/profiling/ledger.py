@@ -14,8 +14,7 @@ from filelock import FileLock, Timeout
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import CONFIGURATION
-from pytest_vlmlatency.export.files import found_in
-from pytest_vlmlatency.export.refusal import Refused
+from pytest_vlmlatency.export.files import objects_in
 from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
 
 if TYPE_CHECKING:
@@ -80,13 +79,8 @@ class Ledger:
             ) from None
         for path in sorted(self._dataset_folder.glob("*.jsonl")):
             _cut_off_part(path)
-            for where, found in found_in(path):
-                if isinstance(found, Refused) or not isinstance(found, dict):
-                    why = found.seen if isinstance(found, Refused) else "it is no record"
-                    raise RecordsProblem(
-                        f"{where} cannot be gone on from: {why}. Remove that line, or name "
-                        f"another folder"
-                    )
+            advice = "Remove that line, or name another folder"
+            for where, found in objects_in(path, cannot="be gone on from", advice=advice):
                 self._check(where, found)
                 self._remember(found)
 
