@@ -1,18 +1,14 @@
-"""`vlmlatency`: what is done outside a test run. Owns the choice of a command, and nothing else.
-
-Each command is a module with NAME, SUMMARY, DESCRIPTION, EXAMPLES, `add_arguments(parser)` and
-`run(arguments)`, and imports nothing heavy until it runs: `--help` is quick.
-"""
+"""`vlmlatency`: what is done outside a test run. Owns the list of its commands alone."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import pytest_vlmlatency
 from pytest_vlmlatency import export_command as export
-from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.commands import Command, add_commands, ended
 from pytest_vlmlatency.estimator import command as estimator
 from pytest_vlmlatency.history.commands import (
     compacting,
@@ -29,30 +25,13 @@ from pytest_vlmlatency.judging import trend_command as trend
 from pytest_vlmlatency.profiling import command as profile
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
+PROG = "vlmlatency"
 DESCRIPTION = """\
 pytest-vlmlatency outside a test run. Measuring is done in tests, by the
 vlm_latency fixture: see pytest --help.
 """
-USAGE_STATUS = 2
-"""As argparse ends where it does not understand the command line."""
-
-
-class Command(Protocol):
-    """What a command's module offers."""
-
-    NAME: str
-    SUMMARY: str
-    DESCRIPTION: str
-    EXAMPLES: str
-
-    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Declare the command's options."""
-
-    def run(self, given: argparse.Namespace) -> int:
-        """Do it, and return the exit status."""
-
 
 COMMANDS: tuple[Command, ...] = (
     inspect,
@@ -79,14 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, behind = _parted(words)
     given = _parser().parse_args(own)
     given.behind = behind
-    run: Callable[[argparse.Namespace], int] = given.run
-    try:
-        return run(given)
-    except VlmLatencyError as problem:
-        notes = getattr(problem, "__notes__", ())  # absent until the first one is added
-        lines = (f"vlmlatency: {type(problem).__name__}: {problem}", *notes)
-        sys.stderr.write("\n".join(lines) + "\n")
-        return USAGE_STATUS if isinstance(problem, UsageProblem) else 1
+    return ended(PROG, given.run, given)
 
 
 def _parted(words: list[str]) -> tuple[list[str], list[str]]:
@@ -99,22 +71,11 @@ def _parted(words: list[str]) -> tuple[list[str], list[str]]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="vlmlatency",
+        prog=PROG,
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     version = f"pytest-vlmlatency {pytest_vlmlatency.__version__}"
     parser.add_argument("--version", action="version", version=version)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        described = commands.add_parser(
-            command.NAME,
-            help=command.SUMMARY,
-            description=command.DESCRIPTION,
-            epilog=command.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.add_arguments(described)
-        described.set_defaults(run=command.run)
+    add_commands(parser, COMMANDS, key="run")
     return parser

@@ -9,11 +9,20 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.commands import ended
 from pytest_vlmlatency.estimator.commands import training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+EXAMPLES = """\
+examples:
+  python -m pytest_vlmlatency.estimator --results_dir results/ --use_all_datasets \\
+      --output_dir estimator/
+  python -m pytest_vlmlatency.estimator --results_dir results/ \\
+      --dataset_names coco-caption vqa --num_epochs 50 --batch_size 256 --lr 1e-3
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,15 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pytest_vlmlatency.estimator",
         description=training.DESCRIPTION,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     training.add_arguments(parser)
-    try:
-        return training.run(parser.parse_args(argv))
-    except VlmLatencyError as problem:
-        sys.stderr.write(f"{parser.prog}: {type(problem).__name__}: {problem}\n")
-        return 2 if isinstance(problem, UsageProblem) else 1
+    return ended(parser.prog, training.run, parser.parse_args(argv))
 
 
 if __name__ == "__main__":

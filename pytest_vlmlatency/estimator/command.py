@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.commands import Command, add_commands
 from pytest_vlmlatency.estimator.commands import (
     evaluating,
     plotting,
@@ -14,7 +14,9 @@ from pytest_vlmlatency.estimator.commands import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    import argparse
+
+    from pytest_vlmlatency.commands import Run
 
 NAME = "estimator"
 SUMMARY = "train, evaluate and ask an estimator of latency"
@@ -30,25 +32,16 @@ examples:
   vlmlatency estimator predict estimator/estimator.json vision_tokens=288 \\
       text_tokens=30 tier=low top_k=8 num_active_blocks=12
 """
-COMMANDS = (training, evaluating, predicting, searching, plotting)
+COMMANDS: tuple[Command, ...] = (training, evaluating, predicting, searching, plotting)
+CHOSEN = "run_estimator"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the commands, each with its options."""
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for command in COMMANDS:
-        described = commands.add_parser(
-            command.NAME,
-            help=command.SUMMARY,
-            description=command.DESCRIPTION,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.add_arguments(described)
-        described.set_defaults(run_estimator=command.run)
+    add_commands(parser, COMMANDS, key=CHOSEN)
 
 
 def run(given: argparse.Namespace) -> int:
     """Run the chosen command; return its exit status."""
-    chosen: Callable[[argparse.Namespace], int] = given.run_estimator
+    chosen: Run = getattr(given, CHOSEN)
     return chosen(given)

@@ -36,6 +36,13 @@ exit status:
   1   nothing could be compared
   2   asked in a wrong way
 """
+EXAMPLES = """\
+examples:
+  vlmlatency estimator evaluate --results_dir records/
+  vlmlatency estimator evaluate --results_dir records/ --all --estimator trees
+  vlmlatency estimator evaluate --results_dir today/ \\
+      --model estimator/estimator.json --max-mape prefill=5 decode=10
+"""
 OVER_BOUND = 10
 N_OUTLIERS = 5
 TARGETS = {"prefill": "T_prefill_total", "decode": "T_decode_per_step"}

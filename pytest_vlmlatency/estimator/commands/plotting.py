@@ -18,6 +18,10 @@ Draw predicted against measured times, the residuals of decode by output length,
 and how many tokens a budget leaves room for. Needs matplotlib:
 pip install 'pytest-vlmlatency[plot]'
 """
+EXAMPLES = """\
+examples:
+  vlmlatency estimator plot estimator.json --results_dir records/ --to fit.svg
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -18,10 +18,14 @@ NAME = "predict"
 SUMMARY = "predict prefill and decode step of requests"
 DESCRIPTION = """\
 Predict T_prefill_total and T_decode_per_step, in ms. Inputs are NAME=VALUE, or
-NAME=VALUE,VALUE for several requests, such as
-
+NAME=VALUE,VALUE for several requests.
+"""
+EXAMPLES = """\
+examples:
   vlmlatency estimator predict estimator.json vision_tokens=288,576 \\
       text_tokens=30 tier=low top_k=8 num_active_blocks=12
+  vlmlatency estimator predict estimator.json vision_tokens=288 \\
+      text_tokens=30 tier=low top_k=4,8,12 num_active_blocks=12 --json
 """
 
 

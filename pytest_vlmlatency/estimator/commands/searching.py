@@ -21,13 +21,18 @@ NAME = "search"
 SUMMARY = "find the configurations that fit a latency budget"
 DESCRIPTION = """\
 List the configurations that fit a budget for one request. Inputs with several
-values make the grid; vision tokens may follow the tier:
+values make the grid; vision tokens may follow the tier.
 
+exit status: 0 if some fit, 10 if none does, 2 if asked in a wrong way.
+"""
+EXAMPLES = """\
+examples:
   vlmlatency estimator search estimator.json --budget 500 --output-tokens 10 \\
       tier=low,medium,high vision_tokens=low:288,medium:504,high:792 \\
       text_tokens=30 top_k=4,8,12 num_active_blocks=8,12,16
-
-exit status: 0 if some fit, 10 if none does, 2 if asked in a wrong way.
+  vlmlatency estimator search estimator.json --budget 500 --percentile 95 \\
+      tier=low,high vision_tokens=low:288,high:792 text_tokens=30 \\
+      top_k=8 num_active_blocks=16 --accuracy accuracy.json
 """
 NONE_FITS = 10
 QUANTILE = 0.95

@@ -26,6 +26,13 @@ Train an estimator on exported or profiled records, say how far it is off on a
 fifth of them that it was not trained on, then train it on all and write
 OUTPUT_DIR/estimator.json. Options of the network's training choose the network.
 """
+EXAMPLES = """\
+examples:
+  vlmlatency estimator train --results_dir records/ --output_dir estimator/
+  vlmlatency estimator train --results_dir records.parquet --estimator trees
+  vlmlatency estimator train --results_dir records/ --dataset_names vqa \\
+      --estimator network --num_epochs 50 --seed 1
+"""
 KINDS = ("roofline", "separate", "trees", "look-up", "network")
 FILE = "estimator.json"
 OF_NETWORK = ("batch_size", "num_epochs", "lr", "device", "seed")
