@@ -199,7 +199,8 @@ def test_a_level_that_was_never_measured_is_not_predicted(pytester: pytest.Pytes
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("model", "Other"), ("n_threads", 64), ("batch_size", 7)]
+    ("name", "value"),
+    [("model", "Other"), ("n_parameters", 7_000_000_000), ("n_threads", 64), ("batch_size", 7)],
 )
 def test_an_estimator_of_other_conditions_is_not_asked(
     pytester: pytest.Pytester, name: str, value: object

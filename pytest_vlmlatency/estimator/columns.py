@@ -38,7 +38,15 @@ Record = Mapping[str, object]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Record]
 
 CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
-CONDITIONS = ("measure", "model", "dtype", "device", "batch_size", "n_threads")
+CONDITIONS = (
+    "measure",
+    "model",
+    "n_parameters",
+    "dtype",
+    "device",
+    "batch_size",
+    "n_threads",
+)
 N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
 
 
