@@ -62,15 +62,16 @@ class Options:
     `rounds` is an exact count of kept rounds; None leaves it to the stopping rule: at least
     `MIN_ROUNDS`, until the noise is low or has stopped falling, or `max_time_s` has passed.
     `threads` is the number of CPU threads torch may use while a model on the CPU is measured,
-    pinned to as many cores; 0 leaves threads and cores as they are. From `target` on: how the case
-    is judged where a gate is asked for; `terms` is what they mean.
+    pinned to as many cores; 0 leaves threads and cores as they are; None is 1, or where something
+    is compiled, as many as torch has. From `target` on: how the case is judged where a gate is
+    asked for; `terms` is what they mean.
     """
 
     rounds: int | None = None
     warmup_rounds: int = 2
     max_time_s: float = 20.0
     per_token: bool = False
-    threads: int = 1
+    threads: int | None = None
     setup: Callable[[], object] | None = None
     model: object | None = None
     phases: PhaseOverride | None = None
@@ -204,8 +205,12 @@ def check_keys(given: Mapping[str, object], known: Sequence[str], *, source: str
             raise UsageProblem(f"{source} does not know {key!r}{hint} It takes {', '.join(known)}.")
 
 
+LEFT_OPEN = ("rounds", "threads")
+"""Counts that None leaves to the measurement."""
+
+
 def _check_count(name: str, value: object, *, at_least: int) -> None:
-    if value is None and name == "rounds":
+    if value is None and name in LEFT_OPEN:
         return
     if isinstance(value, bool) or not isinstance(value, int) or value < at_least:
         raise UsageProblem(f"{name} is {value!r}; expected a whole number of at least {at_least}")

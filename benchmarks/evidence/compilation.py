@@ -1,16 +1,18 @@
 """What measuring adds to torch.compile's work: no compilation, and no graph that runs uncompiled.
 
-Each way to compile a part of a model, or to let generate() do it, in some families: torch's own
-count of compilations, and the runs of compiled graphs, around bare calls and around a measurement.
+Each way to compile a part of a model, or to let generate() do it, in some families, with torch on
+one thread and on two, since it compiles for a number of threads: torch's own count of compilations,
+and the runs of compiled graphs, around bare calls and around a measurement.
 A graph that torch gives up on, or that a hook sends back to eager, makes fewer runs.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import sys
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch._dynamo.utils import counters
@@ -36,23 +38,26 @@ if TYPE_CHECKING:
 NAME = "compilation"
 SEED = 0
 FAMILIES = ("llava", "qwen2_vl", "mllama", "blip-2", "florence2")
+THREADS = (1, 2)
 N_ROUNDS = 2
-N_COMPILED_CALLS = 3 + N_ROUNDS
-"""Two unmeasured calls, a rehearsal, and the rounds; the watched one runs everything uncompiled."""
+N_BEFORE_ROUNDS = 3
+"""Two unmeasured calls and a rehearsal; the watched one runs everything uncompiled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One way of compiling in one family.
+    """One way of compiling in one family, with torch on `n_threads` threads.
 
     `refusal` is why it was refused, `failure` why generate() fails so with nothing of ours on it.
     Compilations are torch's own count: of the first bare call, of a second one, of measuring, of
-    bare calls afterwards. Runs are those of compiled graphs: in a bare call, in all compiled calls
-    of the measurement together, in a bare call afterwards.
+    bare calls afterwards. Runs are those of compiled graphs: in a bare call, in all `n_calls` of
+    the measurement that run what is compiled (discarded rounds among them), in a bare call
+    afterwards.
     """
 
     family: str
     way: str
+    n_threads: int
     failure: str = ""
     refusal: str = ""
     labels: tuple[str, ...] = ()
@@ -60,6 +65,7 @@ class Row:
     n_compiled_again: int = 0
     n_compiled_measuring: int = 0
     n_compiled_after: int = 0
+    n_calls: int = 0
     n_runs_bare: int = 0
     n_runs_measuring: int = 0
     n_runs_after: int = 0
@@ -84,7 +90,7 @@ class Row:
     @property
     def runs_compiled(self) -> bool:
         """Whether each compiled call ran as many graphs as a bare one."""
-        return self.n_runs_measuring == self.n_runs_bare * N_COMPILED_CALLS
+        return self.n_runs_measuring == self.n_runs_bare * self.n_calls
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,22 +106,25 @@ def main() -> int:
     started_at = now()
     with pinned_threads(1):
         environment = read_machine()
-        figures = Figures(rows=tuple(_row(family, way) for way in WAYS for family in FAMILIES))
+    cases = itertools.product(WAYS, FAMILIES, THREADS)
+    figures = Figures(rows=tuple(_row(way, family, n_threads) for way, family, n_threads in cases))
     return publish_figures(
         NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=environment
     )
 
 
-def _row(family: str, way: str) -> Row:
+def _row(way: str, family: str, n_threads: int) -> Row:
+    torch.set_num_threads(n_threads)
     torch.compiler.reset()
     counters.clear()
     specimen, backend = build(family, seed=SEED), Backend()
     kwargs = specimen.inputs | WAYS[way](specimen, backend)
+    named = Row(family=family, way=way, n_threads=n_threads)
     try:
-        row = _compare(specimen, kwargs, backend, Row(family=family, way=way))
+        row = _compare(specimen, kwargs, backend, named)
     except BareCallFailed as problem:
-        row = Row(family=family, way=way, failure=str(problem))
-    say(f"{way}, {family}: {_cell(row, [])}")
+        row = replace(named, failure=str(problem))
+    say(f"{way}, {family}, {n_threads} threads: {_cell(row, [])}")
     return row
 
 
@@ -144,15 +153,13 @@ def _compare(specimen: Specimen, kwargs: Mapping[str, object], backend: Backend,
     n_compiled_first, _ = meter.read()
     specimen.generate(**kwargs)
     n_compiled_again, n_runs_bare = meter.read()
-    refusal, labels = _measure(specimen, kwargs)
+    measured = _measure(specimen, kwargs)
     n_compiled_measuring, n_runs_measuring = meter.read()
     after = specimen.generate(**kwargs)
     n_compiled_after, n_runs_after = meter.read()
-    return Row(
-        family=named.family,
-        way=named.way,
-        refusal=refusal,
-        labels=labels,
+    return replace(
+        named,
+        **measured,
         n_compiled_first=n_compiled_first,
         n_compiled_again=n_compiled_again,
         n_compiled_measuring=n_compiled_measuring,
@@ -165,13 +172,14 @@ def _compare(specimen: Specimen, kwargs: Mapping[str, object], backend: Backend,
     )
 
 
-def _measure(specimen: Specimen, kwargs: Mapping[str, object]) -> tuple[str, tuple[str, ...]]:
-    """Return why the call was refused, or the labels of its case."""
+def _measure(specimen: Specimen, kwargs: Mapping[str, object]) -> dict[str, Any]:
+    """Return a row's fields: why the call was refused, or the labels of its case and its calls."""
     try:
         case = measure_generate(specimen.generate, kwargs=kwargs, rounds=N_ROUNDS)
     except InvalidMeasurement as problem:
-        return str(problem), ()
-    return "", case.labels
+        return {"refusal": str(problem)}
+    n_calls = N_BEFORE_ROUNDS + len(case.calls) + len(case.discarded)
+    return {"labels": case.labels, "n_calls": n_calls}
 
 
 def judge(figures: Figures) -> tuple[Claim, ...]:
@@ -215,28 +223,38 @@ def describe(evidence: Evidence[Figures]) -> str:
     """Return the table, a row a way, with the reasons for what was not measured below it."""
     rows = evidence.figures.rows
     reasons: list[str] = []
-    cells = [
-        [way, *(_cell(row, reasons) for row in rows if row.way == way)]
-        for way in dict.fromkeys(row.way for row in rows)
-    ]
-    families = dict.fromkeys(row.family for row in rows)
+    families = tuple(dict.fromkeys(row.family for row in rows))
+    ways = dict.fromkeys(row.way for row in rows)
+    cells = [[way, *(_cells(_of(rows, way, name), reasons) for name in families)] for way in ways]
     return (
-        f"Compilations: of the first bare call + of measuring it ({N_ROUNDS} rounds, "
-        f"{N_COMPILED_CALLS + 1} calls in all) + of a bare call afterwards; then how many compiled "
-        f"graphs ran in a bare call, and in each compiled call of the measurement. The backend "
-        f"runs graphs as they are and counts them. 'Not compiled': generate() never runs what was "
-        f"compiled.\n\n"
+        f"Compilations: of the first bare call + of measuring it ({N_ROUNDS} rounds) + of a bare "
+        f"call afterwards; then how many compiled graphs ran in a bare call, and in each compiled "
+        f"call of the measurement. The backend runs graphs as they are and counts them. 'Not "
+        f"compiled': generate() never runs what was compiled. With torch on "
+        f"{' and on '.join(map(str, THREADS))} threads; a cell says which where they differ.\n\n"
         + table(["compiled", *families], cells)
         + "\n\n"
         + "\n".join(f"{index}. {reason}" for index, reason in enumerate(reasons, 1))
     )
 
 
+def _of(rows: Sequence[Row], way: str, family: str) -> list[Row]:
+    return [row for row in rows if (row.way, row.family) == (way, family)]
+
+
+def _cells(rows: Sequence[Row], reasons: list[str]) -> str:
+    """Return what became of one way in one family, by number of threads where it matters."""
+    cells = {row.n_threads: _cell(row, reasons) for row in rows}
+    if len(set(cells.values())) == 1:
+        return next(iter(cells.values()))
+    return "; ".join(f"{n} threads: {cell}" for n, cell in cells.items())
+
+
 def _cell(row: Row, reasons: list[str]) -> str:
     """Return what became of one way in one family; a reason gets the number of its line."""
     compiled = f"{row.n_compiled_first} + {row.n_compiled_measuring} + {row.n_compiled_after}"
     if row.is_measured and row.is_compiled:
-        return f"{compiled}; {row.n_runs_bare}, {row.n_runs_measuring / N_COMPILED_CALLS:g}"
+        return f"{compiled}; {row.n_runs_bare}, {row.n_runs_measuring / row.n_calls:g}"
     if row.is_measured:
         return "not compiled"
     reason = (

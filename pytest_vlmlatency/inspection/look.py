@@ -61,7 +61,7 @@ def look_at(request: Request, *, report: Callable[[str], None], clock: Clock | N
 
 def _options(request: Request, source: Source) -> Options:
     """Return how to measure: on one thread where times are shown, else on all that there are."""
-    threads = (0 if request.trace is None else 1) if request.threads is None else request.threads
+    threads = 0 if request.threads is None and request.trace is None else request.threads
     return Options(
         setup=source.setup,
         phases=request.phases,

@@ -123,7 +123,7 @@ def _notes(subject: Subject) -> list[str]:
     return [
         *_output_notes(subject),
         *_flush_notes(subject),
-        *_thread_notes(subject.first),
+        *_thread_notes(subject),
         *_compile_notes(subject.first),
         *_draft_notes(subject.first.call),
         *_cache_notes(subject.first),
@@ -140,14 +140,24 @@ def _output_notes(subject: Subject) -> list[str]:
     ]
 
 
-def _thread_notes(seen: Observation) -> list[str]:
-    """Say so where generate() ran on a thread that was not set up for measuring."""
-    n_threads = torch.get_num_threads()
+def _thread_notes(subject: Subject) -> list[str]:
+    """Say so where there was not one thread, or one that was not set up for measuring."""
+    seen, n_threads = subject.first, torch.get_num_threads()
+    assert seen is not None, "a case without a round"
     if seen.n_threads == n_threads:
-        return []
+        is_chosen = subject.options.threads is not None or not subject.is_on_cpu
+        return [] if is_chosen or n_threads == 1 else _kept_thread_notes(n_threads)
     return [
         f"generate() ran on a thread of its own, with {seen.n_threads} torch threads instead of "
         f"{n_threads} and pinned to no core"
+    ]
+
+
+def _kept_thread_notes(n_threads: int) -> list[str]:
+    return [
+        f"something is compiled, so it ran on the {n_threads} threads that torch has: for another "
+        f"number it would be compiled again. torch.set_num_threads(1) before anything is compiled "
+        f"repeats best"
     ]
 
 

@@ -34,7 +34,7 @@ def pinned_threads(n: int) -> Iterator[None]:
     if n == 0:
         yield
         return
-    n_cores = len(allowed_cores()) if _HAS_AFFINITY else os.cpu_count() or 1
+    n_cores = count_cores()
     if n > n_cores:
         raise UsageProblem(
             f"threads is {n}, but this process may use {n_cores} cores; "
@@ -47,6 +47,11 @@ def pinned_threads(n: int) -> Iterator[None]:
             yield
         finally:
             torch.set_num_threads(n_threads_before)
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(allowed_cores()) if _HAS_AFFINITY else os.cpu_count() or 1
 
 
 def allowed_cores() -> frozenset[int]:

@@ -7,8 +7,7 @@ drifting machine would tell them apart.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,15 +15,13 @@ from pytest_vlmlatency.measure.allocator import FlushWatch
 from pytest_vlmlatency.measure.case import Identity, finished_case
 from pytest_vlmlatency.measure.device_state import read_device_states
 from pytest_vlmlatency.measure.devices import check_devices, clock_for, model_devices
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.measure.quiet import quiet_machine
 from pytest_vlmlatency.measure.repeatability import remember_random_state
 from pytest_vlmlatency.measure.stopping import stop_reason
 from pytest_vlmlatency.measure.subject import Subject
 from pytest_vlmlatency.measure.timed import Rig
 
 if TYPE_CHECKING:
-    import torch
-
     from pytest_vlmlatency.measure.clock import Clock
     from pytest_vlmlatency.measure.interception import Target
     from pytest_vlmlatency.options import Configuration, Options
@@ -57,7 +54,7 @@ def measure_in_turn(
     devices = model_devices(target.model)
     check_devices(devices, options.device)
     report = progress or _silent
-    with quiet_machine(devices, options), FlushWatch() as watch:
+    with quiet_machine(target, devices, options), FlushWatch() as watch:
         subjects = [
             Subject(
                 target,
@@ -140,14 +137,6 @@ def _progress_line(
     case = f"case {index + 1}/{len(subjects)}: " if len(subjects) > 1 else ""
     each = f", {elapsed_s / n_rounds / len(subjects):.2f} s each" if n_rounds else ""
     return f"{case}round {n_rounds + 1}{of_all}{each}, {elapsed_s:.0f} s so far"
-
-
-@contextmanager
-def quiet_machine(devices: Sequence[torch.device], options: Options) -> Iterator[None]:
-    """Pin the threads of a model on the CPU; leave the host alone where a device computes."""
-    is_on_cpu = all(device.type == "cpu" for device in devices)
-    with pinned_threads(options.threads if is_on_cpu else 0):
-        yield
 
 
 def _silent(_line: str) -> None:

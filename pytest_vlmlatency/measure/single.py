@@ -15,8 +15,8 @@ from pytest_vlmlatency.measure.block_times import BlockRun, block_times
 from pytest_vlmlatency.measure.devices import check_devices, clock_for, model_devices
 from pytest_vlmlatency.measure.interception import call_target
 from pytest_vlmlatency.measure.preparation import prepared
+from pytest_vlmlatency.measure.quiet import quiet_machine
 from pytest_vlmlatency.measure.repeatability import remember_random_state
-from pytest_vlmlatency.measure.rounds import Progress, quiet_machine
 from pytest_vlmlatency.measure.subject import Subject
 from pytest_vlmlatency.measure.timed import Rig
 from pytest_vlmlatency.measure.watch import trace_call
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.measure.clock import Clock
     from pytest_vlmlatency.measure.interception import Generate, Target
     from pytest_vlmlatency.measure.invariants import Observation
+    from pytest_vlmlatency.measure.rounds import Progress
     from pytest_vlmlatency.measure.trace import Trace
     from pytest_vlmlatency.options import Options
 
@@ -63,7 +64,7 @@ def observe(
     devices = model_devices(target.model)
     check_devices(devices, options.device)
     clock = clock or clock_for(devices)
-    with quiet_machine(devices, options), FlushWatch() as watch:
+    with quiet_machine(target, devices, options), FlushWatch() as watch:
         subject = Subject(
             target,
             options=options,

@@ -72,7 +72,7 @@ class Subject:
         self.references: list[str] = []
         self.is_warm = False
         self._search = PhaseSearch(target.model, options.phases, config)
-        self._options = options
+        self.options = options
         self._clock = clock
         self._rig = rig
         self._restore_random = restore_random
@@ -106,7 +106,7 @@ class Subject:
 
     def warm_up(self) -> None:
         """Make one call that does not count; the last of them, a rehearsal, makes it warm."""
-        n_calls = max(N_REFERENCES, self._options.warmup_rounds)
+        n_calls = max(N_REFERENCES, self.options.warmup_rounds)
         if self.phase_map is not None and len(self.references) >= n_calls:
             self._rehearse()
             return
@@ -163,7 +163,7 @@ class Subject:
             self.calls.append(call)
             return
         self.discarded.append(call)
-        n_possible = self._options.rounds or MAX_ROUNDS
+        n_possible = self.options.rounds or MAX_ROUNDS
         check_discards(len(self.calls), self.discarded, n_rounds=n_possible)
 
     def check_discards(self) -> None:
@@ -194,7 +194,7 @@ class Subject:
     def _prepared(self) -> Iterator[tuple[Sequence[object], Mapping[str, object]]]:
         """Apply the configuration, make the arguments, restore the random state, hold off gc."""
         self._n_flushes_at_preparation = self._rig.watch.n_calls
-        with prepared(self.target, self.config, self._options.setup) as arguments:
+        with prepared(self.target, self.config, self.options.setup) as arguments:
             self._restore_random()
             with no_garbage_collection():
                 yield arguments

@@ -94,7 +94,10 @@ def _add_measuring(group: argparse._ArgumentGroup) -> None:
         help="wall time (default), or CPU time of a model on the CPU",
     )
     group.add_argument(
-        "--threads", metavar="N", type=int, help="pinned threads on the CPU (default: 1; 0: leave)"
+        "--threads",
+        metavar="N",
+        type=int,
+        help="pinned threads on the CPU (default: 1, or torch's if compiled; 0: leave)",
     )
 
 

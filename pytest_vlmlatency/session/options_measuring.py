@@ -49,7 +49,8 @@ SETTINGS: tuple[Setting, ...] = (
         at_least(0),
         "int",
         "CPU threads while a model on the CPU is measured, pinned to as many cores. 0 leaves "
-        "threads and cores as they are. Default: 1, which has the least noise.",
+        "threads and cores as they are. Default: 1, which has the least noise; where something is "
+        "compiled, as many as torch has, since it would be compiled again for another number.",
     ),
     Setting(
         "--vlm-device",

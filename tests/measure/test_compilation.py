@@ -154,14 +154,16 @@ def test_measuring_compiled_blocks_compiles_nothing_for_later_calls(
     assert n_compilations() == n_measured
 
 
+@pytest.mark.parametrize("n_threads", [1, 2], ids=["one thread", "two threads"])
 @pytest.mark.parametrize(("way", "n_graphs_a_step"), [way_of(*way) for way in STEP_GRAPHS.items()])
 def test_a_compiled_model_is_measured_labelled_and_compiled_no_further(
-    llava: Specimen, way: str, n_graphs_a_step: int, clock: FakeClock
+    llava: Specimen, way: str, n_graphs_a_step: int, n_threads: int, clock: FakeClock
 ) -> None:
     """Each run of a graph takes 1 ms, and the tower, not compiled, 60 ms."""
     backend = Backend(on_run=lambda: clock.advance_ms(1))
     kwargs = llava.inputs | WAYS[way](llava, backend)
     with (
+        torch_threads(n_threads),
         delayed(vision_module(llava), lambda: clock.advance_ms(60)),
         torch._dynamo.config.patch(cache_size_limit=ENOUGH_FOR_ALL_BLOCKS),
     ):
@@ -180,7 +182,10 @@ def test_a_compiled_model_is_measured_labelled_and_compiled_no_further(
     assert call.prefill_ms == n_runs_bare - call.decode_ms
     assert "compiled" in case.labels
     assert case.discarded == ()
-    assert case.notes == ()
+    assert case.n_threads == n_threads
+    assert [note.partition(",")[0] for note in case.notes] == ["something is compiled"] * (
+        n_threads - 1
+    )
     assert n_compilations() == n_compiled
     assert n_runs_all - n_runs == n_runs_bare * (1 + N_COMPILED_CALLS)
     assert backend.n_runs - n_runs_all == n_runs_bare
@@ -307,7 +312,7 @@ def test_what_inductor_compiles_is_measured(llava: Specimen) -> None:
     assert case.phase_map.entry == path
 
 
-def test_what_was_compiled_for_more_threads_is_compiled_once_more_before_the_rounds(
+def test_where_fewer_threads_are_asked_for_it_is_compiled_once_more_before_the_rounds(
     llava: Specimen,
 ) -> None:
     way = "language model's forward"
@@ -316,7 +321,7 @@ def test_what_was_compiled_for_more_threads_is_compiled_once_more_before_the_rou
         llava.generate(**kwargs)
         n_for_two = n_compilations()
 
-        case = measure_generate(llava.generate, kwargs=kwargs, rounds=2)
+        case = measure_generate(llava.generate, kwargs=kwargs, rounds=2, threads=1)
         n_for_both = n_compilations()
         llava.generate(**kwargs)
 
