@@ -59,7 +59,7 @@ class Outcome:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the whole way; return 0 if the choice kept its P95, 1 if not, 10 if none fits."""
-    given = _parser().parse_args(argv)
+    given = parser().parse_args(argv)
     if given.to is not None:
         return run(given, given.to)
     with tempfile.TemporaryDirectory() as folder:
@@ -67,7 +67,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(given: argparse.Namespace, folder: Path) -> int:
-    """Measure, export, train, evaluate, search, measure again; files go to the folder."""
+    """Go the whole way, say what came of it, and return the exit status."""
+    outcome = go(given, folder)
+    if outcome is None:
+        sys.stdout.write(f"no configuration stays within {given.budget:g} ms; raise --budget\n")
+        return NONE_FITS
+    sys.stdout.write(f"{told(outcome)}\n")
+    return KEPT if outcome.is_kept else NOT_KEPT
+
+
+def go(given: argparse.Namespace, folder: Path) -> Outcome | None:
+    """Measure, export, train, evaluate, search, measure again; None if nothing fits the budget.
+
+    Files go to the folder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     grid = json.loads(given.grid.read_text(encoding="utf-8")) if given.grid else GRID
     _profile(given, folder, "profiled", grid, _samples(given))
@@ -76,12 +89,7 @@ def run(given: argparse.Namespace, folder: Path) -> int:
     _command("estimator", "train", "--results_dir", str(records), "--output_dir", str(folder))
     _command("estimator", "evaluate", "--results_dir", str(records))
     found = _dearest(given, records, model, grid)
-    if found is None:
-        sys.stdout.write(f"no configuration stays within {given.budget:g} ms; raise --budget\n")
-        return NONE_FITS
-    outcome = _measured_again(given, folder, found)
-    sys.stdout.write(f"{told(outcome)}\n")
-    return KEPT if outcome.is_kept else NOT_KEPT
+    return None if found is None else _measured_again(given, folder, found)
 
 
 def told(outcome: Outcome) -> str:
@@ -183,21 +191,22 @@ def _command(*words: str, accepted: Sequence[int] = (0,)) -> None:
         sys.exit(status)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the command's options."""
+    options = argparse.ArgumentParser(
         prog="python -m benchmarks.end_to_end",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--budget", metavar="MS", type=float, required=True, help="of one request")
-    parser.add_argument("--output-tokens", metavar="N", type=int, default=8, help="default: 8")
-    parser.add_argument("--model", metavar="MODEL", default="dummy:molmoe-nano")
-    parser.add_argument("--grid", metavar="FILE", type=Path, help="JSON (default: all 27)")
-    parser.add_argument("--samples", metavar="N", type=int, default=18, help="default: 18")
-    parser.add_argument("--rounds", metavar="N", type=int, default=5, help="of the choice, again")
-    parser.add_argument("--measure", choices=("wall", "cpu"), default="wall", help="default: wall")
-    parser.add_argument("--to", metavar="DIR", type=Path, help="keep all files there")
-    return parser
+    options.add_argument("--budget", metavar="MS", type=float, required=True, help="of one request")
+    options.add_argument("--output-tokens", metavar="N", type=int, default=8, help="default: 8")
+    options.add_argument("--model", metavar="MODEL", default="dummy:molmoe-nano")
+    options.add_argument("--grid", metavar="FILE", type=Path, help="JSON (default: all 27)")
+    options.add_argument("--samples", metavar="N", type=int, default=18, help="default: 18")
+    options.add_argument("--rounds", metavar="N", type=int, default=5, help="of the choice, again")
+    options.add_argument("--measure", choices=("wall", "cpu"), default="wall", help="default: wall")
+    options.add_argument("--to", metavar="DIR", type=Path, help="keep all files there")
+    return options
 
 
 if __name__ == "__main__":
