@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from benchmarks.evidence._default_speed import FASTEST, time_default
 from benchmarks.evidence._estimator_methods import (
     DEFAULT,
     METHODS,
@@ -40,7 +41,7 @@ from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping, Sequence
 
     from benchmarks.evidence._generated_machines import GeneratedMachine
 
@@ -49,8 +50,6 @@ MACHINES = {"launch-bound": LAUNCH_BOUND, "compute-bound": COMPUTE_BOUND}
 NOISE_ALONE = Noise(job_sd=0, outlier_share=0)
 FEW = 50
 N_PROBES = 100_000
-N_BATCH = 100_000
-N_SINGLE = 2_000
 N_SEEDS = 8
 RATIOS = {  # at most so many times the perfect predictor's error
     ("launch-bound", "random"): 1.15,
@@ -67,7 +66,6 @@ BOUNDS = {  # of prefill and decode, at 2.7 % noise and nothing else
     "50 records": (0.030, 0.032),
 }
 COVERED = (0.93, 0.97)
-FASTEST = {"one prediction": 1e-4, "a row of 100,000": 1e-6, "training on all": 2.0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,8 +136,9 @@ def compare(
     return tuple(rows)
 
 
-def measure(tables: Mapping[str, Table]) -> Figures:
+def measure(records: Mapping[str, Sequence[Mapping[str, object]]]) -> Figures:
     """Compare on both machines, and look at the default's coverage, order and speed."""
+    tables = {name: table_of(own) for name, own in records.items()}
     rows = [
         row for name, table in tables.items() for row in compare(MACHINES[name], METHODS, table)
     ]
@@ -158,7 +157,7 @@ def measure(tables: Mapping[str, Table]) -> Figures:
         coverage=coverage,
         n_dead=sum(is_dead(SEED + more, tables["launch-bound"]) for more in range(N_SEEDS)),
         n_violations=n_violations,
-        seconds=time_default(tables["launch-bound"]),
+        seconds=time_default(records["launch-bound"], tables["launch-bound"]),
     )
 
 
@@ -174,34 +173,6 @@ def count_violations(estimator: RooflineEstimator) -> int:
     }
     first, second = estimator.predict_batch(low), estimator.predict_batch(high)
     return int(sum(np.sum(second[target] < first[target]) for target in (PREFILL, DECODE_STEP)))
-
-
-def time_default(table: Table) -> dict[str, float]:
-    """Return the seconds of one prediction, of a row among many, and of training on all."""
-    estimator = RooflineEstimator()
-    training_s = _quickest(lambda: estimator.fit(table), 3)
-    one = {name: float(table.columns[name][0]) for name in estimator.inputs}
-    many = {name: np.resize(table.columns[name], N_BATCH) for name in estimator.inputs}
-
-    def single() -> None:
-        for _ in range(N_SINGLE):
-            estimator.predict(one)
-
-    return {
-        "one prediction": _quickest(single, 5) / N_SINGLE,
-        "a row of 100,000": _quickest(lambda: estimator.predict_batch(many), 5) / N_BATCH,
-        "training on all": training_s,
-    }
-
-
-def _quickest(call: Callable[[], object], n_rounds: int) -> float:
-    """Return the seconds of the quickest round: others were disturbed."""
-    seconds = []
-    for _ in range(n_rounds):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return min(seconds)
 
 
 def judge_figures(figures: Figures) -> tuple[Claim, ...]:
@@ -291,10 +262,10 @@ def main() -> int:
     """Measure, judge, publish; return the exit status."""
     torch.set_num_threads(1)
     started_at = now()
-    tables = {
-        name: table_of(generate_records(machine, seed=SEED)) for name, machine in MACHINES.items()
+    records = {
+        name: list(generate_records(machine, seed=SEED)) for name, machine in MACHINES.items()
     }
-    figures = measure(tables)
+    figures = measure(records)
     return publish_figures(
         NAME,
         figures,
