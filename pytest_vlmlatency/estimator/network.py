@@ -22,7 +22,7 @@ from pytest_vlmlatency.estimator.layers import LatencyNetwork
 from pytest_vlmlatency.estimator.planning import budget_question
 from pytest_vlmlatency.estimator.protocol import Prediction
 from pytest_vlmlatency.estimator.recipes import PER_TOKEN, PREFILL, Predicted, Recipe
-from pytest_vlmlatency.estimator.tensors import amounts_of
+from pytest_vlmlatency.estimator.tensor_inputs import amounts_of
 from pytest_vlmlatency.estimator.training import (
     PLANS,
     LatencyEstimatorTrainer,
@@ -188,12 +188,12 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
     def _predict_tensors(
         self, model: NetworkModel, asked: Mapping[str, object]
     ) -> dict[str, torch.Tensor]:
-        """Return both times with their gradient, in the inputs' shape; moves to their device."""
+        """Return both times with their gradient, in the inputs' shape and dtype; moves to them."""
         amounts = amounts_of(asked, INPUTS, ())
         five = torch.broadcast_tensors(*(torch.as_tensor(amounts[name]) for name in INPUTS))  # type: ignore[no-untyped-call]  # torch's own has no types
         model.network.to(five[0].device)
         said = model.network(*five)
-        return {name: ms.reshape(five[0].shape) for name, ms in said.items()}
+        return {name: ms.to(five[0].dtype).reshape(five[0].shape) for name, ms in said.items()}
 
     def _plain(self, model: NetworkModel, path: Path) -> Mapping[str, object]:
         return write_weights(model.network, path)

@@ -1,8 +1,7 @@
 """Predictions on tensors: on their device, in one pass, and differentiable in what is continuous.
 
 A gradient follows tokens, experts and blocks through products and hinges; a step, a tile and a
-category have none. Values on an accelerator are not checked, as looking at them would wait for it:
-a NaN gives a NaN, which fits no budget. torch is imported by whoever made the tensors.
+category have none. Owns laws and budgets on a device; see `tensor_inputs` for what is asked.
 """
 
 from __future__ import annotations
@@ -13,16 +12,23 @@ import numpy as np
 import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.budgets import MOST_TOKENS, Limits, Predicts, output_length
-from pytest_vlmlatency.estimator.inputs import (
-    Column,
-    Columns,
-    Knob,
-    columns_of,
-    named_inputs,
+from pytest_vlmlatency.estimator.budgets import (
+    MOST_TOKENS,
+    Limits,
+    Predicts,
+    budget_of,
+    output_length,
 )
-from pytest_vlmlatency.estimator.physics import TEXT, TOKENS, VISION
+from pytest_vlmlatency.estimator.inputs import Column, Columns, Knob, columns_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, Prediction
+from pytest_vlmlatency.estimator.tensor_inputs import (
+    Amounts,
+    amounts_of,
+    checked,
+    like_of,
+    shape_of,
+    tensors_in,
+)
 from pytest_vlmlatency.estimator.terms import Factor, Law, Shape
 
 if TYPE_CHECKING:
@@ -32,7 +38,6 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.state import State
 
 Tensors = dict[str, torch.Tensor]  # both targets, of the shape that the inputs have together
-Amounts = dict[str, torch.Tensor | Column]  # a category stays an array of strings
 
 
 def of_roofline(
@@ -52,10 +57,34 @@ def through_numpy(
     inputs: Sequence[str],
     knobs: Sequence[Knob],
 ) -> Tensors:
-    """Return what a model without tensors predicts, on the device of the inputs; no gradient."""
-    device = _first_tensor(asked).device
-    columns = columns_of(asked, inputs, knobs=knobs)
-    return {target: torch.as_tensor(ms, device=device) for target, ms in predict(columns).items()}
+    """Return what a model without tensors predicts, in their shape and on their device.
+
+    It has no gradient: to ask for one is an error, as it would be 0 unseen.
+    """
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors_in(asked)):
+        raise EstimatorProblem(
+            "an input requires a gradient, and this estimator predicts through numpy, which has "
+            "none; detach() the inputs or ask under torch.no_grad(). RooflineEstimator and "
+            "LatencyEstimator predict with gradients"
+        )
+    amounts = amounts_of(asked, inputs, knobs)
+    shape = shape_of(amounts)
+    columns = columns_of(
+        {
+            name: np.broadcast_to(
+                value.detach().cpu().numpy() if isinstance(value, torch.Tensor) else value, shape
+            ).reshape(-1)
+            for name, value in amounts.items()
+            if name in inputs
+        },
+        inputs,
+        knobs=knobs,
+    )
+    device = like_of(asked).device
+    return {
+        target: torch.as_tensor(ms, device=device).reshape(shape)
+        for target, ms in predict(columns).items()
+    }
 
 
 def at_quantile(predicted: Tensors, state: State, asked: Mapping[str, object], q: float) -> Tensors:
@@ -71,7 +100,7 @@ def at_quantile(predicted: Tensors, state: State, asked: Mapping[str, object], q
 def is_outside(state: State, asked: Mapping[str, object]) -> torch.Tensor:
     """Return where an amount lies outside its range."""
     amounts = amounts_of(asked, state.inputs, state.knobs)
-    outside = torch.zeros((), dtype=torch.bool, device=_first_tensor(asked).device)
+    outside = torch.zeros((), dtype=torch.bool, device=like_of(asked).device)
     for name, (low, high) in state.ranges.items():
         values = amounts.get(name)
         if isinstance(values, torch.Tensor):
@@ -84,11 +113,9 @@ def within_tensors(
 ) -> torch.Tensor:
     """Return which requests stay within the limits, on their device."""
     prefill_ms, step_ms = _predicted(estimator, asked, limits.quantile)
-    n_tokens = limits.expected_output_tokens
-    if not isinstance(n_tokens, torch.Tensor):
-        n_tokens = prefill_ms.new_tensor(output_length(estimator, limits))
-    budget_ms = torch.as_tensor(limits.budget_ms, dtype=prefill_ms.dtype, device=prefill_ms.device)
-    inside = prefill_ms + (n_tokens - 1) * step_ms <= budget_ms
+    budget_ms = _budget(limits.budget_ms, prefill_ms)
+    n_tokens = lengths(estimator, limits)
+    inside = _fits(n_tokens, prefill_ms, step_ms, budget_ms)
     if limits.prefill_share is not None:
         inside = inside & (prefill_ms <= limits.prefill_share * budget_ms)
     return inside
@@ -97,43 +124,59 @@ def within_tensors(
 def longest_tensors(
     estimator: Predicts, asked: Mapping[str, object], budget_ms: object, quantile: float | None
 ) -> torch.Tensor:
-    """Return the tokens that fit into each budget, as int64 on the device of the inputs."""
+    """Return the tokens that fit into each budget, as int64 on the device of the inputs.
+
+    They are put together bit by bit, each by the question that a budget's check asks: a quotient is
+    rounded, and would be one token off where a budget is made for a whole number of them.
+    """
     prefill_ms, step_ms = (ms.detach() for ms in _predicted(estimator, asked, quantile))
-    budget = torch.as_tensor(budget_ms, dtype=prefill_ms.dtype, device=prefill_ms.device)
-    room = torch.floor((budget - prefill_ms) / step_ms).clamp(max=MOST_TOKENS)
-    tokens = torch.where(budget >= prefill_ms, 1 + room, 0)
-    return torch.nan_to_num(tokens, nan=0.0).to(torch.int64)
+    checked(
+        step_ms,
+        is_right=step_ms > 0,
+        seen="a decode step is predicted to take 0 ms, so any number of tokens would fit",
+        expected="at least one block and one token among the inputs",
+    )
+    budget = _budget(budget_ms, prefill_ms)
+    n_tokens = torch.zeros_like(prefill_ms + step_ms + budget, dtype=torch.int64)
+    for bit in reversed(range(MOST_TOKENS.bit_length())):
+        more = n_tokens + 2**bit
+        n_tokens = torch.where(_fits(more, prefill_ms, step_ms, budget), more, n_tokens)
+    return n_tokens.clamp(max=1 + MOST_TOKENS)
 
 
-def amounts_of(
-    asked: Mapping[str, object], inputs: Sequence[str], knobs: Sequence[Knob]
-) -> Amounts:
-    """Return the inputs on one device, and all tokens; they may have any shape together."""
-    categories = [knob.name for knob in knobs if knob.is_category]
-    like = _first_tensor(asked)
-    dtype = torch.promote_types(like.dtype, torch.float32)
-    amounts: Amounts = {}
-    for name, value in named_inputs(asked, inputs, knobs=knobs).items():
-        if name in categories:
-            amounts[name] = np.asarray(value, dtype=np.str_)
-        else:
-            amounts[name] = _checked(name, torch.as_tensor(value, device=like.device).to(dtype))
-    present = [cast("torch.Tensor", amounts[name]) for name in (VISION, TEXT) if name in amounts]
-    if present:
-        amounts[TOKENS] = present[0] if len(present) == 1 else present[0] + present[1]
-    return amounts
+def lengths(estimator: Predicts, limits: Limits) -> torch.Tensor:
+    """Return the tokens to be planned for: float64 from numbers, a tensor as it was given."""
+    n_tokens = limits.expected_output_tokens
+    if not isinstance(n_tokens, torch.Tensor):
+        return torch.from_numpy(np.array(output_length(estimator, limits)))
+    return checked(
+        n_tokens,
+        is_right=(n_tokens >= 1) & n_tokens.isfinite(),
+        seen="expected_output_tokens has values that are below 1 or not finite",
+        expected="at least 1 token",
+    )
 
 
-def _checked(name: str, values: torch.Tensor) -> torch.Tensor:
-    if values.device.type == "cpu" and not bool(((values >= 0) & values.isfinite()).all()):
-        raise EstimatorProblem(
-            f"{name} has values that are below 0 or not finite; expected finite amounts"
-        )
-    return values
+def _budget(budget_ms: object, like: torch.Tensor) -> torch.Tensor:
+    if not isinstance(budget_ms, torch.Tensor):
+        return torch.from_numpy(np.array(budget_of(budget_ms))).to(like)
+    return checked(
+        budget_ms,
+        is_right=(budget_ms > 0) & budget_ms.isfinite(),
+        seen="the budget has values that are no time",
+        expected="finite times above 0 ms",
+    ).to(like)
+
+
+def _fits(
+    n_tokens: torch.Tensor, prefill_ms: torch.Tensor, step_ms: torch.Tensor, budget_ms: torch.Tensor
+) -> torch.Tensor:
+    """Return where prefill and n_tokens - 1 steps take no longer than a budget."""
+    return prefill_ms + (n_tokens - 1).to(step_ms) * step_ms <= budget_ms
 
 
 def _of_law(law: Law, amounts: Amounts) -> torch.Tensor:
-    shape = np.broadcast_shapes(*(tuple(values.shape) for values in amounts.values()))
+    shape = shape_of(amounts)
     tensor = next(value for value in amounts.values() if isinstance(value, torch.Tensor))
     total_ms = tensor.new_zeros(shape)
     for term, coefficient in zip(law.terms, law.coefficients, strict=True):
@@ -175,8 +218,3 @@ def _predicted(
         else estimator.predict_quantile(asked, quantile),
     )
     return predicted[PREFILL], predicted[DECODE_STEP]
-
-
-def _first_tensor(asked: Mapping[str, object]) -> torch.Tensor:
-    """Return a tensor among the inputs; of several devices, torch itself says what is wrong."""
-    return next(value for value in asked.values() if isinstance(value, torch.Tensor))

@@ -1,0 +1,91 @@
+"""What an estimator is asked in tensors: on one device, of any shape together, tiers by name too.
+
+Tensors on an accelerator are not checked, as looking at them would wait for it: a NaN gives a NaN,
+which fits no budget. torch is imported by whoever made the tensors.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.inputs import Column, Knob, column, named_inputs, tier_index
+from pytest_vlmlatency.estimator.physics import TEXT, TOKENS, VISION
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+Amounts = dict[str, torch.Tensor | Column]  # a category stays an array of strings
+TIER = ("tier", "tier_idx")
+
+
+def amounts_of(
+    asked: Mapping[str, object], inputs: Sequence[str], knobs: Sequence[Knob]
+) -> Amounts:
+    """Return the inputs on one device, and all tokens; they may have any shape together."""
+    categories = [knob.name for knob in knobs if knob.is_category]
+    like = like_of(asked)
+    dtype = torch.promote_types(like.dtype, torch.float32)
+    amounts: Amounts = {}
+    for name, value in named_inputs(asked, inputs, knobs=knobs).items():
+        if name in categories:
+            amounts[name] = np.asarray(value, dtype=np.str_)
+        else:
+            amounts[name] = amount_of(name, value).to(like.device, dtype)
+    if "tier_idx" not in amounts:  # a name that is wrong is one, needed or not
+        _ = [amount_of("tier_idx", asked[name]) for name in TIER if name in asked]
+    shape_of(amounts)
+    present = [cast("torch.Tensor", amounts[name]) for name in (VISION, TEXT) if name in amounts]
+    if present:
+        amounts[TOKENS] = present[0] if len(present) == 1 else present[0] + present[1]
+    return amounts
+
+
+def amount_of(name: str, value: object) -> torch.Tensor:
+    """Return one input as a tensor of its own shape: a tensor as it is, a tier by its index."""
+    if isinstance(value, torch.Tensor):
+        return checked(
+            value,
+            is_right=(value >= 0) & value.isfinite(),
+            seen=f"{name} has values that are below 0 or not finite",
+            expected="finite amounts",
+        )
+    if name == "tier_idx":
+        value = np.vectorize(tier_index, otypes=[object])(np.asarray(value, dtype=object))
+    return torch.from_numpy(np.array(column(name, value)))
+
+
+def checked(
+    values: torch.Tensor, *, is_right: torch.Tensor, seen: str, expected: str
+) -> torch.Tensor:
+    """Return values, or refuse those that mean nothing; an accelerator's are not looked at."""
+    if is_right.device.type == "cpu" and not bool(is_right.all()):
+        n_wrong = int((~is_right).sum())
+        raise EstimatorProblem(f"{seen} ({n_wrong} of {is_right.numel()}); expected {expected}")
+    return values
+
+
+def shape_of(amounts: Amounts) -> tuple[int, ...]:
+    """Return the shape that all inputs have together; shapes that do not go together are told."""
+    try:
+        return np.broadcast_shapes(*(tuple(values.shape) for values in amounts.values()))
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in amounts.items())
+        raise EstimatorProblem(
+            f"the inputs have shapes that do not go together: {shapes}; give scalars, or tensors "
+            f"and lists of one shape"
+        ) from error
+
+
+def tensors_in(asked: Mapping[str, object]) -> list[torch.Tensor]:
+    """Return the tensors among the inputs."""
+    return [value for value in asked.values() if isinstance(value, torch.Tensor)]
+
+
+def like_of(asked: Mapping[str, object]) -> torch.Tensor:
+    """Return the tensor whose device and dtype count: one on an accelerator, if there is one."""
+    tensors = tensors_in(asked)
+    return next((one for one in tensors if one.device.type != "cpu"), tensors[0])
