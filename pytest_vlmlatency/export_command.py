@@ -6,6 +6,7 @@ until it runs.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,15 +92,16 @@ def _records(
 ) -> Iterator[Record]:
     """Yield the records of all that was named, one run in memory at a time."""
     from pytest_vlmlatency.export import read_records, records_of  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.export.files import holds_records  # noqa: PLC0415 - as above
 
     store: Store | None = None
     for text in given.runs:
-        if _holds_records(Path(text)):
+        if holds_records(Path(text)):
             reader = read_records(text)
             readers.append(reader)
             yield from reader
             continue
-        if store is None and not Path(text).is_file():
+        if store is None and not _is_file(text):
             from pytest_vlmlatency.history.location import (  # noqa: PLC0415 - light --help
                 named_or_default,
             )
@@ -119,18 +121,16 @@ def left_out_lines(left_out: Mapping[Reason, LeftOut]) -> list[str]:
     ]
 
 
-def _holds_records(path: Path) -> bool:
-    """Whether a path is records and no run: a folder, or a file by its name and first member."""
-    from pytest_vlmlatency.export.files import holds_records  # noqa: PLC0415 - light --help
-
-    return path.is_dir() or holds_records(path)
+def _is_file(text: str) -> bool:
+    """Whether a word names a file; what is too long for a path is no file, but may be a run."""
+    return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for such words
 
 
 def _runs_of(text: str, store: Store | None) -> Iterator[Run]:
     from pytest_vlmlatency.history.choosing import run_in_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging.naming import names_of  # noqa: PLC0415 - as above
 
-    if Path(text).is_file():
+    if _is_file(text):
         yield run_in_file(Path(text))
         return
     assert store is not None, "opened where a text is no file"

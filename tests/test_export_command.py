@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency import cli
-from pytest_vlmlatency.export import read_records, write_records
+from pytest_vlmlatency.export import read_records
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import open_store
 from tests.cases import a_call, a_case
@@ -124,9 +124,18 @@ def test_what_is_neither_run_nor_records_is_named(tmp_path: Path, said: Said) ->
     assert not (tmp_path / "y.jsonl").exists()
 
 
+def test_a_word_that_no_disk_takes_is_no_run(tmp_path: Path, said: Said) -> None:
+    open_store(tmp_path / "history").write(a_run(1))
+    history = ["--history", tmp_path / "history"]
+
+    _out, err = said("x" * 5000, *history, "--to", tmp_path / "y.jsonl", status=2)
+
+    assert "x" * 50 in err
+
+
 def test_a_folder_of_nothing_believable_writes_nothing(tmp_path: Path, said: Said) -> None:
     (tmp_path / "in").mkdir()
-    write_records([a_record(T_LLM_decode=0)], tmp_path / "in" / "x.jsonl")
+    (tmp_path / "in" / "x.jsonl").write_text(json.dumps(a_record(T_LLM_decode=0)))
 
     _out, err = said(tmp_path / "in", "--to", tmp_path / "out", status=1)
 

@@ -95,7 +95,7 @@ def measure_records(folder: Path) -> None:
         loads.append(_load())
     reader = read_records(folder / "profile")
     FOLDER.mkdir(parents=True, exist_ok=True)
-    write_records(reader, RECORDS)
+    write_records(reader, RECORDS, is_kept=False)  # measured anew
     for line in reader.report_lines():
         say(line)
     circumstances = Circumstances(

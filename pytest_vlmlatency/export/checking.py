@@ -14,7 +14,6 @@ from pytest_vlmlatency.export.fields import (
     CONFIGURATION,
     COUNTS,
     KNOBS,
-    SCHEMA_VERSION,
     TIERS,
     TIMES,
     WALL_MS,
@@ -22,10 +21,19 @@ from pytest_vlmlatency.export.fields import (
     derived,
 )
 from pytest_vlmlatency.export.refusal import Reason, Refused, shown
-from pytest_vlmlatency.export.values import count, optional_count, text, time_ms, whole
+from pytest_vlmlatency.export.values import (
+    count,
+    optional_count,
+    schema_version,
+    text,
+    time_ms,
+    whole,
+)
 
 ROUNDING_MS = 0.005
 """The origin's files have two decimals, each half of the last one off at most."""
+ALIASES = {"tier": ("tier", "tier_idx")}
+"""A tier may stand by its name, by its index, or by both."""
 RELATIVE = 1e-6
 """What floating point may do to sums of times that were not rounded."""
 
@@ -34,7 +42,7 @@ def checked(given: object) -> Record:
     """Return a believable record with what follows from it, or raise Refused."""
     if not isinstance(given, Mapping):
         raise Refused(Reason.WRONG_TYPE, f"{shown(given)} is no object with fields")
-    rounding_ms = _rounding_ms(given)
+    rounding_ms = ROUNDING_MS if schema_version(given) is None else 0.0
     record: Record = dict(given)
     for name in COUNTS:
         record[name] = count(given, name)
@@ -42,7 +50,7 @@ def checked(given: object) -> Record:
         record[name] = time_ms(given, name)
     for name in ("T_total", "T_other"):
         record[name] = time_ms(given, name, is_needed=name == "T_total" and rounding_ms == 0)
-    record["batch_size"] = optional_count(given, "batch_size") or 1
+    record["batch_size"] = _batch_size(given)
     for name in ("machine", "dataset", "source", "measure"):
         record[name] = text(given, name)
     record["measure"] = record["measure"] or WALL_MS
@@ -54,21 +62,12 @@ def checked(given: object) -> Record:
     return record
 
 
-def _rounding_ms(given: Mapping[str, object]) -> float:
-    """Return how far rounding may have moved a time: not at all in a file with a version."""
-    version = given.get("schema_version")
-    if version is None:
-        return ROUNDING_MS
-    number = whole("schema_version", version)
-    if number > SCHEMA_VERSION:
-        raise Refused(
-            Reason.NEWER,
-            f"schema_version is {shown(number)}; this version of pytest-vlmlatency reads up to "
-            f"{SCHEMA_VERSION}",
-        )
-    if number < 1:
-        raise Refused(Reason.IMPOSSIBLE, f"schema_version is {shown(number)}; the first was 1")
-    return 0.0
+def _batch_size(given: Mapping[str, object]) -> int:
+    """Return the rows of a call; a file that does not say has one, as the origin's."""
+    n_rows = optional_count(given, "batch_size")
+    if n_rows == 0:
+        raise Refused(Reason.IMPOSSIBLE, "batch_size is 0; a call has at least one row")
+    return 1 if n_rows is None else n_rows
 
 
 def _check_possible(record: Record) -> None:
@@ -107,11 +106,6 @@ def _check_agreement(given: Mapping[str, object], record: Record, rounding_ms: f
             Reason.INCONSISTENT, f"decode_steps is {n_steps} for {n_tokens} output tokens"
         )
     _check_equal(given, record, "T_decode_per_step", rounding_ms * 2)
-    tier_index = optional_count(given, "tier_idx")
-    if tier_index is not None and tier_index != record["tier_idx"]:
-        raise Refused(
-            Reason.INCONSISTENT, f"tier_idx is {tier_index}, tier {shown(record['tier'])}"
-        )
     _check_sum(record, rounding_ms)
 
 
@@ -154,16 +148,22 @@ def _configuration(given: Mapping[str, object]) -> dict[str, object]:
     """Return the knobs: those of `configuration`, and the origin's three wherever they stand."""
     found = _scalars(given.get(CONFIGURATION))
     for name in KNOBS:
-        outer, inner = _knob(given, name), _knob(found, name)
-        if outer is not None and inner is not None and inner != outer:
-            raise Refused(
-                Reason.INCONSISTENT,
-                f"{name} is {shown(outer)}, in the configuration {shown(inner)}",
-            )
-        found.pop(name, None)
-        known = inner if outer is None else outer
-        if known is not None:
-            found[name] = known
+        said = [
+            (f"{alias}{where}", value)
+            for holder, where in ((given, ""), (found, " in the configuration"))
+            for alias in ALIASES.get(name, (name,))
+            if (value := _knob(holder, alias)) is not None
+        ]
+        for alias, value in said[1:]:
+            if value != said[0][1]:
+                raise Refused(
+                    Reason.INCONSISTENT,
+                    f"{said[0][0]} is {shown(said[0][1])}, {alias} {shown(value)}",
+                )
+        for alias in ALIASES.get(name, (name,)):
+            found.pop(alias, None)
+        if said:
+            found[name] = said[0][1]
     return found
 
 
@@ -183,15 +183,17 @@ def _scalars(said: object) -> dict[str, object]:
 
 def _knob(given: Mapping[str, object], name: str) -> str | int | None:
     value = given.get(name)
-    if name != "tier" or value is None:
+    if name not in ALIASES["tier"] or value is None:
         return optional_count(given, name)
-    if isinstance(value, str) and value in TIERS:
-        return value
-    if isinstance(value, str):
+    if name == "tier" and isinstance(value, str):
+        if value in TIERS:
+            return value
         raise Refused(
             Reason.IMPOSSIBLE, f"tier is {shown(value)}; expected one of {', '.join(TIERS)}"
         )
     index = whole(name, value)
     if not 0 <= index < len(TIERS):
-        raise Refused(Reason.IMPOSSIBLE, f"tier is {shown(index)}; expected 0 to {len(TIERS) - 1}")
+        raise Refused(
+            Reason.IMPOSSIBLE, f"{name} is {shown(index)}; expected 0 to {len(TIERS) - 1}"
+        )
     return TIERS[index]

@@ -7,19 +7,25 @@ whole, one file at a time. What is no record file is refused with the reason, ne
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import RESULTS
 from pytest_vlmlatency.export.refusal import Reason, Refused, shown
+from pytest_vlmlatency.export.values import schema_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 MOST_LINE_BYTES = 16 * 2**20
 """A record has a few hundred bytes; a longer line is something else, and not read into memory."""
+
+LONGEST_SHOWN = 4096
+"""The longest path of Linux: what is longer is a mistake, and not worth a screen."""
 
 Found = tuple[str, object]
 """Where a record stands, in words, and its value; a Refused stands for what could not be read."""
@@ -28,39 +34,46 @@ Found = tuple[str, object]
 def record_files(path: Path) -> list[tuple[Path, str | None]]:
     """Return the record files that a path means, in order, each with its data set by the layout.
 
-    In a folder, `<dataset>/<configuration>.json` is the origin's layout.
+    In a folder, `<dataset>/<configuration>.json` is the origin's layout. Hidden names are left
+    alone: a file on its way is one. Linked folders are looked into.
     """
-    if path.is_file():
+    mode = mode_of(path)
+    if mode is None:
+        raise RecordsProblem(
+            f"there is no file or folder {shown_path(path)}; expected records that "
+            f"`vlmlatency export` or `profile` wrote, or the origin's folder of results"
+        )
+    if not stat.S_ISDIR(mode):
+        if not stat.S_ISREG(mode):
+            raise RecordsProblem(f"{shown_path(path)} is neither a file nor a folder of records")
         if path.suffix not in SUFFIXES:
             raise RecordsProblem(
-                f"{shown(str(path))} is no record file; expected a name that ends in "
+                f"{shown_path(path)} is no record file; expected a name that ends in "
                 f"{', '.join(SUFFIXES)}, or a folder of such files"
             )
         return [(path, None)]
-    if not path.is_dir():
-        raise RecordsProblem(
-            f"there is no file or folder {shown(str(path))}; expected records that "
-            f"`vlmlatency export` or `profile` wrote, or the origin's folder of results"
-        )
-    files = sorted(
-        file
-        for file in path.rglob("*")
-        if file.suffix in SUFFIXES and not file.name.startswith(".") and file.is_file()
-    )
+    files = sorted(_files_below(path))
     if not files:
         raise RecordsProblem(
-            f"the folder {shown(str(path))} has no record file in it; expected names that end in "
+            f"the folder {shown_path(path)} has no record file in it; expected names that end in "
             f"{', '.join(SUFFIXES)}"
         )
     return [(file, None if file.parent == path else file.parent.name) for file in files]
 
 
 def holds_records(path: Path) -> bool:
-    """Whether a file is of records, by its name, and a JSON file by what is in it.
+    """Whether a path is records and no run: a folder, or a file by its name.
 
-    A list of records, or the origin's object, of which `per_sample_results` is a member.
+    A JSON file by what is in it: a list of records, or the origin's object, of which
+    `per_sample_results` is a member.
     """
-    if not path.is_file() or path.suffix not in SUFFIXES:
+    try:
+        mode = mode_of(path)
+    except RecordsProblem:
+        return False
+    if mode is None or stat.S_ISDIR(mode):
+        return mode is not None
+    if not stat.S_ISREG(mode) or path.suffix not in SUFFIXES:
         return False
     if path.suffix != ".json":
         return True
@@ -75,6 +88,8 @@ def found_in(path: Path) -> Iterator[Found]:
     """Yield what stands in a file; what cannot be read is a Refused in its place."""
     name = shown_path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise Refused(Reason.UNREADABLE, "it is no regular file")
         if path.suffix == ".parquet":
             from pytest_vlmlatency.export.parquet import rows_of  # noqa: PLC0415 - imports duckdb
 
@@ -101,9 +116,26 @@ def objects_in(path: Path, *, cannot: str, advice: str) -> Iterator[tuple[str, d
         yield where, found
 
 
-def shown_path(path: Path) -> str:
-    """Return a path in letters that print anywhere."""
-    return str(path).encode("ascii", "backslashreplace").decode()
+def mode_of(path: Path) -> int | None:
+    """Return the mode of what is there, as `stat` has it, None where nothing is.
+
+    RecordsProblem where that cannot be told: no permission, or a name that no disk takes.
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as problem:
+        why = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
+        raise RecordsProblem(
+            f"{shown_path(path)} cannot be looked at: {why}; expected a file or a folder of records"
+        ) from problem
+
+
+def shown_path(path: Path | str) -> str:
+    """Return a path in letters that print anywhere, its middle left out if no disk takes it."""
+    text = ascii(str(path))[1:-1]
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:100]}...{text[-100:]}"
 
 
 def parsed(text: bytes) -> object:
@@ -125,6 +157,7 @@ def parsed(text: bytes) -> object:
 def _results_of(path: Path, name: str) -> Iterator[Found]:
     content = parsed(path.read_bytes())
     results = content.get(RESULTS) if isinstance(content, dict) else content
+    version = schema_version(content) if isinstance(content, dict) else None
     if not isinstance(results, list):
         seen = (
             f"an object with {', '.join(shown(key) for key in list(content)[:3]) or 'nothing'}"
@@ -135,7 +168,34 @@ def _results_of(path: Path, name: str) -> Iterator[Found]:
             Reason.FOREIGN, f'it holds {seen}; expected {{"{RESULTS}": [...]}} or a list of records'
         )
     for index, record in enumerate(results):
+        if isinstance(record, dict) and record.get("schema_version") is None and version:
+            record["schema_version"] = version  # a file's version is that of its records
         yield f"{name}, record {index}", record
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Yield what has a record file's name below a folder, each folder once if links lead back."""
+    seen: set[tuple[int, int]] = set()
+    for place, folders, names in os.walk(folder, onerror=_refuse_folder, followlinks=True):
+        try:
+            found = Path(place).stat()
+        except OSError as problem:
+            _refuse_folder(problem)
+        if (found.st_dev, found.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix in SUFFIXES:
+                yield Path(place, name)
+
+
+def _refuse_folder(problem: OSError) -> NoReturn:
+    raise RecordsProblem(
+        f"the folder {shown_path(problem.filename)} cannot be read: {problem.strerror}; expected "
+        f"to be allowed to: what is in it would be missing unseen"
+    ) from problem
 
 
 def _lines_of(path: Path, name: str) -> Iterator[Found]:

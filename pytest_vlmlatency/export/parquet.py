@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import duckdb
 
+from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import (
     CONFIGURATION,
     COUNTS,
@@ -56,11 +57,17 @@ def write_rows(lines: Path, path: Path, *, longest_bytes: int) -> None:
     columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
     size = max(16 * 2**20, 2 * longest_bytes)  # DuckDB's default, or what is needed
     with closing(duckdb.connect(config=dict(CONFIG))) as connection:
-        connection.execute(
-            f"COPY (SELECT * FROM read_json('{_quoted(lines)}', format='newline_delimited', "
-            f"columns={{{columns}}}, maximum_object_size={size})) TO '{_quoted(path)}' "
-            f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{format: '{FORMAT}'}})"
-        )
+        try:
+            connection.execute(
+                f"COPY (SELECT * FROM read_json('{_quoted(lines)}', format='newline_delimited', "
+                f"columns={{{columns}}}, maximum_object_size={size})) TO '{_quoted(path)}' "
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{format: '{FORMAT}'}})"
+            )
+        except duckdb.Error as problem:  # a text that is no Unicode, or a full disk
+            raise RecordsProblem(
+                f"the records cannot be written as Parquet: {ascii(str(problem))[:300]}; write "
+                f".jsonl to see whether it is what they hold"
+            ) from problem
 
 
 def row_of(record: Record) -> dict[str, object]:
@@ -69,7 +76,7 @@ def row_of(record: Record) -> dict[str, object]:
     further = {
         name: value
         for name, value in record.items()
-        if name not in COLUMNS and name not in ("T_prefill_total", "tier_idx")
+        if name not in PARQUET_TYPES and name not in (CONFIGURATION, "T_prefill_total", "tier_idx")
     }
     return {
         **row,

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.export.files import Found
 
 Location = str | os.PathLike[str]
+File = tuple[Path, str | None]
 Source = Location | Iterable[Location] | Iterable[Mapping[str, object]]
 N_NAMED = 5
 
@@ -41,7 +43,8 @@ class LeftOut:
 def read_records(source: Source, *, machine: str | None = None) -> RecordReader:
     """Return a reader of records: iterate it, then ask it what was `left_out`.
 
-    `source` is a file (.json, .jsonl, .parquet), a folder, several of them, or record dicts.
+    `source` is a file (.json, .jsonl, .parquet), a folder, several of them, or record dicts; of
+    either, a generator goes for a list.
     Records are of one machine: the one given by its fingerprint, else that of the first record.
     A path that is not there is an error now; if no record at all can be believed, the end of the
     iteration is one.
@@ -56,9 +59,8 @@ class RecordReader:
     """
 
     def __init__(self, source: Source, *, machine: str | None = None) -> None:
-        self._source = source
         self._machine = machine
-        self._files = _files_of(source)
+        self._source, self._files = _opened(source)
         self._start()
 
     def _start(self) -> None:
@@ -115,7 +117,6 @@ class RecordReader:
     def _found(self) -> Iterator[tuple[str, object, str | None]]:
         if self._files is None:
             records = self._source
-            assert not isinstance(records, str | os.PathLike), "paths have files"
             for index, record in enumerate(records):
                 yield f"record {index}", record, None
             return
@@ -150,19 +151,36 @@ class RecordReader:
             first.append(f"{where}: {problem.seen}")
 
 
-def _files_of(source: Source) -> list[tuple[Path, str | None]] | None:
-    """Return the files that a source names, None if it is records."""
+def _opened(source: Source) -> tuple[Iterable[object], list[File] | None]:
+    """Return the records, or nothing and the files that a source names."""
     if isinstance(source, str | os.PathLike):
-        return record_files(Path(source))
-    if isinstance(source, Mapping) or not isinstance(source, Iterable):
+        return (), record_files(_path(source))
+    if isinstance(source, Mapping | bytes) or not isinstance(source, Iterable):
         raise RecordsProblem(
             f"{shown(source)} is nothing to read records from; expected a path, several paths, or "
             f"record dicts in a list"
         )
-    if (
-        isinstance(source, list | tuple)
-        and source
-        and all(isinstance(one, str | os.PathLike) for one in source)
-    ):
-        return [file for path in source for file in record_files(Path(path))]
-    return None
+    first, records = _looked_at(source)
+    if not isinstance(first, str | os.PathLike):
+        return records, None
+    return (), [file for path in records for file in record_files(_path(path))]
+
+
+def _looked_at(source: Iterable[object]) -> tuple[object, Iterable[object]]:
+    """Return the first of a source, None of an empty one, and all of it, the first included."""
+    values = iter(source)
+    for first in values:
+        return first, chain([first], values) if values is source else source
+    return None, ()
+
+
+def _path(value: object) -> Path:
+    """Return one of several paths; RecordsProblem if it is none."""
+    if isinstance(value, str | os.PathLike):
+        found = os.fspath(value)
+        if isinstance(found, str) and found:
+            return Path(found)
+    raise RecordsProblem(
+        f"{shown(value)} is no path, and stands where one is expected: give paths alone, or record "
+        f"dicts alone"
+    )

@@ -35,7 +35,7 @@ class Seen:
 
     def is_new(self, record: Record) -> bool:
         """Return whether no equal record came before, and remember this one."""
-        digest = _digest(record)
+        digest = digest_of(record)
         if not self._add(digest):
             return False
         if 2 * self._n_held > len(self._slots):
@@ -62,7 +62,8 @@ class Seen:
                 self._add(digest)
 
 
-def _digest(record: Record) -> int:
+def digest_of(record: Record) -> int:
+    """Return a checked record's identity in 64 bits: what was measured and where, and no more."""
     values = [record.get(name) for name in IDENTITY]
     knobs = sorted(record["configuration"].items())
     digest = hashlib.blake2b(

@@ -6,6 +6,7 @@ import math
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.export.fields import SCHEMA_VERSION
 from pytest_vlmlatency.export.refusal import Reason, Refused, shown
 
 if TYPE_CHECKING:
@@ -14,6 +15,23 @@ if TYPE_CHECKING:
 MOST_TOKENS = 10**9
 MOST_MS = 10**9
 """Eleven days: no call takes so long, and products of what is larger leave the range of floats."""
+
+
+def schema_version(given: Mapping[str, object]) -> int | None:
+    """Return the version of a record or a whole file, None where it says none, as the origin's."""
+    version = given.get("schema_version")
+    if version is None:
+        return None
+    number = whole("schema_version", version)
+    if number > SCHEMA_VERSION:
+        raise Refused(
+            Reason.NEWER,
+            f"schema_version is {shown(number)}; this version of pytest-vlmlatency reads up to "
+            f"{SCHEMA_VERSION}",
+        )
+    if number < 1:
+        raise Refused(Reason.IMPOSSIBLE, f"schema_version is {shown(number)}; the first was 1")
+    return number
 
 
 def text(given: Mapping[str, object], name: str) -> str | None:

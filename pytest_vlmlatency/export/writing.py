@@ -8,14 +8,18 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import stat
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
+from pytest_vlmlatency.export.checking import checked
 from pytest_vlmlatency.export.fields import CONFIGURATION, KNOBS, RESULTS
-from pytest_vlmlatency.export.files import SUFFIXES, objects_in, shown_path
-from pytest_vlmlatency.export.refusal import shown
+from pytest_vlmlatency.export.files import SUFFIXES, mode_of, objects_in, shown_path
+from pytest_vlmlatency.export.refusal import Refused, shown
+from pytest_vlmlatency.export.seen import digest_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -31,20 +35,24 @@ N_WAITING = 200
 
 
 def write_records(
-    records: Iterable[Record], target: Path | str, *, is_kept: bool = False
+    records: Iterable[Record], target: Path | str, *, is_kept: bool = True
 ) -> dict[Path, int]:
     """Write records to a file (.json, .jsonl, .parquet) or a folder; return the count by file.
 
     In a folder each data set and configuration has a file, `DIR/<dataset>/<configuration>.json`.
-    Files of these names are replaced, or with `is_kept` added to: a record whose `source` is in
-    the file already is not added again, and the counts are of what is new.
+    What stands in files of these names is kept and added to: a record whose `source` is there
+    already is not added again, nor one without a source that is the same call with the same
+    times, and the counts are of what is new. Without `is_kept` such files are replaced. A record
+    that could not be read back is a RecordsProblem, and then nothing is written.
     """
     target = Path(target)
+    mode = mode_of(target)
     if target.suffix in SUFFIXES:
-        if target.is_dir():
-            raise RecordsProblem(f"{shown_path(target)} is a folder; expected a file to write")
+        if mode is not None and not stat.S_ISREG(mode):
+            seen = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+            raise RecordsProblem(f"{shown_path(target)} is {seen}; expected a file to write")
         return _write(records, lambda _record: target, target.parent, is_kept=is_kept)
-    if target.is_file():
+    if mode is not None and not stat.S_ISDIR(mode):
         raise RecordsProblem(
             f"{shown_path(target)} is a file; expected a folder, or a name that ends in "
             f"{', '.join(SUFFIXES)}"
@@ -90,13 +98,14 @@ def _write(
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".vlmlatency-", dir=folder) as scratch:
             drafts: dict[Path, _Draft] = {}
-            for record in records:
+            for index, record in enumerate(records):
+                digest = _digest_of_readable(index, record)
                 path = path_of(record)
                 if path not in drafts:
                     drafts[path] = _Draft(path, Path(scratch) / str(len(drafts)))
                     if is_kept and path.is_file():
                         drafts[path].keep(path)
-                drafts[path].add(record)
+                drafts[path].add(record, digest)
             if not drafts:
                 raise RecordsProblem("there is no record to write; nothing was written")
             whole = {path: draft.whole() for path, draft in drafts.items()}
@@ -106,6 +115,17 @@ def _write(
         return {path: draft.n_records for path, draft in drafts.items()}
     except OSError as problem:
         raise RecordsProblem(f"records cannot be written: {problem}") from problem
+
+
+def _digest_of_readable(index: int, record: Record) -> int:
+    """Return a record's identity; RecordsProblem if a reader would leave it out by itself."""
+    try:
+        return digest_of(checked(record))
+    except Refused as problem:
+        raise RecordsProblem(
+            f"record {index} could not be read back, {problem.reason}: {problem.seen}; nothing was "
+            f"written"
+        ) from problem
 
 
 class _Draft:
@@ -118,7 +138,8 @@ class _Draft:
         self._whole = scratch.with_suffix(path.suffix)
         self._waiting: list[str] = []
         self._longest_bytes = 0
-        self._held: set[str] = set()
+        self._sources: set[str] = set()
+        self._digests: set[int] = set()  # of records without a source
 
     def keep(self, path: Path) -> None:
         """Take over what stands in a file, unchanged; RecordsProblem if it cannot be read."""
@@ -126,21 +147,26 @@ class _Draft:
         for _, record in objects_in(path, cannot="be kept", advice=advice):
             self._put(record)
             if isinstance(record.get("source"), str):
-                self._held.add(record["source"])
+                self._sources.add(record["source"])
+            else:
+                with suppress(Refused):  # it stays as it is, and equals no record that is checked
+                    self._digests.add(digest_of(checked(record)))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: Record, digest: int) -> None:
         """Take in one record, unless its call is there; RecordsProblem if JSON cannot hold it."""
-        if record.get("source") is None or record["source"] not in self._held:
+        source = record.get("source")
+        is_there = digest in self._digests if source is None else source in self._sources
+        if not is_there:
             self._put(record)
             self.n_records += 1
 
     def _put(self, record: Record) -> None:
-        value = record
         if self._suffix == ".parquet":
             from pytest_vlmlatency.export.parquet import row_of  # noqa: PLC0415 - imports duckdb
 
-            value = row_of(record)
-        line = json_line(value)
+            line = json_line(record, form=row_of)
+        else:
+            line = json_line(record)
         self._longest_bytes = max(self._longest_bytes, len(line))
         self._waiting.append(line)
         if len(self._waiting) >= N_WAITING:
@@ -175,10 +201,10 @@ class _Draft:
             file.write("\n]}\n")
 
 
-def json_line(record: Mapping[str, object]) -> str:
-    """Return a record on one line; RecordsProblem if it holds what JSON cannot."""
+def json_line(record: Record, *, form: Callable[[Record], object] = dict) -> str:
+    """Return a record, in another form on demand, on one line; RecordsProblem if JSON cannot."""
     try:
-        return json.dumps(record, allow_nan=False)
+        return json.dumps(form(record), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as problem:
         raise RecordsProblem(
             f"the record {shown(record)} cannot be written as JSON: {problem}"

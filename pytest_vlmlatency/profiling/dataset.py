@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
+from pytest_vlmlatency.profiling.pictures import SUFFIXES, images_below, is_folder, opened
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 LINE = 'expected {"image": "path", "prompt": "text"}'
+OF_DATASETS = ("dataset_dict.json", "dataset_info.json")
 KEYS = frozenset({"image", "prompt", "id", "max_new_tokens"})
 
 
@@ -61,13 +63,11 @@ def open_dataset(
     limit: int | None = None,
 ) -> Dataset:
     """Return the samples of a data set; UsageProblem with what was expected if it is none."""
-    if path.is_file():
+    if not is_folder(path, where="--dataset", expected="file or folder"):
         if prompt is not None:
             raise UsageProblem("--prompt is for a folder of images; a file has a prompt each line")
         samples = _of_lines(path)
-    elif not path.is_dir():
-        raise UsageProblem(f"--dataset: there is no file or folder {path}")
-    elif any((path / file).is_file() for file in ("dataset_dict.json", "dataset_info.json")):
+    elif any(os.path.isfile(path / file) for file in OF_DATASETS):  # noqa: PTH113 - never raises
         samples = _of_datasets(path, columns or Columns())
     else:
         samples = _of_images(path, prompt)
@@ -107,7 +107,7 @@ def _of_line(path: Path, number: int, line: str) -> Sample:
     return Sample(
         id=_id(number - 1, line) if own is None else str(own),
         prompt=said["prompt"],
-        open_images=lambda: [_opened(file) for file in images],
+        open_images=lambda: [opened(file) for file in images],
         n_new_tokens=n_new_tokens,
     )
 
@@ -118,14 +118,14 @@ def _files(where: str, folder: Path, said: object) -> list[Path]:
     if not isinstance(named, list) or not all(isinstance(one, str) for one in named):
         raise UsageProblem(f"{where}: image is {said!r}; expected a path, or a list of paths")
     files = [folder / one for one in named]
-    gone = [str(file) for file in files if not file.is_file()]
-    if gone:
-        raise UsageProblem(f"{where}: there is no image {', '.join(gone)}")
+    for file in files:
+        if is_folder(file, where=where, expected="image"):
+            raise UsageProblem(f"{where}: the image {file} is a folder; expected a file")
     return files
 
 
 def _of_images(path: Path, prompt: str | None) -> list[Sample]:
-    files = sorted(file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES)
+    files = sorted(images_below(path))
     if not files:
         raise UsageProblem(
             f"--dataset {path} is a folder without images ({', '.join(SUFFIXES)}) and not what "
@@ -146,7 +146,7 @@ def _of_images(path: Path, prompt: str | None) -> list[Sample]:
 
 
 def _opener(file: Path) -> Callable[[], list[Image.Image]]:
-    return lambda: [_opened(file)]
+    return lambda: [opened(file)]
 
 
 def _of_datasets(path: Path, columns: Columns) -> list[Sample]:
@@ -157,7 +157,12 @@ def _of_datasets(path: Path, columns: Columns) -> list[Sample]:
         )
     from datasets import DatasetDict, load_from_disk  # noqa: PLC0415 - only where it is installed
 
-    loaded = load_from_disk(str(path))
+    try:
+        loaded = load_from_disk(str(path))
+    except (OSError, ValueError) as problem:
+        raise UsageProblem(
+            f"--dataset {path} is no folder that save_to_disk of `datasets` wrote: {problem}"
+        ) from problem
     if isinstance(loaded, DatasetDict):
         splits = ", ".join(loaded)
         if columns.split not in loaded:
@@ -194,14 +199,6 @@ def _row_opener(
         return images
 
     return open_images
-
-
-def _opened(file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            return image.convert("RGB")
-    except (UnidentifiedImageError, OSError) as problem:
-        raise InvalidMeasurement(f"{file} is no picture that can be read: {problem}") from problem
 
 
 def _check_distinct(path: Path, samples: Sequence[Sample]) -> None:

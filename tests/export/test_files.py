@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -33,7 +35,7 @@ JSON_VALUES = st.recursive(
 def _read_beside_a_good_one(folder: Path, content: bytes, suffix: str) -> RecordReader:
     """Read a folder of one good file and one of this content."""
     (folder / f"content{suffix}").write_bytes(content)
-    write_records([a_record()], folder / "a_good_one.jsonl")
+    write_records([a_record()], folder / "a_good_one.jsonl", is_kept=False)
     reader = read_records(folder)
     assert a_record()["source"] in [record["source"] for record in reader]
     return reader
@@ -129,11 +131,68 @@ def test_a_path_that_is_not_there_or_has_no_records_is_an_error(tmp_path: Path) 
         read_records(tmp_path / "nowhere")
     with pytest.raises(RecordsProblem, match="has no record file"):
         read_records(tmp_path)
+    with pytest.raises(RecordsProblem, match="cannot be looked at: File name too long"):
+        read_records("x" * 5000)
+    with pytest.raises(RecordsProblem, match="cannot be looked at: embedded null"):
+        read_records("x\0")
+    with pytest.raises(RecordsProblem, match="'' is no path"):
+        read_records("")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(RecordsProblem, match="is neither a file nor a folder"):
+        read_records(tmp_path / "pipe.jsonl")
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(
         RecordsProblem, match=r"is no record file; expected a name that ends in \.js"
     ):
         read_records(tmp_path / "notes.txt")
+
+
+def test_what_bears_a_records_name_and_is_no_file_is_left_out(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    write_records([a_record()], tmp_path / "x.jsonl")
+    reader = read_records(tmp_path)
+    assert len(list(reader)) == 1
+    assert reader.left_out[Reason.UNREADABLE].first == (
+        f"{tmp_path / 'gone.json'}: No such file or directory",
+        f"{tmp_path / 'pipe.jsonl'}: it is no regular file",
+    )
+
+
+def test_a_file_that_vanishes_before_it_is_read_is_left_out(tmp_path: Path) -> None:
+    write_records([a_record(1)], tmp_path / "a.jsonl")
+    write_records([a_record(2)], tmp_path / "b.jsonl")
+    reader = read_records(tmp_path)
+    (tmp_path / "b.jsonl").unlink()
+    assert len(list(reader)) == 1
+    assert reader.left_out[Reason.UNREADABLE].count == 1
+
+
+def test_a_folder_that_may_not_be_read_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").mkdir()
+    write_records([a_record()], tmp_path / "x.jsonl")
+    scandir = os.scandir
+
+    def forbidding(path: str) -> object:
+        if str(path).endswith("secret"):  # root may read all, so that a mode forbids nothing
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(RecordsProblem, match="secret cannot be read: Permission denied"):
+        read_records(tmp_path)
+
+
+def test_a_linked_folder_is_read_once_and_a_hidden_one_never(tmp_path: Path) -> None:
+    for number, name in enumerate(("elsewhere/linked", "results/coco", "results/.vlmlatency-1")):
+        write_records([a_record(number, source=name)], tmp_path / name / "x.jsonl")
+    (tmp_path / "results" / "linked").symlink_to(tmp_path / "elsewhere" / "linked")
+    (tmp_path / "results" / "coco" / "back").symlink_to(tmp_path / "results")
+    reader = read_records(tmp_path / "results")
+    assert [record["source"] for record in reader] == ["results/coco", "elsewhere/linked"]
+    assert dict(reader.left_out) == {}
 
 
 @FUZZED
@@ -150,7 +209,7 @@ def test_a_file_cut_anywhere_gives_whole_records_or_none(
 ) -> None:
     records = [a_record(number) for number in range(1, 4)]
     whole = tmp_path / f"content{suffix}"
-    write_records(records, whole)
+    write_records(records, whole, is_kept=False)
     content = whole.read_bytes()
     reader = _read_beside_a_good_one(tmp_path, content[: at % len(content)], suffix)
     sources = {record["source"] for record in reader}
@@ -183,7 +242,7 @@ def test_any_value_of_a_field_is_taken_over_or_left_out(name: str, value: object
 @given(content=st.binary(min_size=1, max_size=20), at=st.integers(0, 5000))
 def test_a_damaged_parquet_file_gives_no_traceback(tmp_path: Path, content: bytes, at: int) -> None:
     path = tmp_path / "content.parquet"
-    write_records([a_record(number) for number in range(1, 9)], path)
+    write_records([a_record(number) for number in range(1, 9)], path, is_kept=False)
     whole = path.read_bytes()
     at %= len(whole)
     _read_beside_a_good_one(tmp_path, whole[:at] + content + whole[at + len(content) :], ".parquet")

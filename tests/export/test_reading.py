@@ -88,6 +88,8 @@ def test_the_origins_own_example_is_inconsistent() -> None:
         ({"actual_text_tokens": 10**5000}, "impossible"),
         ({"tier": "ultra"}, "impossible"),
         ({"tier": 3}, "impossible"),
+        ({"tier_idx": 3}, "impossible"),
+        ({"batch_size": 0}, "impossible"),
         ({"T_LLM_decode": -1.0}, "negative"),
         ({"T_LLM_decode": -(10**400)}, "negative"),
         ({"actual_vision_tokens": -384}, "negative"),
@@ -105,6 +107,7 @@ def test_the_origins_own_example_is_inconsistent() -> None:
         ({"configuration": {"knob": [1]}}, "of a wrong type"),
         ({"configuration": {1: 2}}, "of a wrong type"),
         ({"machine": 7}, "of a wrong type"),
+        ({"tier_idx": "low"}, "of a wrong type"),
         ({"T_total": 100.0}, "inconsistent"),
         ({"T_other": 7.0}, "inconsistent"),
         ({"T_prefill_total": 111.0}, "inconsistent"),
@@ -176,7 +179,7 @@ def test_a_reader_can_be_read_again() -> None:
     assert reader.left_out[Reason.DUPLICATE].count == 1
 
 
-@pytest.mark.parametrize("source", [7, None, a_record()])
+@pytest.mark.parametrize("source", [7, None, a_record(), b"x.json"])
 def test_what_is_no_source_is_an_error(source: object) -> None:
     with pytest.raises(RecordsProblem, match="nothing to read records from"):
         read_records(source)  # type: ignore[arg-type]  # that is the point
@@ -230,15 +233,122 @@ def test_names_that_look_alike_on_disk_stay_apart(tmp_path: Path) -> None:
     assert len(write_records(read_records(records), tmp_path)) == 2
 
 
-def test_what_json_cannot_hold_is_not_written(tmp_path: Path) -> None:
-    with pytest.raises(RecordsProblem, match="cannot be written as JSON"):
-        write_records([a_record(note=math.nan)], tmp_path / "x.json")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_nothing_is_replaced_by_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_text("mine")
     with pytest.raises(RecordsProblem, match="no record to write"):
         write_records([], path)
     assert path.read_text() == "mine"
+
+
+def test_a_tier_may_be_given_by_its_index_alone() -> None:
+    given = an_origin_record(tier_idx=2)
+    del given["tier"]
+    in_configuration = a_record(configuration={"tier_idx": 0, "top_k": 4})
+    records = list(read_records([given | {"machine": GOOD["machine"]}, in_configuration]))
+    assert [(record["tier"], record["tier_idx"]) for record in records] == [("high", 2), ("low", 0)]
+    assert records[1]["configuration"] == {"tier": "low", "top_k": 4}
+
+
+def test_a_tier_said_twice_must_be_one_tier() -> None:
+    given = a_record(tier_idx=1)  # its configuration has tier low
+    reader = read_records([GOOD, given])
+    assert len(list(reader)) == 1
+    [seen] = reader.left_out[Reason.INCONSISTENT].first
+    assert seen == "record 1: tier_idx is 'medium', tier in the configuration 'low'"
+
+
+def test_the_version_of_a_file_is_that_of_its_records(tmp_path: Path) -> None:
+    rounded = an_origin_record(T_total=151.19)  # off by rounding, as a record with a version is not
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps({"schema_version": 1, "per_sample_results": [rounded, a_record()]}))
+    reader = read_records(path)
+    assert [record["schema_version"] for record in reader] == [1]
+    assert list(reader.left_out) == [Reason.INCONSISTENT]
+
+
+@pytest.mark.parametrize(
+    ("version", "reason"), [(99, Reason.NEWER), (0, Reason.IMPOSSIBLE), ("1", Reason.WRONG_TYPE)]
+)
+def test_a_file_of_another_version_is_left_out(
+    tmp_path: Path, version: object, reason: Reason
+) -> None:
+    content = {"schema_version": version, "per_sample_results": [an_origin_record()]}
+    (tmp_path / "x.json").write_text(json.dumps(content))
+    reader = read_records(tmp_path)
+    with pytest.raises(RecordsProblem, match="no record that can be believed"):
+        list(reader)
+    assert list(reader.left_out) == [reason]
+
+
+def test_a_generator_goes_for_a_list(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.json", tmp_path / "b.jsonl"]
+    write_records([a_record(1)], paths[0])
+    write_records([a_record(2)], paths[1])
+    assert len(list(read_records(path for path in paths))) == 2
+    assert len(list(read_records(dict.fromkeys(paths).keys()))) == 2
+    assert len(list(read_records(a_record(number) for number in range(3)))) == 3
+
+
+def test_paths_and_records_do_not_mix(tmp_path: Path) -> None:
+    write_records([a_record()], tmp_path / "a.json")
+    with pytest.raises(RecordsProblem, match="give paths alone, or record dicts alone"):
+        read_records([tmp_path / "a.json", a_record()])  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_what_stands_in_a_file_is_kept(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    write_records([a_record(1)], path)
+    assert write_records([a_record(1), a_record(2)], path) == {path: 1}
+    assert [record["source"] for record in read_records(path)] == ["run/case#1", "run/case#2"]
+
+
+def test_a_file_is_replaced_on_demand_alone(tmp_path: Path) -> None:
+    path = tmp_path / "x.jsonl"
+    write_records([a_record(1)], path)
+    write_records([a_record(2)], path, is_kept=False)
+    assert [record["source"] for record in read_records(path)] == ["run/case#2"]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+def test_a_call_without_a_source_is_known_by_its_times(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"x{suffix}"
+    write_records([an_origin_record()], path)
+    longer = an_origin_record(T_total=160.0)
+    assert write_records([an_origin_record(), longer], path) == {path: 1}
+    assert [record["T_total"] for record in read_records(path)] == [151.2, 160.0]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet"])
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"foo": 1}, "record 1 could not be read back, missing a field: actual_vision_tokens"),
+        (a_record(T_LLM_decode=0.0), "record 1 could not be read back, impossible: T_LLM_decode"),
+        (7, "record 1 could not be read back, of a wrong type: 7 is no object"),
+        (a_record(note=math.nan), "cannot be written as JSON"),
+        (a_record(note={1, 2}), "cannot be written as JSON"),
+    ],
+)
+def test_what_could_not_be_read_back_is_not_written(
+    tmp_path: Path, record: Any, words: str, suffix: str
+) -> None:
+    path = tmp_path / f"x{suffix}"
+    write_records([a_record(1)], path)
+    before = path.read_bytes()
+    with pytest.raises(RecordsProblem, match=words):
+        write_records([a_record(2), record], path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_text_that_parquet_cannot_hold_is_said(tmp_path: Path) -> None:
+    with pytest.raises(RecordsProblem, match="cannot be written as Parquet"):
+        write_records([a_record(dataset="\ud800")], tmp_path / "x.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_field_of_any_name_survives_parquet(tmp_path: Path) -> None:
+    write_records([a_record(further=3)], tmp_path / "x.parquet")
+    assert [record["further"] for record in read_records(tmp_path / "x.parquet")] == [3]

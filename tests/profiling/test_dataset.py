@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING
 
 import pytest
 from PIL import Image
@@ -13,9 +16,6 @@ from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
 from pytest_vlmlatency.profiling import dataset as room
 from pytest_vlmlatency.profiling.dataset import Columns, open_dataset
 from tests.profiling.datasets import a_picture, questions
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def test_lines_are_samples_with_pictures_beside_the_file(tmp_path: Path) -> None:
@@ -161,3 +161,78 @@ def test_a_column_or_split_that_is_not_there_is_named(
 ) -> None:
     with pytest.raises(UsageProblem, match=words):
         open_dataset(tmp_path, columns=columns)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x\0"])
+def test_a_name_that_no_disk_takes_is_no_data_set(name: str) -> None:
+    with pytest.raises(UsageProblem, match="there is no file or folder x"):
+        open_dataset(Path(name))
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "x\0", "\ud800"])
+def test_a_line_with_a_name_that_no_disk_takes_is_named(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageProblem, match="line 1: there is no image "):
+        open_dataset(questions(tmp_path, 1, image=name))
+
+
+def test_a_line_may_not_have_a_folder_or_a_pipe_for_an_image(tmp_path: Path) -> None:
+    with pytest.raises(UsageProblem, match=r"the image .* is a folder; expected a file"):
+        open_dataset(questions(tmp_path, 1, image="."))
+    os.mkfifo(tmp_path / "b.png")
+    with pytest.raises(UsageProblem, match="is neither a file nor a folder"):
+        open_dataset(questions(tmp_path, 1, image="b.png"))
+
+
+def test_a_pipe_among_images_is_refused_when_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "b.png")
+    [sample] = open_dataset(tmp_path, prompt="x").samples
+
+    with pytest.raises(InvalidMeasurement, match="it is no file"):
+        sample.open_images()
+
+
+def test_a_folder_of_images_must_be_readable_throughout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a_picture(tmp_path / "a.png")
+    (tmp_path / "secret").mkdir()
+    scandir = os.scandir
+
+    def forbidding(path: str) -> object:
+        if str(path).endswith("secret"):  # root may read all, so that a mode forbids nothing
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", forbidding)
+    with pytest.raises(UsageProblem, match="secret cannot be read: Permission denied"):
+        open_dataset(tmp_path, prompt="x")
+
+
+def test_a_picture_too_large_to_be_meant_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [sample] = open_dataset(questions(tmp_path, 1)).samples
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+
+    with pytest.raises(InvalidMeasurement, match="exceeds limit of 20 pixels"):
+        sample.open_images()
+
+
+@pytest.mark.parametrize("at", range(8, 70, 3))
+def test_a_damaged_picture_is_refused_or_read(tmp_path: Path, at: int) -> None:
+    [sample] = open_dataset(questions(tmp_path, 1)).samples
+    content = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(content[:at] + b"\xff\xff\xff" + content[at + 3 :])
+
+    with suppress(InvalidMeasurement):
+        assert sample.open_images()[0].mode == "RGB"
+
+
+@pytest.mark.usefixtures("_datasets")
+def test_a_damaged_folder_of_datasets_is_named(tmp_path: Path) -> None:
+    def damaged(_path: str) -> object:
+        raise FileNotFoundError("no state.json in it")
+
+    vars(sys.modules["datasets"])["load_from_disk"] = damaged
+    with pytest.raises(UsageProblem, match=r"save_to_disk .* wrote: no state.json in it"):
+        open_dataset(tmp_path)
