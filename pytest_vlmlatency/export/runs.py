@@ -99,7 +99,7 @@ def dataset_of(case: Case) -> str:
 def _circumstances(case: Case) -> Record:
     """Return what an estimator may take as further columns: words and numbers of the case."""
     workload = case.workload
-    names = () if workload is None else ("model", "n_parameters", "dtype")
+    names = () if workload is None else ("model", "n_parameters", "dtype", "attention")
     said = {name: getattr(workload, name) for name in names}
     return {**said, "device": case.device, "n_threads": case.n_threads}
 

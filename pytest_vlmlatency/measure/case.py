@@ -94,7 +94,7 @@ def describe_workload(model: torch.nn.Module, seen: Observation) -> Workload:
         model=type(model).__name__,
         n_parameters=sum(parameter.numel() for parameter in model.parameters()),
         dtype=", ".join(dict.fromkeys(str(dtype).removeprefix("torch.") for dtype in dtypes)),
-        attention=_attention(getattr(configured_part(model), "config", None)),
+        attention=attention_of(model),
         inputs=seen.inputs.shapes,
         generation=seen.inputs.settings,
         batch_size=seen.inputs.batch_size,
@@ -105,8 +105,9 @@ def describe_workload(model: torch.nn.Module, seen: Observation) -> Workload:
     )
 
 
-def _attention(config: object) -> str:
+def attention_of(model: torch.nn.Module) -> str:
     """Return the attention implementation, by part where the parts differ."""
+    config = getattr(configured_part(model), "config", None)
     parts = {"text": "text_config", "vision": "vision_config"}
     found = {
         part: getattr(getattr(config, key, None), "_attn_implementation", None)

@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import CONFIGURATION
-from pytest_vlmlatency.export.files import objects_in
+from pytest_vlmlatency.export.files import objects_in, shown_path
 from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
 
 if TYPE_CHECKING:
@@ -24,19 +24,34 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.export.fields import Record
 
 TAIL_BYTES = 2**16
-IDENTITY = ("model_name", "machine", "measure", "dtype")
-"""What all records of a profile must share; a folder with others would mix up two experiments."""
 
 
 class Ledger:
-    """The records of one data set in a folder: which are there, and adding more."""
+    """The records of one data set in a folder: which are there, and adding more.
 
-    def __init__(self, folder: Path, dataset: str, identity: Mapping[str, object]) -> None:
+    `identity` is what all records of a profile share, and `n_new_tokens` what each sample's were
+    asked for: a folder with others would mix up two experiments, and is refused.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        dataset: str,
+        identity: Mapping[str, object],
+        *,
+        n_new_tokens: Mapping[str, int],
+    ) -> None:
         self._folder = folder
         self._identity = dict(identity)
+        self._n_new_tokens = n_new_tokens
         self._counts: dict[tuple[str, str], int] = {}
         self._dataset_folder = (folder / file_of({"dataset": dataset})).parent
-        self._dataset_folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._dataset_folder.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as problem:
+            raise RecordsProblem(
+                f"{shown_path(self._dataset_folder)} cannot be made: {problem}; name another folder"
+            ) from problem
         self._lock = FileLock(self._dataset_folder / ".profile.lock")
         self._take_over()
 
@@ -53,13 +68,14 @@ class Ledger:
         """Append the records of one sample under one configuration, all or none."""
         path = self._folder / file_of(records[0], suffix=".jsonl")
         content = "".join(f"{json_line(record)}\n" for record in records).encode()
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         try:
-            written = os.write(handle, content)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            try:
+                written = os.write(handle, content)
+            finally:
+                os.close(handle)
         except OSError as problem:
             raise RecordsProblem(f"{path} cannot be written: {problem}") from problem
-        finally:
-            os.close(handle)
         if written != len(content):
             raise RecordsProblem(f"{path}: the disk took {written} of {len(content)} bytes")
         for record in records:
@@ -78,19 +94,31 @@ class Ledger:
                 f"another folder"
             ) from None
         for path in sorted(self._dataset_folder.glob("*.jsonl")):
-            _cut_off_part(path)
+            try:
+                _cut_off_part(path)
+            except OSError as problem:
+                raise RecordsProblem(
+                    f"{path} cannot be gone on from: {problem}; name another folder"
+                ) from problem
             advice = "Remove that line, or name another folder"
             for where, found in objects_in(path, cannot="be gone on from", advice=advice):
                 self._check(where, found)
                 self._remember(found)
 
     def _check(self, where: str, record: Record) -> None:
-        for name, wanted in self._identity.items():
-            if record.get(name) != wanted:
-                raise RecordsProblem(
-                    f"{where} has {name} {json.dumps(record.get(name))}, this profile "
-                    f"{json.dumps(wanted)}: records of both would be mixed up. Name another folder"
-                )
+        wanted = dict(self._identity)
+        if record.get("sample") in self._n_new_tokens:
+            wanted["max_new_tokens"] = self._n_new_tokens[record["sample"]]
+        unlike = [
+            f"{name} {json.dumps(record.get(name))}, this profile {json.dumps(value)}"
+            for name, value in wanted.items()
+            if record.get(name) != value
+        ]
+        if unlike:
+            raise RecordsProblem(
+                f"{where} has {'; '.join(unlike)}: records of both would be mixed up. Name another "
+                f"folder"
+            )
 
     def _remember(self, record: Record) -> None:
         key = (configuration_name(record.get(CONFIGURATION) or {}), str(record.get("sample")))

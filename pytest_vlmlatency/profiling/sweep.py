@@ -9,14 +9,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from pytest_vlmlatency.errors import InvalidMeasurement, KnobNotApplied, RecordsProblem
 from pytest_vlmlatency.export.refusal import Refused
 from pytest_vlmlatency.export.runs import record_of
 from pytest_vlmlatency.export.writing import configuration_name
-from pytest_vlmlatency.measure.case import Identity
+from pytest_vlmlatency.measure.case import Identity, attention_of
 from pytest_vlmlatency.measure.commit import read_commit
-from pytest_vlmlatency.measure.devices import model_devices
+from pytest_vlmlatency.measure.devices import clock_for, model_devices
 from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.measure.interception import find_target
+from pytest_vlmlatency.measure.quiet import quiet_machine
 from pytest_vlmlatency.measure.run import measure
 from pytest_vlmlatency.models.load import load_model
 from pytest_vlmlatency.options import merge_options
@@ -27,7 +31,7 @@ from pytest_vlmlatency.session.placement import place_of
 from pytest_vlmlatency.session.turns import turn_on, turns_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.export.fields import Record
     from pytest_vlmlatency.models.knobs import MolmoeConfiguration
@@ -93,12 +97,25 @@ def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
         "machine": fingerprint_of(run.environment),
         "measure": plan.measure,
         "dtype": str(loaded.model.dtype).removeprefix("torch."),
+        "attention": attention_of(loaded.model),
+        "device": clock_for(devices).device,
+        "n_threads": _n_threads(plan, loaded, devices),
     }
-    with closing(Ledger(folder, dataset.name, identity)) as ledger:
+    n_new_tokens = {one.id: one.n_new_tokens or plan.n_new_tokens for one in dataset.samples}
+    ledger = Ledger(folder, dataset.name, identity, n_new_tokens=n_new_tokens)
+    with closing(ledger):
         sweeper = _Sweep(plan, dataset, run, loaded, ledger)
         places = sorted({place_of(device) for device in devices})
         with turn_on(places, folder=turns_folder(), progress=sweeper.progress.say):
             return sweeper.complete()
+
+
+def _n_threads(plan: Plan, loaded: LoadedModel, devices: Sequence[torch.device]) -> int:
+    """Return how many threads torch will have while the model is measured."""
+    target = find_target(loaded.model.generate, (), {}, None)
+    options = merge_options({"threads": plan.threads}, source="profile")
+    with quiet_machine(target, devices, options):
+        return torch.get_num_threads()
 
 
 class _Sweep:
@@ -183,6 +200,7 @@ class _Sweep:
         return record | {
             "model_name": self._plan.model,
             "sample": sample.id,
+            "max_new_tokens": sample.n_new_tokens or self._plan.n_new_tokens,
             "contended_ratio": call.contended_ratio,
             "image_count": len(sizes),
             "image_width": max((width for width, _height in sizes), default=0),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,20 +13,22 @@ from tests.export.records import a_record
 if TYPE_CHECKING:
     from pathlib import Path
 
-MINE = {"model_name": "dummy:molmoe-nano"}
+MINE = {
+    "model_name": "dummy:molmoe-nano",
+    "attention": "sdpa",
+    "device": "cpu",
+    "n_threads": 1,
+}
 CONFIGURATION = a_record()["configuration"]
 
 
-def _ledger(folder: Path, **fields: object) -> Ledger:
-    return Ledger(folder, "coco", MINE | fields)
+def _ledger(folder: Path, *, n_new_tokens: int = 16, **fields: object) -> Ledger:
+    return Ledger(folder, "coco", MINE | fields, n_new_tokens=dict.fromkeys("123", n_new_tokens))
 
 
 def _add(ledger: Ledger, *samples: str) -> None:
     ledger.add(
-        [
-            a_record(dataset="coco", sample=sample, model_name=MINE["model_name"])
-            for sample in samples
-        ]
+        [a_record(dataset="coco", sample=sample, max_new_tokens=16) | MINE for sample in samples]
     )
 
 
@@ -66,13 +68,47 @@ def test_a_file_of_half_a_line_alone_is_empty_afterwards(tmp_path: Path) -> None
     assert _ledger(tmp_path).n_records == 0
 
 
-def test_records_of_another_model_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"model_name": "another"}, 'has model_name "dummy:molmoe-nano", this profile "another":'),
+        ({"attention": "eager"}, 'has attention "sdpa", this profile "eager":'),
+        ({"n_threads": 2}, "has n_threads 1, this profile 2:"),
+        ({"n_threads": 2, "device": "x"}, 'has device "cpu", this profile "x"; n_threads 1, this'),
+        ({"n_new_tokens": 32}, "has max_new_tokens 16, this profile 32:"),
+    ],
+)
+def test_records_of_another_experiment_are_refused(
+    tmp_path: Path, changed: dict[str, Any], words: str
+) -> None:
     ledger = _ledger(tmp_path)
     _add(ledger, "1")
     ledger.close()
 
-    with pytest.raises(RecordsProblem, match="records of both would be mixed up"):
-        _ledger(tmp_path, model_name="another")
+    with pytest.raises(RecordsProblem, match=f"line 1 {words}.*would be mixed up"):
+        _ledger(tmp_path, **changed)
+
+
+def test_a_sample_that_is_no_longer_asked_about_may_have_had_other_tokens(tmp_path: Path) -> None:
+    ledger = _ledger(tmp_path)
+    _add(ledger, "4")
+    ledger.close()
+
+    assert _ledger(tmp_path, n_new_tokens=32).n_records == 1
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+
+    with pytest.raises(RecordsProblem, match=r"cannot be made: .*; name another folder"):
+        _ledger(tmp_path / "file")
+
+
+def test_a_file_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "coco" / "x.jsonl").mkdir(parents=True)
+
+    with pytest.raises(RecordsProblem, match=r"x\.jsonl cannot be gone on from"):
+        _ledger(tmp_path)
 
 
 def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:

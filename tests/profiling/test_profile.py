@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.export import read_records
@@ -17,11 +19,10 @@ from pytest_vlmlatency.measure.run import measure
 from pytest_vlmlatency.profiling import sweep as room
 from tests.profiling.datasets import a_grid, questions
 from tests.projects import REPOSITORY
+from tests.threads import torch_threads
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 MODEL = "dummy:molmoe-nano"
 LIMIT_S = 240.0
@@ -62,6 +63,36 @@ def test_a_second_time_there_is_nothing_to_do(
     cli.main(_arguments(tmp_path, 1))
 
     assert "0 records written, 2 were there, 0 calls refused" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--attn", "eager", 'attention "sdpa", this profile "eager"'),
+        ("--max-new-tokens", "4", "max_new_tokens 3, this profile 4"),
+    ],
+)
+def test_a_profile_of_another_kind_does_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, words: str
+) -> None:
+    cli.main(_arguments(tmp_path, 1))
+    before = _n_lines(tmp_path / "out")
+
+    assert cli.main([*_arguments(tmp_path, 1), option, value]) == 1
+
+    assert words in capsys.readouterr().err
+    assert _n_lines(tmp_path / "out") == before
+
+
+def test_a_profile_on_other_threads_does_not_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(_arguments(tmp_path, 1))
+
+    with torch_threads(3):
+        assert cli.main([*_arguments(tmp_path, 1), "--threads", "0"]) == 1
+
+    assert "n_threads 1, this profile 3" in capsys.readouterr().err
 
 
 def test_more_rounds_add_what_is_missing(tmp_path: Path) -> None:
