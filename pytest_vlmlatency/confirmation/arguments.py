@@ -93,6 +93,12 @@ def invocation_of(config: pytest.Config) -> Invocation:
     )
 
 
+def cached_in(folder: Path, options: Sequence[str]) -> tuple[str, ...]:
+    """Return where pytest's cache of a launch goes; without its plugin it knows no such setting."""
+    is_off = "no:cacheprovider" in {token.removeprefix("-p") for token in options}
+    return () if is_off else ("-o", f"cache_dir={folder / 'cache'}")
+
+
 def with_model_found(options: Sequence[str], checkout: Path, folder: Path) -> tuple[str, ...]:
     """Return the options with a model's folder that a checkout lacks named where the user has it.
 

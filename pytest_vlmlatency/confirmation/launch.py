@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation import observer
-from pytest_vlmlatency.confirmation.arguments import with_model_found
+from pytest_vlmlatency.confirmation.arguments import cached_in, with_model_found
 from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.imports import imported_by
 from pytest_vlmlatency.errors import NotConfirmed
@@ -122,7 +122,8 @@ class Launch:
         options = (
             *("-p", observer.MODULE, observer.ASKED, str(self.scratch / "asked.json")),
             *("-c", str(self.scratch / NO_INI if inifile is None else self.at(inifile))),
-            *("-o", "addopts=", "-o", f"cache_dir={self.scratch / 'cache'}"),
+            *("-o", "addopts="),
+            *cached_in(self.scratch, self.invocation.options),
             *("--benchmark-storage", f"file://{self.scratch / 'benchmarks'}"),
             *("--rootdir", str(self.at(self.invocation.rootdir))),
             *("--confcutdir", str(self.at(self.invocation.rootdir))),

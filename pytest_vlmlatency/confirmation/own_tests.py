@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation import observer
+from pytest_vlmlatency.confirmation.arguments import cached_in
 from pytest_vlmlatency.confirmation.git import asked
 from pytest_vlmlatency.confirmation.launch import OutOfTime, ended_process
 
@@ -49,8 +50,9 @@ def _uncollected(launch: Launch, tests: Iterable[str]) -> frozenset[str]:
     files = dict.fromkeys(str(launch.checkout.root / test.partition("::")[0]) for test in tests)
     own = ("-p", observer.MODULE, observer.ASKED, str(said))
     quiet = ("--collect-only", "--continue-on-collection-errors", "-q")
-    cache = ("-o", "addopts=", "-o", f"cache_dir={launch.scratch / 'cache'}")
-    command = [sys.executable, "-m", "pytest", *launch.invocation.options, *own, *quiet, *cache]
+    options = launch.invocation.options
+    ours = (*own, *quiet, "-o", "addopts=", *cached_in(launch.scratch, options))
+    command = [sys.executable, "-m", "pytest", *options, *ours]
     try:
         ended_process(
             [*command, *files],

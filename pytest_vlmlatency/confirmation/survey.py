@@ -47,7 +47,7 @@ def survey(
         scratch=checkouts.scratch,
     )
     own = ("-p", observer.MODULE, observer.ASKED, str(checkouts.scratch / "asked.json"))
-    quiet = ("--collect-only", "-q", "-o", f"cache_dir={checkouts.scratch / 'cache'}")
+    quiet = ("--collect-only", "-q")
     said = (*shlex.split(os.environ.get("PYTEST_ADDOPTS", "")), *args)
     status, output = ended_process(
         [sys.executable, "-m", "pytest", *own, *quiet, *said],

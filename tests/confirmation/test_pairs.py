@@ -77,6 +77,20 @@ def test_a_launch_leaves_no_trace_in_a_dirty_working_tree(root: Path) -> None:
     assert state_of(root) == before
 
 
+@pytest.mark.parametrize("written", [("-p", "no:cacheprovider"), ("-pno:cacheprovider",)])
+def test_a_project_without_a_cache_and_with_strict_settings_is_launched(
+    root: Path, written: tuple[str, ...]
+) -> None:
+    """Without its plugin, pytest does not know the cache's setting, and strict, refuses it."""
+    given = (*written, "--strict-config", "-W", "error")
+    invocation = Invocation(options=given, folder=root, rootdir=root, inifile=root / "pytest.ini")
+
+    with opened(root, [], invocation=invocation) as source:
+        pairs = source.extend_to(1, [CAPTION])
+
+    assert len(pairs[0].baseline.cases) == 1
+
+
 def test_a_launch_that_crashes_shows_the_end_of_its_output(root: Path) -> None:
     write(root, {"benchmarks/conftest.py": "import os\nprint('on fire', flush=True)\nos._exit(7)"})
 
