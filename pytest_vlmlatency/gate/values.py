@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement
@@ -57,6 +58,11 @@ def value_of(rounds_ms: Sequence[float], rule: GateRule) -> RunValue | Unusable:
     a minimum. A time that cannot be raises `InvalidMeasurement`. A round of no time at all belongs
     to a phase that did not occur, which is no error, but has no value.
     """
+    return _value_of(tuple(rounds_ms), rule)
+
+
+@lru_cache(maxsize=2**14)  # a run is asked for by the noise, the screen and the report
+def _value_of(rounds_ms: tuple[float, ...], rule: GateRule) -> RunValue | Unusable:
     rounds = [float(round_ms) for round_ms in rounds_ms]
     for index, round_ms in enumerate(rounds):
         if not 0 <= round_ms < math.inf:
