@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_vlmlatency.estimator.nonnegative import fit_nonnegative
+from pytest_vlmlatency.estimator.offset import is_offset_told
 from pytest_vlmlatency.estimator.physics import Families, amounts_of, base_terms, families
 from pytest_vlmlatency.estimator.selection import ENOUGH_RECORDS, Choices, choose_families, some
 from pytest_vlmlatency.estimator.terms import Law, Term, design
@@ -25,7 +26,8 @@ NEGLIGIBLE = 1e-9  # of the time: a term that carries less is none
 class Target:
     """What a law is fitted on. `times` says how often it applies to a record (None: once).
 
-    Where it applies several times, an offset beside it takes up what is spent once.
+    Where it applies several times, an offset beside it takes up what is spent once, if the records
+    can tell it.
     """
 
     products: Sequence[tuple[str, ...]]
@@ -52,18 +54,27 @@ def fit_law(table: Table, target: Target, chosen: Sequence[str] | None = None) -
         chosen = choose_families(_choices(part, target, base, offered), part)
     kept = {name: offered[name] for name in chosen if name in offered}
     choices = _choices(table, target, base, kept)
-    prior = choices.prior(range(choices.matrix.shape[1]))
-    fit = fit_nonnegative(choices.matrix, choices.measured_ms, prior)
     n_offsets = int(target.times is not None)
+    coefficients = _coefficients(choices, n_offsets)
     return FittedLaw(
         _law(
             (*base, *(term for terms in kept.values() for term in terms)),
-            fit.coefficients[n_offsets:],
+            coefficients[n_offsets:],
             choices.matrix[:, n_offsets:].mean(axis=0) / choices.measured_ms.mean(),
         ),
-        float(fit.coefficients[:n_offsets].sum()),
+        float(coefficients[:n_offsets].sum()),
         tuple(kept),
     )
+
+
+def _coefficients(choices: Choices, n_offsets: int) -> FloatArray:
+    """Return the coefficient of each column; that of an offset which is not told is 0."""
+    prior = choices.prior(range(choices.matrix.shape[1]))
+    fit = fit_nonnegative(choices.matrix, choices.measured_ms, prior)
+    if not n_offsets or is_offset_told(choices.matrix, fit):
+        return fit.coefficients
+    of_steps = fit_nonnegative(choices.matrix[:, 1:], choices.measured_ms, prior[1:])
+    return np.concatenate([[0.0], of_steps.coefficients])
 
 
 def _choices(table: Table, target: Target, base: tuple[Term, ...], offered: Families) -> Choices:

@@ -1,0 +1,53 @@
+"""Whether records can tell what a decode costs once from what each of its steps costs.
+
+Both are told apart by outputs of different lengths alone. Of one length, (N - 1) x step and an
+offset are the same column twice, and any share of the time fits as offset; of nearly one length,
+noise decides. An offset that is not told is none: all of the time is the steps'.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.estimator.inputs import FloatArray
+    from pytest_vlmlatency.estimator.nonnegative import Fit
+
+LEAST_SPREAD = 0.2
+"""Of the offset's share of a record's time, relative: what the steps do not follow of it. An error
+of 1 % that goes with the length then moves the step by 5 % at most; 15 and 16 tokens have 0.03, 8
+to 24 tokens 0.35."""
+N_NOT_ALONE = 3
+"""Records without which lengths must still differ: an outlier among fewer would be the offset."""
+MOST_DOUBT = 0.02
+"""Of the time: the standard error of the offset's share up to which the share is taken as it is."""
+N_DOUBTS = 2.0  # standard errors that it must exceed where they are larger
+
+
+def is_offset_told(matrix: FloatArray, fit: Fit) -> bool:
+    """Return whether the first column, the offset, is told from the others, which are of steps.
+
+    `fit` is of all columns. Seen are relative errors, as in the fit.
+    """
+    shares = matrix / (matrix @ fit.coefficients)[:, None]
+    once, steps = shares[:, 0], shares[:, 1:]
+    alone = _alone(once, steps)
+    others = np.argsort(alone**2)[:-N_NOT_ALONE]
+    if not _spread(once[others], _alone(once[others], steps[others])) >= LEAST_SPREAD:
+        return False
+    doubt_ms = fit.sigma_ratio / np.linalg.norm(alone)
+    return bool(doubt_ms * once.mean() <= MOST_DOUBT or fit.coefficients[0] >= N_DOUBTS * doubt_ms)
+
+
+def _alone(once: FloatArray, steps: FloatArray) -> FloatArray:
+    """Return what the columns of steps, of which some may be alike, cannot make of the offset's."""
+    scale = np.sqrt(np.maximum((steps**2).sum(axis=0), 1e-300))
+    follows = np.linalg.pinv(steps.T @ steps / np.outer(scale, scale), rcond=1e-9, hermitian=True)
+    parts: FloatArray = follows @ (steps.T @ once / scale) / scale
+    return once - steps @ parts
+
+
+def _spread(once: FloatArray, alone: FloatArray) -> float:
+    return float(np.linalg.norm(alone) / np.linalg.norm(once)) if len(once) else 0.0
