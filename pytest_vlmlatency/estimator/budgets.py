@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
@@ -55,12 +56,13 @@ class Limits:
                 "say how long outputs are, once: either expected_output_tokens=32, or "
                 "percentile=90 of the lengths that the estimator was fitted on"
             )
-        if self.percentile is not None and not 0 <= self.percentile <= 100:
-            raise EstimatorProblem(f"percentile is {self.percentile}; expected 0 to 100, as in 90")
-        if self.prefill_share is not None and not 0 < self.prefill_share <= 1:
+        percentile, share = self.percentile, self.prefill_share
+        if percentile is not None and not (isinstance(percentile, Real) and 0 <= percentile <= 100):
+            raise EstimatorProblem(f"percentile is {percentile!r}; expected 0 to 100, as in 90")
+        if share is not None and not (isinstance(share, Real) and 0 < share <= 1):
             raise EstimatorProblem(
-                f"prefill_share is {self.prefill_share}; expected a share of the budget above 0 "
-                f"and at most 1, such as 0.8"
+                f"prefill_share is {share!r}; expected a share of the budget above 0 and at most "
+                f"1, such as 0.8"
             )
 
 
@@ -84,6 +86,7 @@ def within(estimator: Predicts, columns: Mapping[str, object], limits: Limits) -
     prefill_ms, step_ms = predicted_at(estimator, columns, limits.quantile)
     budget_ms = budget_of(limits.budget_ms)
     n_tokens = output_length(estimator, limits)
+    _check_lengths(len(prefill_ms), budget=budget_ms, expected_output_tokens=n_tokens)
     inside = np.asarray(prefill_ms + (n_tokens - 1) * step_ms <= budget_ms)
     if limits.prefill_share is not None:
         inside &= prefill_ms <= limits.prefill_share * budget_ms
@@ -117,14 +120,16 @@ def longest(
 
         return cast("NDArray[np.int64]", longest_tensors(estimator, columns, budget_ms, quantile))
     prefill_ms, step_ms = predicted_at(estimator, columns, quantile)
-    return tokens_within(prefill_ms, step_ms, budget_of(budget_ms))
+    budget = budget_of(budget_ms)
+    _check_lengths(len(prefill_ms), budget=budget)
+    return tokens_within(prefill_ms, step_ms, budget)
 
 
 def budget_of(budget_ms: object) -> FloatArray:
     """Return a budget, or one a row, in ms."""
-    budget = np.asarray(budget_ms, dtype=np.float64)
+    budget = _numbers(budget_ms)
     if not np.all(budget > 0) or not np.all(np.isfinite(budget)):
-        raise EstimatorProblem(f"a budget is {budget_ms} ms; expected a finite time above 0 ms")
+        raise EstimatorProblem(f"a budget is {budget_ms!r} ms; expected a finite time above 0 ms")
     return budget
 
 
@@ -132,9 +137,32 @@ def output_length(estimator: Predicts, limits: Limits) -> FloatArray:
     """Return the tokens to be planned for, a number or one for each row."""
     if limits.percentile is not None:
         return np.asarray(estimator.state.output_tokens[math.ceil(limits.percentile)])
-    tokens = np.asarray(limits.expected_output_tokens, dtype=np.float64)
+    tokens = _numbers(limits.expected_output_tokens)
     if not np.all(tokens >= 1) or not np.all(np.isfinite(tokens)):
         raise EstimatorProblem(
-            f"expected_output_tokens is {limits.expected_output_tokens}; expected at least 1 token"
+            f"expected_output_tokens is {limits.expected_output_tokens!r}; expected at least 1 "
+            f"token"
         )
     return tokens
+
+
+def _numbers(values: object) -> FloatArray:
+    """Return numbers as they are, and NaN, which is no budget and no length, for all else."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(None)
+    return array.astype(np.float64) if array.dtype.kind in "iuf" else np.asarray(np.nan)
+
+
+def _check_lengths(n_rows: int, **given: FloatArray) -> None:
+    """Refuse a list that is neither of one value nor of one for each request."""
+    try:
+        n_dimensions = len(np.broadcast_shapes((n_rows,), *(one.shape for one in given.values())))
+    except ValueError:
+        n_dimensions = 0
+    if n_dimensions != 1:
+        raise EstimatorProblem(
+            f"{' and '.join(f'{name} of the shape {one.shape}' for name, one in given.items())} "
+            f"do not go with {n_rows} requests; expected one number, or one for each request"
+        )

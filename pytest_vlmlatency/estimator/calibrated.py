@@ -32,6 +32,7 @@ from pytest_vlmlatency.estimator.inputs import (
     are_scalars,
     columns_of,
     has_tensors,
+    shape_of,
     values_of,
 )
 from pytest_vlmlatency.estimator.planning import Planning
@@ -225,8 +226,9 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         """Return tensors, as the inputs are; `Prediction` says what all others get."""
         from pytest_vlmlatency.estimator.tensors import at_quantile  # noqa: PLC0415
 
+        shape = shape_of(asked, state.inputs, knobs=self._knobs)
         predicted = {
-            target: ms * state.drifts[target].ratio
+            target: (ms * state.drifts[target].ratio).broadcast_to(shape)
             for target, ms in self._predict_tensors(model, asked).items()
         }
         if q is not None:

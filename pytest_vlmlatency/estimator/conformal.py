@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,8 +60,8 @@ def spread_of(inside: FloatArray, beyond: FloatArray) -> Spread:
 
 def check_share(q: float) -> float:
     """Return `q`, or say what it must be."""
-    if not 0 < q < 1:
-        raise EstimatorProblem(f"a quantile is a share between 0 and 1, such as 0.95; seen {q}")
+    if not isinstance(q, Real) or not 0 < q < 1:
+        raise EstimatorProblem(f"a quantile is a share between 0 and 1, such as 0.95; seen {q!r}")
     return q
 
 

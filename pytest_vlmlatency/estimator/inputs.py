@@ -7,26 +7,53 @@ Owns no record; see `columns` for those.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TypeGuard, cast
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.input_values import (
+    TIER_INDICES,
+    TIERS,
+    Column,
+    FloatArray,
+    column,
+    is_on_accelerator,
+    is_tensor,
+    shown,
+    tier_index,
+    tier_indices,
+)
+
+__all__ = [
+    "ALIASES",
+    "INPUTS",
+    "TIERS",
+    "Column",
+    "Columns",
+    "FloatArray",
+    "Knob",
+    "are_scalars",
+    "broadcast",
+    "column",
+    "columns_of",
+    "has_tensors",
+    "named_inputs",
+    "shape_of",
+    "tier_index",
+    "values_of",
+]
 
 INPUTS = ("vision_tokens", "text_tokens", "tier_idx", "top_k", "num_active_blocks")
-TIERS = ("low", "medium", "high")
 ALIASES = {  # a record's names, and the word for the index
     "actual_vision_tokens": "vision_tokens",
     "actual_text_tokens": "text_tokens",
     "tier": "tier_idx",
 }
 
-FloatArray = NDArray[np.float64]
-Column = NDArray[Any]  # float64; a category's is of strings
 Columns = Mapping[str, Column]
 
 
@@ -45,79 +72,56 @@ class Knob:
             )
 
 
-def tier_index(tier: object) -> object:
-    """Return the index of a tier's name; whatever is no name is returned as it is."""
-    if not isinstance(tier, str):
-        return tier
-    if tier.lower() not in TIERS:
-        raise EstimatorProblem(
-            f"there is no tier {tier!r}; a tier is one of {', '.join(TIERS)}, or its index 0, 1, 2"
-        )
-    return TIERS.index(tier.lower())
-
-
 def columns_of(
     asked: Mapping[str, object], needed: Sequence[str], *, knobs: Sequence[Knob] = ()
 ) -> dict[str, Column]:
     """Return the `needed` inputs as columns of one length (1 if all are scalars).
 
-    Further inputs that an estimator may have (all of `INPUTS`, and `knobs`) are left out; any other
-    name is an error, so that a misspelt one is never ignored.
+    Of what an estimator may have (`INPUTS` and `knobs`) all that is given is checked and decides
+    the length, needed or not; any other name is an error, so that a misspelt one is never ignored.
     """
-    named = named_inputs(asked, needed, knobs=knobs)
+    named = _all_named(asked, needed, knobs)
     categories = {knob.name for knob in knobs if knob.is_category}
-    return broadcast(
+    columns = broadcast(
         {name: column(name, value, name in categories) for name, value in named.items()}
     )
+    return {name: columns[name] for name in needed}
 
 
 def named_inputs(
     asked: Mapping[str, object], needed: Sequence[str], *, knobs: Sequence[Knob] = ()
 ) -> dict[str, object]:
-    """Return the `needed` inputs as they were given, under their own names; see `columns_of`."""
-    named = _under_their_names(asked, [knob.name for knob in knobs])
-    missing = [name for name in needed if name not in named]
-    if missing:
-        raise EstimatorProblem(
-            f"the inputs lack {', '.join(missing)}; seen: {', '.join(asked) or 'nothing'}; "
-            f"this estimator needs {', '.join(needed)}"
-        )
+    """Return the `needed` inputs as they were given, under their own names, tiers as indices.
+
+    Nothing is checked but the names and tiers: see `shape_of`.
+    """
+    named = _all_named(asked, needed, knobs)
+    if "tier_idx" in named:
+        named["tier_idx"] = tier_indices(named["tier_idx"])
     return {name: named[name] for name in needed}
 
 
-def column(name: str, values: object, is_category: bool = False) -> Column:  # noqa: FBT001, FBT002
-    """Return one input as an array of float64 (a category's: of strings), of any shape."""
-    if is_category:
-        return np.asarray(values, dtype=np.str_)
-    if name == "tier_idx" and not isinstance(values, np.ndarray | float | int):
-        values = _tier_indices(values)
-    if _is_tensor(values):
-        values = values.detach().cpu().numpy()  # type: ignore[attr-defined]  # a tensor, unimported
-    try:
-        numbers = np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise EstimatorProblem(
-            f"{name} must be a number, a list, an array or a tensor of numbers, "
-            f"not {_shown(values)}"
-        ) from error
-    if not np.all(numbers >= 0) or not np.all(np.isfinite(numbers)):
-        bad = numbers[~((numbers >= 0) & np.isfinite(numbers))]
-        raise EstimatorProblem(
-            f"{name} is {bad.flat[0]}; expected a finite number that is not below 0"
-        )
-    return numbers
+def shape_of(
+    asked: Mapping[str, object], needed: Sequence[str], *, knobs: Sequence[Knob] = ()
+) -> tuple[int, ...]:
+    """Return the shape that all that is given has together, some of it being tensors.
+
+    All is checked as in `columns_of` but the tensors that are needed, which whoever predicts checks
+    where they lie, and those on an accelerator, as looking at them would wait for it.
+    """
+    categories = {knob.name for knob in knobs if knob.is_category}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in _all_named(asked, needed, knobs).items():
+        if is_tensor(value) and (name in needed or is_on_accelerator(value)):
+            shapes[name] = tuple(cast("Column", value).shape)
+        else:
+            shapes[name] = column(name, value, name in categories).shape
+    return _common(shapes)
 
 
 def broadcast(columns: Columns) -> dict[str, Column]:
     """Return the columns at one common length; lengths that do not go together are an error."""
-    try:
-        shape = np.broadcast_shapes((1,), *(values.shape for values in columns.values()))
-    except ValueError as error:
-        lengths = ", ".join(f"{name} {values.shape}" for name, values in columns.items())
-        raise EstimatorProblem(
-            f"the inputs have lengths that do not go together: {lengths}; give scalars, or lists "
-            f"of one length"
-        ) from error
+    shape = _common({name: values.shape for name, values in columns.items()}) or (1,)
     if len(shape) > 1:
         raise EstimatorProblem(
             f"the inputs have the shape {shape}; expected one row a request: flatten them"
@@ -134,15 +138,14 @@ def values_of(
     """
     categories = [knob.name for knob in knobs if knob.is_category]
     values: dict[str, float | str] = {}
-    for given, value in asked.items():
+    for given, value in _entries(asked):
         name = ALIASES.get(given, given)
         plain = tier_index(value) if name == "tier_idx" else value
-        is_category = name in categories
         if name in values or (name not in INPUTS and name not in needed):
             return None
-        if is_category and isinstance(plain, str):
+        if name in categories and isinstance(plain, str):
             values[name] = plain
-        elif not is_category and isinstance(plain, int | float) and 0 <= plain < math.inf:
+        elif name not in categories and _is_amount(plain, known=_KNOWN.get(name)):
             values[name] = float(plain)
         else:
             return None
@@ -151,24 +154,52 @@ def values_of(
 
 def has_tensors(asked: Mapping[str, object]) -> bool:
     """Whether an input is a tensor; torch is not imported to find out."""
-    return any(_is_tensor(value) for value in asked.values())
-
-
-def _is_tensor(value: object) -> bool:
-    return type(value).__module__.partition(".")[0] == "torch"
+    return any(is_tensor(value) for _, value in _entries(asked))
 
 
 def are_scalars(asked: Mapping[str, object]) -> bool:
     """Whether the inputs are one request, written without lists."""
-    return all(isinstance(value, str) or np.ndim(value) == 0 for value in asked.values())  # type: ignore[arg-type]  # whatever it is
+    return all(isinstance(value, str) or np.ndim(value) == 0 for _, value in _entries(asked))  # type: ignore[arg-type]  # whatever it is
+
+
+_KNOWN = {"tier_idx": TIER_INDICES}
+
+
+def _is_amount(value: object, *, known: Sequence[int] | None) -> TypeGuard[float]:
+    is_number = isinstance(value, int | float) and 0 <= value < math.inf
+    return is_number and (known is None or value in known)
+
+
+def _entries(asked: Mapping[str, object]) -> ItemsView[str, object]:
+    """Return the names and values of a request, or say how requests are written."""
+    if not isinstance(asked, Mapping):
+        raise EstimatorProblem(
+            f"the inputs are {shown(asked)}; expected a mapping of names to values, in which "
+            f'several requests are lists: {{"vision_tokens": [288, 576], "text_tokens": 30, ...}}'
+        )
+    return asked.items()
+
+
+def _all_named(
+    asked: Mapping[str, object], needed: Sequence[str], knobs: Sequence[Knob]
+) -> dict[str, object]:
+    """Return all that is given under its own name; what is needed must be among it."""
+    named = _under_their_names(asked, [knob.name for knob in knobs])
+    missing = [name for name in needed if name not in named]
+    if missing:
+        raise EstimatorProblem(
+            f"the inputs lack {', '.join(missing)}; seen: {', '.join(asked) or 'nothing'}; "
+            f"this estimator needs {', '.join(needed)}"
+        )
+    return named
 
 
 def _under_their_names(asked: Mapping[str, object], knobs: Sequence[str]) -> dict[str, object]:
     known = (*INPUTS, *ALIASES, *knobs)
     named: dict[str, object] = {}
-    for name, value in asked.items():
+    for name, value in _entries(asked):
         if name not in known:
-            near = get_close_matches(name, known, n=1)
+            near = get_close_matches(str(name), known, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise EstimatorProblem(
                 f"there is no input {name!r}; {hint}Inputs are {', '.join((*INPUTS, *knobs))}; "
@@ -181,14 +212,12 @@ def _under_their_names(asked: Mapping[str, object], knobs: Sequence[str]) -> dic
     return named
 
 
-def _tier_indices(values: object) -> object:
-    if isinstance(values, str):
-        return tier_index(values)
-    if isinstance(values, list | tuple):
-        return [tier_index(value) for value in values]
-    return values
-
-
-def _shown(values: object) -> str:
-    text = repr(values)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _common(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    try:
+        return np.broadcast_shapes(*shapes.values())
+    except ValueError as error:
+        lengths = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        raise EstimatorProblem(
+            f"the inputs have lengths that do not go together: {lengths}; give scalars, or lists "
+            f"of one length"
+        ) from error

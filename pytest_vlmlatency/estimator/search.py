@@ -6,10 +6,11 @@ an estimator's kind.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Config = Mapping[str, object]
-Accuracy = Mapping[Any, float] | Sequence[float] | Callable[[Config], float]
-"""By (tier, top_k, num_active_blocks), by place in the grid, or computed."""
+Accuracy = Mapping[Any, float] | Sequence[float] | Sequence[Config] | Callable[[Config], float]
+"""By (tier, top_k, num_active_blocks), by place in the grid, in entries, or computed."""
 
 
 def config_grid(**values: Sequence[object]) -> list[dict[str, object]]:
@@ -52,12 +53,8 @@ def feasible_configs(
     estimator: Predicts, grid: Sequence[Config], request: Config, limits: Limits
 ) -> list[Config]:
     """Return the configurations within the limits for one request, in the grid's order."""
-    inside = feasible_pairs(estimator, grid, request, limits)
-    if len(inside) != 1:
-        raise EstimatorProblem(
-            f"there are {len(inside)} requests; expected one: for several, ask for feasible_pairs"
-        )
-    return [config for config, fit in zip(grid, inside[0], strict=True) if fit]
+    inside = _of_one_request(estimator, grid, request, limits)
+    return [config for config, fit in zip(grid, inside, strict=True) if fit]
 
 
 def best_config(
@@ -71,8 +68,8 @@ def best_config(
 
     Of equally accurate ones, the first of the grid.
     """
-    known = accuracies(grid, accuracy)
-    inside = feasible_pairs(estimator, grid, request, limits)[0]
+    known = accuracies(_grid_of(grid), accuracy)
+    inside = _of_one_request(estimator, grid, request, limits)
     ranked = [(known[index], -index) for index, fits in enumerate(inside) if fits]
     return grid[-max(ranked)[1]] if ranked else None
 
@@ -80,22 +77,85 @@ def best_config(
 def accuracies(grid: Sequence[Config], accuracy: Accuracy) -> list[float]:
     """Return the accuracy of each configuration of a grid, from a table, a list or a function.
 
-    A table's keys are (tier, top_k, num_active_blocks), a tier by name or index.
+    A table's keys are (tier, top_k, num_active_blocks), a tier by name or index. Entries in place
+    of numbers are a table as well: [{"tier": "low", "top_k": 4, ..., "accuracy": 0.7}, ...].
     """
+    found: Sequence[object]
     if callable(accuracy):
-        return [float(accuracy(config)) for config in grid]
-    if isinstance(accuracy, Mapping):
-        table = {tuple(map(_level, key)): float(value) for key, value in accuracy.items()}
-        return [_in_table(table, config) for config in grid]
-    if len(accuracy) != len(grid):
+        found = [accuracy(config) for config in grid]
+    elif isinstance(accuracy, Mapping):
+        table = _table_of(accuracy)
+        found = [_in_table(table, config) for config in grid]
+    elif not hasattr(accuracy, "__len__"):
+        raise EstimatorProblem(
+            f"accuracy is {accuracy!r}; expected a table, a list with one for each configuration, "
+            f"or a function of one"
+        )
+    elif len(accuracy) and all(isinstance(entry, Mapping) for entry in accuracy):
+        table = _table_of_entries(accuracy)
+        found = [_in_table(table, config) for config in grid]
+    elif len(accuracy) == len(grid):
+        found = accuracy
+    else:
         raise EstimatorProblem(
             f"there are {len(accuracy)} accuracies for {len(grid)} configurations; expected one "
             f"for each"
         )
-    return [float(value) for value in accuracy]
+    return [_checked(config, value) for config, value in zip(grid, found, strict=True)]
 
 
-def _in_table(table: Mapping[tuple[object, ...], float], config: Config) -> float:
+def _of_one_request(
+    estimator: Predicts, grid: Sequence[Config], request: Config, limits: Limits
+) -> NDArray[np.bool_]:
+    inside = feasible_pairs(estimator, grid, request, limits)
+    if len(inside) != 1:
+        raise EstimatorProblem(
+            f"there are {len(inside)} requests; expected one: for several, ask for feasible_pairs"
+        )
+    one: NDArray[np.bool_] = inside[0]
+    return one
+
+
+def _checked(config: Config, accuracy: object) -> float:
+    try:
+        value = math.nan if isinstance(accuracy, str) else float(cast("float", accuracy))
+    except (TypeError, ValueError):
+        value = math.nan
+    if not math.isfinite(value):
+        raise EstimatorProblem(
+            f"the accuracy of {dict(config)} is {accuracy!r}; expected a finite number"
+        )
+    return value
+
+
+def _table_of(accuracy: Mapping[Any, object]) -> dict[tuple[object, ...], object]:
+    strange = [key for key in accuracy if not isinstance(key, tuple)]
+    if strange:
+        raise EstimatorProblem(
+            f"a table of accuracies has the key {strange[0]!r}; expected keys such as "
+            f"('low', 8, 16), of (tier, top_k, num_active_blocks)"
+        )
+    return {tuple(map(_level, key)): value for key, value in accuracy.items()}
+
+
+def _table_of_entries(entries: Sequence[object]) -> dict[tuple[object, ...], object]:
+    table: dict[tuple[object, ...], object] = {}
+    for entry in cast("Sequence[Config]", entries):
+        named = {ALIASES.get(name, name): _level(value) for name, value in entry.items()}
+        missing = [name for name in (*CONFIGURATION, "accuracy") if name not in named]
+        if missing:
+            raise EstimatorProblem(
+                f"the accuracy {dict(entry)} lacks {missing[0].replace('tier_idx', 'tier')}; "
+                f"expected tier, top_k, num_active_blocks and accuracy in each"
+            )
+        key = tuple(named[name] for name in CONFIGURATION)
+        if key in table:
+            raise EstimatorProblem(f"the accuracy of {dict(entry)} is there twice; give it once")
+        table[key] = named["accuracy"]
+    return table
+
+
+def _in_table(table: Mapping[tuple[object, ...], object], config: Config) -> object:
     named = {ALIASES.get(name, name): _level(value) for name, value in config.items()}
     key = tuple(named.get(name) for name in CONFIGURATION)
     if key not in table:
@@ -112,11 +172,11 @@ def _level(value: object) -> object:
 
 def _pairs(grid: Sequence[Config], requests: Config) -> tuple[dict[str, Column], tuple[int, int]]:
     """Return the inputs of all pairs, the configurations of one request after one another."""
-    names = set(grid[0]) if len(grid) else set()
-    if not names or any(set(config) != names for config in grid):
+    grid = _grid_of(grid)
+    if not isinstance(requests, Mapping):
         raise EstimatorProblem(
-            f"a grid is a list of configurations with the same knobs, at least one; seen "
-            f"{len(grid)}, the first with {', '.join(sorted(names)) or 'nothing'}"
+            f"the requests are a {type(requests).__name__}; expected a mapping of names to values, "
+            f'such as {{"text_tokens": [12, 40]}}'
         )
     of_grid = {
         name: np.array([_level(config[name]) for config in grid])[None, :] for name in grid[0]
@@ -138,6 +198,22 @@ def _pairs(grid: Sequence[Config], requests: Config) -> tuple[dict[str, Column],
     return columns, (shape[0], shape[1])
 
 
+def _grid_of(grid: object) -> Sequence[Config]:
+    """Return a grid, or say what one is."""
+    if not isinstance(grid, Sequence) or not all(isinstance(one, Mapping) for one in grid):
+        raise EstimatorProblem(
+            f"a grid is a list of configurations, as config_grid(top_k=[4, 8]) makes it; seen a "
+            f"{type(grid).__name__}"
+        )
+    names = set(grid[0]) if len(grid) else set()
+    if not names or any(set(config) != names for config in grid):
+        raise EstimatorProblem(
+            f"a grid is a list of configurations with the same knobs, at least one; seen "
+            f"{len(grid)}, the first with {', '.join(sorted(names)) or 'nothing'}"
+        )
+    return grid
+
+
 def _rows(name: str, value: object, of_grid: Mapping[str, Column]) -> Column:
     """Return an input as (requests, 1), or (requests, configurations) where it follows the tier."""
     if name in of_grid:
@@ -157,4 +233,10 @@ def _rows(name: str, value: object, of_grid: Mapping[str, Column]) -> Column:
 def _for_each_pair(value: object, shape: tuple[int, int]) -> object:
     if value is None or np.ndim(value) == 0:  # type: ignore[arg-type]  # whatever it is
         return value
-    return np.repeat(np.asarray(value), shape[1])
+    of_requests = np.asarray(value)
+    if of_requests.shape not in ((1,), (shape[0],)):
+        raise EstimatorProblem(
+            f"budgets or lengths have the shape {of_requests.shape} for {shape[0]} requests; "
+            f"expected one number, or one for each request"
+        )
+    return np.repeat(np.broadcast_to(of_requests, shape[:1]), shape[1])

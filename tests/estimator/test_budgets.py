@@ -149,6 +149,10 @@ def test_a_question_that_means_nothing_is_refused(
         ({"expected_output_tokens": 3, "prefill_share": 0}, "prefill_share is 0; expected a share"),
         ({"expected_output_tokens": 3, "latency_budget": 0}, "a budget is 0 ms; expected a finite"),
         ({"expected_output_tokens": 3, "latency_budget": math.inf}, "a budget is inf ms"),
+        ({"expected_output_tokens": 3, "latency_budget": "500"}, "a budget is '500' ms; expected"),
+        ({"expected_output_tokens": "many"}, "expected_output_tokens is 'many'; expected at least"),
+        ({"percentile": "90"}, "percentile is '90'; expected 0 to 100"),
+        ({"expected_output_tokens": 3, "prefill_share": "0.8"}, "prefill_share is '0.8'; expected"),
     ],
 )
 def test_limits_that_mean_nothing_are_refused(
@@ -156,3 +160,12 @@ def test_limits_that_mean_nothing_are_refused(
 ) -> None:
     with pytest.raises(EstimatorProblem, match=message):
         fitted.check_budget_feasibility(A_CONFIG, **{"latency_budget": 100.0, **asked})
+
+
+def test_budgets_that_do_not_go_with_the_requests_are_refused(fitted: RooflineEstimator) -> None:
+    asked = {**A_CONFIG, "top_k": [4, 8, 8]}
+
+    with pytest.raises(EstimatorProblem, match=r"budget of the shape \(2,\) .* with 3 requests"):
+        fitted.check_budget_feasibility(asked, [100, 200], 8)
+    with pytest.raises(EstimatorProblem, match=r"budget of the shape \(2,\) .* with 3 requests"):
+        fitted.max_output_tokens(asked, [100, 200])

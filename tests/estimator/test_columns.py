@@ -1,6 +1,7 @@
 """Inputs and records become columns, or an error says why not."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from pytest_vlmlatency.errors import EstimatorProblem, RecordsProblem
 from pytest_vlmlatency.estimator.columns import RecordsLeftOut, table_of
 from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, columns_of
+from pytest_vlmlatency.estimator.protocol import PREFILL
+from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from tests.estimator.records import a_record
 
 
@@ -37,7 +40,20 @@ def test_scalars_lists_and_tensors_become_columns_of_one_length() -> None:
     }
 
 
-@pytest.mark.parametrize("tier", ["high", 2, 2.0, ["high"], [2], torch.tensor([2])])
+@pytest.mark.parametrize(
+    "tier",
+    [
+        "high",
+        2,
+        2.0,
+        ["high"],
+        [2],
+        torch.tensor([2]),
+        np.array(["high"]),
+        np.array("high"),
+        np.array(["high"], dtype=object),
+    ],
+)
 def test_a_tier_is_a_name_or_an_index(tier: object) -> None:
     assert columns_of(a_config(tier=tier), INPUTS)["tier_idx"].tolist() == [2.0]
 
@@ -55,6 +71,11 @@ def test_a_record_may_be_asked_for_under_its_own_names() -> None:
         ({"text_tokens": -1}, "text_tokens is -1.0; expected a finite number"),
         ({"text_tokens": float("nan")}, "text_tokens is nan; expected a finite number"),
         ({"text_tokens": "many"}, "text_tokens must be a number, a list"),
+        ({"text_tokens": "12"}, "text_tokens must be a number, a list.*not '12'"),
+        ({"text_tokens": None}, "text_tokens must be a number, a list.*not None"),
+        ({"tier": ["low", None]}, "tier_idx must be a number, a list"),
+        ({"tier": 3}, "tier_idx is 3; a tier is one of low, medium, high, or its index 0, 1, 2"),
+        ({"tier": 0.5}, "tier_idx is 0.5; a tier is one of"),
         ({"text_tokens": [1, 2], "top_k": [1, 2, 3]}, "lengths that do not go together"),
         ({"text_tokens": [[1, 2]]}, "expected one row a request"),
     ],
@@ -62,6 +83,68 @@ def test_a_record_may_be_asked_for_under_its_own_names() -> None:
 def test_what_means_nothing_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(EstimatorProblem, match=message.replace("?", r"\?")):
         columns_of(a_config(**changes), INPUTS)
+
+
+@pytest.mark.parametrize(
+    ("tier", "message"),
+    [
+        (-1, "tier_idx is -1; a tier is one of low, medium, high"),
+        (7, "tier_idx is 7; a tier is one of"),
+        (float("nan"), "tier_idx is nan; a tier is one of"),
+        (None, "tier_idx must be a number.* not None"),
+        ("bogus", "there is no tier 'bogus'"),
+        (np.array(["low", "bogus"]), "there is no tier 'bogus'"),
+        (torch.tensor([0, 9]), "tier_idx is 9; a tier is one of"),
+        (["low", "high", "high"], "lengths that do not go together: .*tier_idx"),
+    ],
+)
+@pytest.mark.parametrize("top_k", [[4, 8], torch.tensor([4.0, 8.0])])
+@pytest.mark.parametrize("ask", ["predict_batch", "predict", "is_extrapolated"])
+def test_a_tier_that_no_law_needs_is_checked_all_the_same(
+    fitted: RooflineEstimator, tier: object, message: str, top_k: object, ask: str
+) -> None:
+    assert "tier_idx" not in fitted.inputs
+    with pytest.raises(EstimatorProblem, match=message):
+        getattr(fitted, ask)(a_config(tier=tier, top_k=top_k))
+
+
+@pytest.mark.parametrize("tier", [-1, 7, math.nan, None, "bogus"])
+def test_one_request_of_a_tier_that_does_not_exist_is_refused(
+    fitted: RooflineEstimator, tier: object
+) -> None:
+    with pytest.raises(EstimatorProblem, match="tier"):
+        fitted.predict(a_config(tier=tier))
+
+
+@pytest.mark.parametrize("top_k", [8, torch.tensor(8.0)])
+@pytest.mark.parametrize("tier", [["low", "medium", "high"], np.array(["low", "medium", "high"])])
+def test_tiers_make_rows_though_no_law_needs_them(
+    fitted: RooflineEstimator, tier: object, top_k: object
+) -> None:
+    asked = a_config(tier=tier, top_k=top_k)
+
+    alone = fitted.predict_batch(a_config())[PREFILL]
+
+    assert list(fitted.predict_batch(asked)[PREFILL]) == pytest.approx([*alone] * 3)
+    assert len(fitted.predict_quantile(asked, 0.9)[PREFILL]) == 3
+    assert fitted.is_extrapolated(asked).tolist() == [False] * 3
+
+
+@pytest.mark.parametrize(
+    ("ask", "more"),
+    [
+        ("predict_batch", ()),
+        ("predict", ()),
+        ("predict_quantile", (0.9,)),
+        ("is_extrapolated", ()),
+        ("max_output_tokens", (500,)),
+    ],
+)
+def test_a_list_of_requests_is_told_how_several_are_written(
+    fitted: RooflineEstimator, ask: str, more: tuple[object, ...]
+) -> None:
+    with pytest.raises(EstimatorProblem, match="expected a mapping of names to values, in which"):
+        getattr(fitted, ask)([a_config(), a_config()], *more)
 
 
 def test_a_missing_input_is_named() -> None:

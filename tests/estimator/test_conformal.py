@@ -126,7 +126,7 @@ def test_with_nothing_left_out_the_width_doubles() -> None:
     assert spread.wide_factor(0.01) == pytest.approx(0.81)
 
 
-@pytest.mark.parametrize("q", [0.0, 1.0, 95.0, float("nan")])
+@pytest.mark.parametrize("q", [0.0, 1.0, 95.0, float("nan"), "0.95", None, [0.9]])
 def test_a_quantile_is_a_share(fitted: RooflineEstimator, q: float) -> None:
     with pytest.raises(EstimatorProblem, match=r"a share between 0 and 1, such as 0\.95; seen"):
         fitted.predict_quantile(A_CONFIG, q)

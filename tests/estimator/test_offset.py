@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmlatency.estimator.columns import table_of
@@ -18,6 +18,7 @@ NOISES = st.sampled_from([0.0, 0.01, 0.027, 0.1])
 STEPS_MS = st.floats(0.5, 500)
 ONCE_STEPS = st.floats(0, 3)  # what a decode costs once, in steps
 SEEDS = st.integers(0, 1000)
+laws = settings(deadline=None)
 
 
 def decodes(
@@ -61,6 +62,7 @@ def test_with_one_output_length_all_of_decode_is_the_steps() -> None:
     assert estimator.max_output_tokens(asked, 60 + 15 * 20 + 1) == 16
 
 
+@laws
 @given(n_tokens=st.integers(2, 400), step_ms=STEPS_MS, once=ONCE_STEPS, noise=NOISES, seed=SEEDS)
 def test_one_length_never_tells_an_offset(
     n_tokens: int, step_ms: float, once: float, noise: float, seed: int
@@ -74,6 +76,7 @@ def test_one_length_never_tells_an_offset(
     assert step == pytest.approx(mean_step_ms, rel=5 * noise / np.sqrt(N_RECORDS) + 1e-3)
 
 
+@laws
 @given(n_tokens=st.integers(4, 400), step_ms=STEPS_MS, once=ONCE_STEPS, noise=NOISES, seed=SEEDS)
 def test_two_neighbouring_lengths_tell_none_either(
     n_tokens: int, step_ms: float, once: float, noise: float, seed: int
@@ -89,6 +92,7 @@ def test_two_neighbouring_lengths_tell_none_either(
     assert min(mean_steps_ms) * (1 - doubt) <= step <= max(mean_steps_ms) * (1 + doubt)
 
 
+@laws
 @given(
     lengths=st.sets(st.integers(2, 64), min_size=12, max_size=30).filter(lambda n: min(n) <= 6),
     step_ms=STEPS_MS,

@@ -77,14 +77,15 @@ def test_accuracy_may_be_a_table_a_list_or_a_function(fitted: RooflineEstimator)
         for (tier, top_k, blocks), value in BY_SIZE.items()
     }
 
-    tables: list[Accuracy] = [BY_SIZE, by_index, list(BY_SIZE.values()), place]
+    entries = [{**config, "accuracy": place(config)} for config in reversed(GRID)]
+    tables: list[Accuracy] = [BY_SIZE, by_index, list(BY_SIZE.values()), place, entries]
 
     best = [
         fitted.best_config(GRID, 1e6, 12, accuracy=accuracy, request=A_REQUEST)
         for accuracy in tables
     ]
 
-    assert best == [GRID[-1]] * 4
+    assert best == [GRID[-1]] * 5
 
 
 def test_pairs_are_answered_as_each_request_alone_is(fitted: RooflineEstimator) -> None:
@@ -109,6 +110,20 @@ def test_pairs_are_answered_as_each_request_alone_is(fitted: RooflineEstimator) 
     assert 0 < inside.sum() < 36
 
 
+def test_the_best_for_several_requests_is_not_that_of_the_first(
+    fitted: RooflineEstimator,
+) -> None:
+    with pytest.raises(EstimatorProblem, match="there are 2 requests; expected one: for several"):
+        fitted.best_config(
+            GRID, 1e6, 12, accuracy=BY_SIZE, request={**A_REQUEST, "text_tokens": [40, 90]}
+        )
+
+
+def test_budgets_are_as_many_as_requests(fitted: RooflineEstimator) -> None:
+    with pytest.raises(EstimatorProblem, match=r"the shape \(2,\) for 3 requests; expected one"):
+        fitted.feasible_pairs(GRID, {**A_REQUEST, "text_tokens": [1, 2, 3]}, [100, 200], 8)
+
+
 def test_a_prefill_share_leaves_time_for_decode(fitted: RooflineEstimator) -> None:
     every = fitted.feasible_configs(GRID, 150, 1, request=A_REQUEST)
     some = fitted.feasible_configs(GRID, 150, 1, request=A_REQUEST, prefill_share=0.8)
@@ -119,6 +134,8 @@ def test_a_prefill_share_leaves_time_for_decode(fitted: RooflineEstimator) -> No
 @pytest.mark.parametrize(
     ("grid", "request_", "message"),
     [
+        ({"top_k": [4]}, A_REQUEST, "a grid is a list of configurations, as .*; seen a dict"),
+        (GRID, [A_REQUEST], "the requests are a list; expected a mapping of names to values"),
         ([], A_REQUEST, "a grid is a list of configurations with the same knobs"),
         ([{"top_k": 4}, {"top_p": 4}], A_REQUEST, "with the same knobs, at least one; seen 2"),
         (GRID, {}, "the inputs lack vision_tokens, text_tokens"),
@@ -147,6 +164,13 @@ def test_a_grid_or_request_that_means_nothing_is_refused(
     [
         ({("low", 4, 8): 1.0}, "the table of accuracies has no entry for"),
         ([1.0], "there are 1 accuracies for 12 configurations"),
+        ([1.0] * 11 + [float("nan")], r"the accuracy of {'tier': 'high', 'top_k': 12, .*} is nan"),
+        (lambda config: float("inf"), r"the accuracy of {'tier': 'low', 'top_k': 4, .*} is inf"),
+        ([None] * 12, r"is None; expected a finite number"),
+        ({8: 1.0}, r"has the key 8; expected keys such as \('low', 8, 16\)"),
+        ([{"tier": "low", "top_k": 4}], "lacks num_active_blocks; expected tier, top_k,"),
+        ([{**GRID[0], "accuracy": 1.0}] * 2, "is there twice; give it once"),
+        (0.5, "accuracy is 0.5; expected a table, a list with one for each"),
     ],
 )
 def test_an_accuracy_that_is_missing_is_told(
