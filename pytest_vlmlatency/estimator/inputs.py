@@ -126,6 +126,8 @@ def broadcast(columns: Columns) -> dict[str, Column]:
         raise EstimatorProblem(
             f"the inputs have the shape {shape}; expected one row a request: flatten them"
         )
+    if shape == (1,):  # one request, in a fifth of the time
+        return {name: values.reshape(shape) for name, values in columns.items()}
     return {name: np.broadcast_to(values, shape) for name, values in columns.items()}
 
 
@@ -213,8 +215,11 @@ def _under_their_names(asked: Mapping[str, object], knobs: Sequence[str]) -> dic
 
 
 def _common(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    lists = {shape for shape in shapes.values() if shape}
+    if len(lists) < 2:
+        return next(iter(lists), ())
     try:
-        return np.broadcast_shapes(*shapes.values())
+        return np.broadcast_shapes(*lists)
     except ValueError as error:
         lengths = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise EstimatorProblem(
