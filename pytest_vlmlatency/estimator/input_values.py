@@ -66,7 +66,7 @@ def tier_indices(values: object) -> object:
     if isinstance(values, np.ndarray) and values.dtype.kind in "UO":
         values = values.tolist()
     if isinstance(values, list | tuple):
-        return [tier_index(value) for value in values]
+        return [tier_indices(value) for value in values]
     return tier_index(values)
 
 

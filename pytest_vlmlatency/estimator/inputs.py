@@ -25,7 +25,6 @@ from pytest_vlmlatency.estimator.input_values import (
     is_tensor,
     shown,
     tier_index,
-    tier_indices,
 )
 
 __all__ = [
@@ -91,13 +90,8 @@ def columns_of(
 def named_inputs(
     asked: Mapping[str, object], needed: Sequence[str], *, knobs: Sequence[Knob] = ()
 ) -> dict[str, object]:
-    """Return the `needed` inputs as they were given, under their own names, tiers as indices.
-
-    Nothing is checked but the names and tiers: see `shape_of`.
-    """
+    """Return the `needed` inputs as they were given, under their own names; see `shape_of`."""
     named = _all_named(asked, needed, knobs)
-    if "tier_idx" in named:
-        named["tier_idx"] = tier_indices(named["tier_idx"])
     return {name: named[name] for name in needed}
 
 

@@ -10,7 +10,7 @@ import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem, RecordsProblem
 from pytest_vlmlatency.estimator.columns import RecordsLeftOut, table_of
-from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, columns_of
+from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, column, columns_of
 from pytest_vlmlatency.estimator.protocol import PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from tests.estimator.records import a_record
@@ -56,6 +56,10 @@ def test_scalars_lists_and_tensors_become_columns_of_one_length() -> None:
 )
 def test_a_tier_is_a_name_or_an_index(tier: object) -> None:
     assert columns_of(a_config(tier=tier), INPUTS)["tier_idx"].tolist() == [2.0]
+
+
+def test_a_tier_is_read_in_lists_of_lists() -> None:
+    assert column("tier_idx", [["low", 2], ["high", "low"]]).tolist() == [[0, 2], [2, 0]]
 
 
 def test_a_record_may_be_asked_for_under_its_own_names() -> None:
