@@ -58,7 +58,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     own, behind = _parted(words)
     given = _parser().parse_args(own)
     given.behind = behind
+    given.read_fingerprints = _fingerprints_here
     return ended(PROG, given.run, given)
+
+
+def _fingerprints_here() -> frozenset[str]:
+    """Return what this machine's runs may be marked with; imports torch, which knows its devices.
+
+    Handed to the commands of the estimator, which do not know the engine.
+    """
+    from pytest_vlmlatency.judging.this_machine import (  # noqa: PLC0415 - torch, only if asked
+        fingerprints,
+    )
+
+    return fingerprints()
 
 
 def _parted(words: list[str]) -> tuple[list[str], list[str]]:

@@ -10,6 +10,9 @@ from benchmarks.evidence._generated_records import generate_records, write_resul
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.estimator import load_estimator
 from pytest_vlmlatency.estimator.__main__ import main as train_main
+from pytest_vlmlatency.estimator.roofline import RooflineEstimator
+from pytest_vlmlatency.export import write_records
+from tests.estimator.machines import simulated
 
 REQUEST = ["text_tokens=30", "top_k=4,12", "num_active_blocks=8,16"]
 BY_TIER = ["tier=low,high", "vision_tokens=low:288,high:792"]
@@ -45,6 +48,30 @@ def test_training_reports_records_held_out_and_writes_a_file(
     assert "roofline, on records held out:\n" in printed
     assert printed.endswith(f"trained on all of them: {tmp_path / 'estimator.json'}\n")
     assert load_estimator(tmp_path / "estimator.json").kind == "roofline"
+
+
+def test_training_counts_outliers_and_names_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    records = [
+        record | {"source": f"call {number}"}
+        for number, record in enumerate(simulated(400, outliers=0.02, seed=4))
+    ]
+    write_records(records, tmp_path / "records.jsonl")
+    arguments = [f"--results_dir={tmp_path}", f"--output_dir={tmp_path / 'out'}"]
+
+    cli.main(["estimator", "train", *arguments])
+
+    printed = capsys.readouterr().out
+    found = RooflineEstimator().fit(records).outliers
+    assert len(found) > 5
+    named = [
+        f"  {one.source}: {one.target} {one.measured_ms:.1f} ms, expected {one.expected_ms:.1f} ms"
+        for one in found[:5]
+    ]
+    told = [f"{len(found)} outliers in all records; they stay in the fit", *named]
+    assert all(line in printed for line in told)
+    assert f"  and {len(found) - 5} more\n" in printed
 
 
 def test_the_origins_options_train_the_network(
@@ -151,7 +178,7 @@ def test_predictions_are_a_row_a_request(model: Path, capsys: pytest.CaptureFixt
 
     assert cli.main(["estimator", "predict", str(model), *inputs]) == 0
 
-    first, second = capsys.readouterr().out.splitlines()[1:]
+    first, second, _machine = capsys.readouterr().out.splitlines()[1:]
     assert len(first.split()) == 4
     assert second.endswith("beyond")
 
@@ -175,7 +202,7 @@ def test_a_search_lists_what_fits_and_how_long_it_may_be(
 
     assert cli.main(["estimator", "search", str(model), *options, *BY_TIER, *REQUEST]) == 0
 
-    title, header, *rows = capsys.readouterr().out.splitlines()
+    title, header, *rows, _machine = capsys.readouterr().out.splitlines()
     assert title == f"{len(rows)} of 8 configurations fit 400 ms at their 95th percentile"
     assert header.split()[:3] == ["tier", "top_k", "num_active_blocks"]
     assert all(int(row.split()[-1]) >= 10 for row in rows)

@@ -13,13 +13,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
+from pytest_vlmlatency.estimator.commands.opening import check_alike, opened
+from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 from pytest_vlmlatency.estimator.commands.training import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_vlmlatency.estimator.columns import Table
     from pytest_vlmlatency.estimator.evaluation import Judged, Score
 
 NAME = "evaluate"
@@ -28,7 +31,8 @@ DESCRIPTION = """\
 Compare predictions with records: of a file, as it is (--model), or of an
 estimator that is trained anew on the rest of the records: on a fifth drawn at
 random, on configurations that it was not trained on, and beyond the top level
-of each input. Outliers are told, and stay in every figure.
+of each input. Outliers are told, and stay in every figure. Records of another
+kind of time than the file's are refused, and what else differs is said.
 
 exit status:
   0   every bound of --max-mape is kept, or none was given
@@ -44,7 +48,6 @@ examples:
       --model estimator/estimator.json --max-mape prefill=5 decode=10
 """
 OVER_BOUND = 10
-N_OUTLIERS = 5
 TARGETS = {"prefill": "T_prefill_total", "decode": "T_decode_per_step"}
 
 Groups = dict[str, "dict[str, Score]"]
@@ -58,6 +61,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--estimator", choices=KINDS, default="roofline", help="without --model (default: roofline)"
     )
+    add_knobs(parser)
     parser.add_argument(
         "--max-mape",
         metavar="TARGET=PERCENT",
@@ -72,8 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Evaluate, print, and hold the bounds; return the exit status."""
-    table = read_table(list(data_sets(given.results_dir, given.dataset_names).values()))
-    judged = _judged_model(given.model, table) if given.model else _judged_splits(given, table)
+    judged, unlike = _judged_model(given) if given.model else (_judged_splits(given), [])
     name, first = next(iter(judged.items()))
     groups: Groups = {split: one.scores() for split, one in judged.items()}
     groups |= {f"{length} tokens": one for length, one in first.by_output_length().items()}
@@ -85,7 +88,9 @@ def run(given: argparse.Namespace) -> int:
             group: {target: asdict(score) for target, score in scores.items()}
             for group, scores in groups.items()
         }
-        sys.stdout.write(json.dumps({"scores": plain, "over": over}, indent=1) + "\n")
+        sys.stdout.write(
+            json.dumps({"scores": plain, "over": over, "unlike": unlike}, indent=1) + "\n"
+        )
     else:
         _print(groups, name, first)
     for line in over:
@@ -104,24 +109,33 @@ def over_bounds(bounds: Mapping[str, float], scores: Mapping[str, Score]) -> lis
     return lines
 
 
-def _judged_model(path: Path, table: Table) -> dict[str, Judged]:
+def _judged_model(given: argparse.Namespace) -> tuple[dict[str, Judged], list[str]]:
+    """Return what a file says of the records, and what differs between them and its own."""
     from pytest_vlmlatency.estimator.evaluation import judge  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415
 
-    return {str(path): judge(load_estimator(path, machine=table.machine), table)}
+    if given.knobs:
+        raise UsageProblem("--knob is for training, and --model has its knobs; leave one out")
+    estimator = opened(given.model)
+    sets = data_sets(given.results_dir, given.dataset_names)
+    table = read_table(sets, knobs=estimator.knobs)
+    unlike = check_alike(estimator, table, given.model)
+    return {str(given.model): judge(estimator, table)}, unlike
 
 
-def _judged_splits(given: argparse.Namespace, table: Table) -> dict[str, Judged]:
+def _judged_splits(given: argparse.Namespace) -> dict[str, Judged]:
     from pytest_vlmlatency.errors import EstimatorProblem  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
     from pytest_vlmlatency.estimator.kinds import maker_of  # noqa: PLC0415
 
+    knobs = knobs_of(given.knobs)
+    table = read_table(data_sets(given.results_dir, given.dataset_names), knobs=knobs)
+    make = maker_of(given.estimator, knobs=knobs)
     judged: dict[str, Judged] = {}
     for split in Split:
         if sys.stderr.isatty():
             sys.stderr.write(f"\r\x1b[Ktraining without the records held out: {split}")
             sys.stderr.flush()
-        one = judge_split(maker_of(given.estimator), table, split)
+        one = judge_split(make, table, split)
         if one is not None:
             judged[split] = one
     if sys.stderr.isatty():
@@ -136,14 +150,8 @@ def _print(groups: Groups, name: str, first: Judged) -> None:
     from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
 
     found = outliers(first.table, first.predicted)
-    lines = [scores_text(groups), ""]
-    lines.append(f"{len(found):,} outliers on {name}; they stay in every figure")
-    lines += [
-        f"  {outlier.source or f'record {outlier.record}'}: {outlier.target} "
-        f"{outlier.measured_ms:.1f} ms, expected {outlier.expected_ms:.1f} ms"
-        for outlier in found[:N_OUTLIERS]
-    ]
-    sys.stdout.write("\n".join(lines) + "\n")
+    told = outliers_text(found, f"on {name}", "they stay in every figure")
+    sys.stdout.write(f"{scores_text(groups)}\n\n{told}\n")
 
 
 def _bound(text: str) -> tuple[str, float]:

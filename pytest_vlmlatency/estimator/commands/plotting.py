@@ -6,6 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.commands.opening import check_alike, opened
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 
 if TYPE_CHECKING:
@@ -36,10 +38,13 @@ def run(given: argparse.Namespace) -> int:
     """Draw, and say where; return the exit status."""
     from pytest_vlmlatency.estimator.evaluation import judge  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.estimator.figures import draw  # noqa: PLC0415
-    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415
 
-    table = read_table(list(data_sets(given.results_dir, given.dataset_names).values()))
-    estimator = load_estimator(given.model, machine=table.machine)
-    draw(judge(estimator, table, has_quantiles=False), given.to)
+    estimator = opened(given.model)
+    table = read_table(data_sets(given.results_dir, given.dataset_names), knobs=estimator.knobs)
+    check_alike(estimator, table, given.model)
+    try:
+        draw(judge(estimator, table, has_quantiles=False), given.to)
+    except OSError as problem:
+        raise EstimatorProblem(f"{given.to} cannot be written: {problem}") from problem
     sys.stdout.write(f"{given.to}\n")
     return 0

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.estimator.commands.inputs_text import Value, named_values
+from pytest_vlmlatency.estimator.commands.inputs_text import Value, inputs_of, named_values
+from pytest_vlmlatency.estimator.commands.opening import add_machine, machine_line, opened_for
 
 if TYPE_CHECKING:
     import argparse
@@ -18,7 +19,8 @@ NAME = "predict"
 SUMMARY = "predict prefill and decode step of requests"
 DESCRIPTION = """\
 Predict T_prefill_total and T_decode_per_step, in ms. Inputs are NAME=VALUE, or
-NAME=VALUE,VALUE for several requests.
+NAME=VALUE,VALUE for several requests; knobs that were declared are among them.
+The machine that the estimator was measured on is said.
 """
 EXAMPLES = """\
 examples:
@@ -36,32 +38,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quantile", metavar="Q", type=float, default=0.95, help="beside it (default: 0.95)"
     )
+    add_machine(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
 
 
 def run(given: argparse.Namespace) -> int:
     """Print a row a request; return the exit status."""
     from pytest_vlmlatency.estimator.evaluation_text import table_text  # noqa: PLC0415
-    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415 - light --help
 
-    estimator = load_estimator(given.model)
-    asked = {name: _listed(name, value) for name, value in given.inputs}
+    estimator = opened_for(given)
+    inputs = inputs_of(given.inputs, estimator.knobs)
+    asked = {name: _listed(name, value) for name, value in inputs.items()}
     usual = estimator.predict_batch(asked)
     upper = estimator.predict_quantile(asked, given.quantile)
-    beyond = [bool(one) for one in estimator.is_extrapolated(asked)]  # type: ignore[attr-defined]  # an array
+    beyond = [bool(one) for one in estimator.is_extrapolated(asked)]
     columns = {
         **{target: values.tolist() for target, values in usual.items()},
         **{f"{target} at {given.quantile:g}": values.tolist() for target, values in upper.items()},
     }
     if given.json:
-        sys.stdout.write(json.dumps({**columns, "is_extrapolated": beyond}) + "\n")
+        said = {**columns, "is_extrapolated": beyond, "machine": estimator.machine}
+        sys.stdout.write(json.dumps(said) + "\n")
         return 0
     rows = [
         [*(f"{values[row]:.2f}" for values in columns.values()), "beyond" if is_beyond else ""]
         for row, is_beyond in enumerate(beyond)
     ]
     headers = [*(f"{name}, ms" for name in columns), "what was measured"]
-    sys.stdout.write(table_text(headers, rows, n_left=0) + "\n")
+    sys.stdout.write(f"{table_text(headers, rows, n_left=0)}\n{machine_line(estimator)}\n")
     return 0
 
 

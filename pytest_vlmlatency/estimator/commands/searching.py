@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
-from pytest_vlmlatency.estimator.commands.inputs_text import named_values
+from pytest_vlmlatency.estimator.commands.inputs_text import Value, inputs_of, named_values
+from pytest_vlmlatency.estimator.commands.opening import add_machine, machine_line, opened_for
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
     from pytest_vlmlatency.estimator.search import Config
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 NAME = "search"
 SUMMARY = "find the configurations that fit a latency budget"
 DESCRIPTION = """\
-List the configurations that fit a budget for one request. Inputs with several
-values make the grid; vision tokens may follow the tier.
+List the configurations that fit a budget for one request. Knobs with their
+values make the grid, those that were declared among them; vision tokens may
+follow the tier. The machine that the estimator was measured on is said.
 
 exit status: 0 if some fit, 10 if none does, 2 if asked in a wrong way.
 """
@@ -61,22 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="JSON: a list of {tier, top_k, num_active_blocks, accuracy}; the best comes first",
     )
+    add_machine(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON list instead")
 
 
 def run(given: argparse.Namespace) -> int:
     """Print the configurations that fit, a row each; return the exit status."""
-    from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator  # noqa: PLC0415
-    from pytest_vlmlatency.estimator.files import load_estimator  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.estimator.search import accuracies, config_grid  # noqa: PLC0415
 
-    estimator = load_estimator(given.model)
-    assert isinstance(estimator, CalibratedEstimator), "every kind is one"
-    inputs = dict(given.inputs)
-    knobs = {name: inputs.pop(name) for name in tuple(inputs) if name in KNOBS}
-    if any(isinstance(value, dict) for value in knobs.values()):
-        raise UsageProblem("a knob is given for each tier; expected its values: top_k=4,8")
-    grid = config_grid(**knobs)
+    estimator = opened_for(given)
+    inputs = inputs_of(given.inputs, estimator.knobs)
+    declared = [
+        knob.name for knob in estimator.knobs if not isinstance(inputs.get(knob.name), dict)
+    ]
+    names = [name for name in inputs if name in (*KNOBS, *declared)]
+    grid = config_grid(**{name: _listed(name, inputs.pop(name)) for name in names})
     found = estimator.feasible_configs(
         grid,
         given.budget,
@@ -92,7 +93,14 @@ def run(given: argparse.Namespace) -> int:
         ranked = sorted(zip(known, rows, strict=True), key=lambda pair: -pair[0])
         rows = [{"accuracy": accuracy, **row} for accuracy, row in ranked]
     _print(rows, n_configurations=len(grid), given=given)
+    (sys.stderr if given.json else sys.stdout).write(f"{machine_line(estimator)}\n")
     return 0 if rows else NONE_FITS
+
+
+def _listed(name: str, value: Value) -> Sequence[object]:
+    if isinstance(value, dict):
+        raise UsageProblem(f"{name} is a knob; expected its values, {name}=A,B, and none by tier")
+    return value
 
 
 def _row(

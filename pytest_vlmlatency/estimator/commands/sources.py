@@ -7,41 +7,51 @@ from __future__ import annotations
 
 import sys
 import warnings
+from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import EstimatorProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.estimator.columns import Table
+    from pytest_vlmlatency.estimator.inputs import Knob
+
+DataSets = dict[str, tuple["Path", ...]]
+"""The files and folders of each data set, by its name."""
 
 
-def read_table(paths: Sequence[Path]) -> Table:
-    """Return the records of paths as a table, and say what was left out of them."""
+def read_table(sets: Mapping[str, Sequence[Path]], *, knobs: Sequence[Knob] = ()) -> Table:
+    """Return the records of data sets as a table, and say what was left out of them."""
     from pytest_vlmlatency.estimator.columns import table_of  # noqa: PLC0415 - light --help
 
+    with warnings_told():
+        return table_of([path for paths in sets.values() for path in paths], knobs=knobs)
+
+
+@contextmanager
+def warnings_told() -> Iterator[None]:
+    """Write what is warned of meanwhile to standard error, without a place in the code."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        table = table_of(list(paths))
-    for warning in caught:
-        sys.stderr.write(f"{warning.message}\n")
-    return table
+        try:
+            yield
+        finally:
+            for warning in caught:
+                sys.stderr.write(f"{warning.message}\n")
 
 
-def data_sets(results: Path, names: Sequence[str] = ()) -> dict[str, Path]:
+def data_sets(results: Path, names: Sequence[str] = ()) -> DataSets:
     """Return the data sets of a folder of results, by name: the named ones, or all there are.
 
-    A folder without sub-folders, or a file, is one data set.
+    A sub-folder with record files is one, whatever their form, as `read_records` finds them. Files
+    beside the sub-folders are one more, which has the name of the folder of results; so is a
+    folder without sub-folders, and a file.
     """
-    if not results.exists():
-        raise EstimatorProblem(
-            f"there is no {results}; expected a folder with a sub-folder for each data set, as "
-            f"`vlmlatency export` and `profile` write it"
-        )
-    found = {path.name: path for path in _folders(results)} or {results.name: results}
+    found = _found(results)
     for name in names:
         if name not in found:
             near = get_close_matches(name, found, n=1)
@@ -52,11 +62,21 @@ def data_sets(results: Path, names: Sequence[str] = ()) -> dict[str, Path]:
     return {name: found[name] for name in names} if names else found
 
 
-def _folders(results: Path) -> list[Path]:
-    if not results.is_dir():
-        return []
-    return sorted(
-        path
-        for path in results.iterdir()
-        if path.is_dir() and not path.name.startswith(".") and any(path.rglob("*.json*"))
-    )
+def _found(results: Path) -> DataSets:
+    from pytest_vlmlatency.export.files import mode_of, record_files  # noqa: PLC0415 - light --help
+
+    if mode_of(results) is None:
+        raise EstimatorProblem(
+            f"there is no {results}; expected a folder with a sub-folder for each data set, as "
+            f"`vlmlatency export` and `profile` write it"
+        )
+    own_name = results.resolve().name if results.name in ("", "..") else results.name
+    found: DataSets = {}
+    for file, _dataset in record_files(results):
+        if file == results or file.parent == results:
+            found[own_name] = (*found.get(own_name, ()), file)
+        else:
+            folder = results / file.relative_to(results).parts[0]
+            known = found.get(folder.name, ())
+            found[folder.name] = known if folder in known else (*known, folder)
+    return found

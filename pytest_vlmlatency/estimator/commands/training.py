@@ -9,13 +9,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
+from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
+from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from pytest_vlmlatency.estimator.inputs import Knob
     from pytest_vlmlatency.estimator.protocol import Estimator
     from pytest_vlmlatency.estimator.training import Progress
 
@@ -25,6 +28,9 @@ DESCRIPTION = """\
 Train an estimator on exported or profiled records, say how far it is off on a
 fifth of them that it was not trained on, then train it on all and write
 OUTPUT_DIR/estimator.json. Options of the network's training choose the network.
+
+Data sets are the sub-folders of DIR; files beside them are one more, which has
+DIR's name. .json, .jsonl and .parquet are read.
 """
 EXAMPLES = """\
 examples:
@@ -32,6 +38,8 @@ examples:
   vlmlatency estimator train --results_dir records.parquet --estimator trees
   vlmlatency estimator train --results_dir records/ --dataset_names vqa \\
       --estimator network --num_epochs 50 --seed 1
+  vlmlatency estimator train --results_dir records/ --knob batch_size \\
+      --knob dtype:category
 """
 KINDS = ("roofline", "separate", "trees", "look-up", "network")
 FILE = "estimator.json"
@@ -52,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output_dir", metavar="DIR", type=Path, default=Path(), help="where estimator.json goes"
     )
     parser.add_argument("--estimator", choices=KINDS, help="default: roofline")
+    add_knobs(parser)
     parser.add_argument("--batch_size", metavar="N", type=int, help="of the network's training")
     parser.add_argument("--num_epochs", metavar="N", type=int, help="of the network's training")
     parser.add_argument("--lr", metavar="RATE", type=float, help="of the network's training")
@@ -61,24 +70,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Train, report, and write the file; return the exit status."""
+    from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator  # noqa: PLC0415
     from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
     from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
 
     kind = _kind(given)
     sets = data_sets(given.results_dir, given.dataset_names)
-    table = read_table(list(sets.values()))
+    knobs = knobs_of(given.knobs)
+    table = read_table(sets, knobs=knobs)
     sys.stdout.write(
         f"{len(table):,} records of {len(table.configurations)} configurations, data sets: "
         f"{', '.join(sets)}\n{kind}, on records held out:\n"
     )
-    make = _maker(kind, given)
+    make = _maker(kind, given, knobs)
     judged = judge_split(make, table, Split.RANDOM)
     if judged is not None:
         sys.stdout.write(f"{scores_text({'random': judged.scores()})}\n")
     estimator = make().fit(table)
-    given.output_dir.mkdir(parents=True, exist_ok=True)
+    assert isinstance(estimator, CalibratedEstimator), "every kind is one"
+    kept = "they stay in the fit, which they hardly move, and in every figure"
+    sys.stdout.write(f"{outliers_text(estimator.outliers, 'in all records', kept)}\n")
     path = given.output_dir / FILE
-    estimator.save(path)
+    try:
+        given.output_dir.mkdir(parents=True, exist_ok=True)
+        estimator.save(path)
+    except (OSError, ValueError) as problem:
+        raise EstimatorProblem(
+            f"{path} cannot be written: {problem}; name another --output_dir"
+        ) from problem
     sys.stdout.write(f"trained on all of them: {path}\n")
     return 0
 
@@ -93,11 +112,11 @@ def _kind(given: argparse.Namespace) -> str:
     return given.estimator or ("network" if named else "roofline")
 
 
-def _maker(kind: str, given: argparse.Namespace) -> Callable[[], Estimator]:
+def _maker(kind: str, given: argparse.Namespace, knobs: Sequence[Knob]) -> Callable[[], Estimator]:
     from pytest_vlmlatency.estimator.kinds import maker_of  # noqa: PLC0415 - light --help
 
     if kind != "network":
-        return maker_of(kind)
+        return maker_of(kind, knobs=knobs)
     from dataclasses import replace  # noqa: PLC0415 - with what follows
 
     from pytest_vlmlatency.estimator.network import LatencyEstimator  # noqa: PLC0415 - torch
@@ -108,7 +127,7 @@ def _maker(kind: str, given: argparse.Namespace) -> Callable[[], Estimator]:
     changed = {name: value for name, value in said.items() if value is not None}
     plan = replace(PLANS[Recipe.MENDED], **changed)
     device = given.device or "cpu"
-    return lambda: LatencyEstimator(plan=plan, device=device, on_epoch=_show)
+    return lambda: LatencyEstimator(plan=plan, device=device, on_epoch=_show, knobs=knobs)
 
 
 def _show(progress: Progress) -> None:
