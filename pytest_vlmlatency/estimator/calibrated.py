@@ -24,6 +24,7 @@ from pytest_vlmlatency.estimator.calibration import (
     unseen_predictions,
 )
 from pytest_vlmlatency.estimator.columns import Record, Source, Table, table_of
+from pytest_vlmlatency.estimator.conditions import check_alike
 from pytest_vlmlatency.estimator.conformal import check_share
 from pytest_vlmlatency.estimator.files import write_file
 from pytest_vlmlatency.estimator.inputs import (
@@ -139,6 +140,8 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         """Return the ms that a share `q` of measured values stays below, one row a request.
 
         Where an input lies outside what was measured the quantile is wider: see `is_extrapolated`.
+        It is monotone where the prediction is and nothing, or all, is extrapolated. Going in from
+        below the measured range the widening ends, and an upper quantile may fall.
         """
         check_share(q)
         model, state = self._known()
@@ -179,9 +182,14 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         return self.predict_from_config(config)
 
     def update(self, record: Record) -> None:
-        """Recalibrate on one more record; after a change of the hardware, a few are enough."""
+        """Recalibrate on one more record; after a change of the hardware, a few are enough.
+
+        A record of another kind of time, model, dtype and so on than all that were fitted is an
+        error.
+        """
         model, state = self._known()
         table = table_of([record], knobs=self._knobs)
+        check_alike(state.conditions, table.conditions)
         self.for_machine(table.machine)
         asked = columns_of(table.columns, state.inputs, knobs=self._knobs)
         state.check_categories(asked)

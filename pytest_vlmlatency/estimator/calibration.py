@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 
 import numpy as np
 
+from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.columns import Table
 from pytest_vlmlatency.estimator.conformal import Spread, spread_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS, Prediction
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.inputs import Columns, FloatArray
 
 ENOUGH_RECORDS = 10_000  # that a fold is fitted on: some twenty coefficients need no more
+LEAST_DECODED = 8  # records with a decode step, without the top level of an input
 FAR_IQR = 3.0  # interquartile ranges beyond the quartiles: 4.7 sigma where errors are normal
 
 
@@ -64,6 +66,8 @@ def ratios_beyond(table: Table, train: Train) -> dict[str, FloatArray]:
     """Return measured / predicted where the top level of an input was left out of the fit."""
     found: dict[str, list[FloatArray]] = {target: [np.empty(0)] for target in TARGETS}
     for seed, (_, top) in enumerate(top_levels(table)):
+        if table.has_decode[~top].sum() < LEAST_DECODED:
+            continue  # what is left can teach no decode
         predicted = {target: np.full(len(table), np.nan) for target in TARGETS}
         _fill(predicted, table, train, top, seed)
         for target, ratios in ratios_of(
@@ -109,6 +113,12 @@ def outliers(table: Table, predicted: Prediction) -> tuple[Outlier, ...]:
 
 
 def _fill(predicted: Prediction, table: Table, train: Train, out: Mask, seed: int) -> None:
-    model = train(some(table.rows(~out), ENOUGH_RECORDS, seed=seed))
-    for target, values in model.predict(table.rows(out).columns).items():
+    part = some(table.rows(~out), ENOUGH_RECORDS, seed=seed)
+    if not part.has_decode.any():
+        raise EstimatorProblem(
+            f"there are {int(table.has_decode.sum())} records with a decode step among "
+            f"{len(table)}, and a fit without {int(out.sum())} of them saw none: how far off "
+            f"predictions are cannot be told; measure more, with outputs of several tokens"
+        )
+    for target, values in train(part).predict(table.rows(out).columns).items():
         predicted[target][out] = values

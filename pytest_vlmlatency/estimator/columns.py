@@ -16,6 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.conditions import (
+    CONDITIONS,
+    alike_in,
+    differing_in,
+    differing_text,
+)
 from pytest_vlmlatency.estimator.inputs import (
     ALIASES,
     INPUTS,
@@ -38,20 +44,15 @@ Record = Mapping[str, object]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Record]
 
 CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
-CONDITIONS = (
-    "measure",
-    "model",
-    "n_parameters",
-    "dtype",
-    "device",
-    "batch_size",
-    "n_threads",
-)
 N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
 
 
 class RecordsLeftOut(UserWarning):
     """Records that were given and could not be used, by reason."""
+
+
+class MixedRecords(RecordsLeftOut):
+    """Records of several models, dtypes and so on, of which most would better be left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +115,8 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
 
     Of the five inputs, those that all records have become columns. An input that only some have,
     or a declared knob that is missing, is an error. Records that cannot be believed, or are of
-    another machine than the first, are left out, and a warning says how many and why.
+    another machine or kind of time than the first, are left out, and a warning says how many and
+    why; another warning says in what else they differ.
     """
     if isinstance(source, Table):
         return source
@@ -122,6 +124,9 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
     chunks = [_chunk(records, knobs) for records in _in_chunks(reader)]
     if reader.left_out:
         warnings.warn(_summary(reader), RecordsLeftOut, stacklevel=2)
+    declared = [knob.name for knob in knobs]
+    if differing := differing_in(chunks, declared):
+        warnings.warn(differing_text(differing), MixedRecords, stacklevel=2)
     raw = {
         name: [value for chunk in chunks for value in chunk[name]] for name in ("machine", "source")
     }
@@ -137,7 +142,7 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         configurations=configurations,
         machine=None if raw["machine"][0] is None else str(raw["machine"][0]),
         sources=tuple(None if value is None else str(value) for value in raw["source"]),
-        conditions=_conditions(chunks, knobs),
+        conditions=alike_in(chunks, declared),
     )
 
 
@@ -167,18 +172,6 @@ def _chunk(records: list[Record], knobs: Sequence[Knob]) -> Chunk:
 
 
 _FIELDS = ("T_prefill_total", "T_LLM_decode", "output_tokens", "machine", "source", *CONDITIONS)
-
-
-def _conditions(chunks: Sequence[Chunk], knobs: Sequence[Knob]) -> dict[str, str]:
-    """Return what all records say alike; a declared knob is an input, and no condition."""
-    declared = {knob.name for knob in knobs}
-    alike: dict[str, str] = {}
-    for name in CONDITIONS:
-        first = chunks[0][name][0]
-        is_plain = isinstance(first, str | int) and name not in declared
-        if is_plain and all(chunk[name].count(first) == len(chunk[name]) for chunk in chunks):
-            alike[name] = str(first)
-    return alike
 
 
 def _field(record: Record, aliases: Sequence[str]) -> object:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.columns import Table
     from pytest_vlmlatency.estimator.inputs import Columns
 
-LEAST_RECORDS = 8
+LEAST_RECORDS = 8  # in all: a fold that checks the fit does with fewer
 OF_PREFILL = Target(PREFILL_PRODUCTS, lambda table: table.prefill_ms)
 OF_DECODE = Target(
     DECODE_PRODUCTS, lambda table: table.decode_ms, times=lambda table: table.decode_steps
@@ -89,7 +89,7 @@ class RooflineEstimator(CalibratedEstimator[RooflineModel]):
     def _train(self, table: Table, like: RooflineModel | None = None) -> RooflineModel:
         decoded = table.rows(table.has_decode)
         for words, records in (("", table), (" with a decode step", decoded)):
-            if len(records) < LEAST_RECORDS:
+            if like is None and len(records) < LEAST_RECORDS:
                 raise EstimatorProblem(
                     f"there are {len(records)} records{words}; expected at least {LEAST_RECORDS}: "
                     f"measure more, with outputs of several tokens"

@@ -114,8 +114,9 @@ class BoostedTreesEstimator(CalibratedEstimator[TreesModel]):
     kind: ClassVar[str] = "trees"
 
     def _train(self, table: Table, like: TreesModel | None = None) -> TreesModel:
-        del like  # grown anew
         inputs = amounts_in(table, "boosted trees")
+        if like is None:
+            _check_number(table)
         decoded = table.rows(table.has_decode)
         return TreesModel(
             inputs=inputs,
@@ -144,11 +145,17 @@ def amounts_in(table: Table, what: str) -> tuple[str, ...]:
     return tuple(name for name in names if name != "tier_idx" or "vision_tokens" not in names)
 
 
+def _check_number(table: Table) -> None:
+    n_decoded = int(table.has_decode.sum())
+    for words, n_records in (("", len(table)), (" with a decode step", n_decoded)):
+        if n_records < LEAST_RECORDS:
+            raise EstimatorProblem(
+                f"there are {n_records} records{words}; expected at least {LEAST_RECORDS}: "
+                f"measure more, with outputs of several tokens"
+            )
+
+
 def _grown(table: Table, inputs: tuple[str, ...], times_ms: FloatArray) -> Forest:
-    if len(table) < LEAST_RECORDS:
-        raise EstimatorProblem(
-            f"there are {len(table)} records of a target; expected at least {LEAST_RECORDS}"
-        )
     rows, logs = np.stack([table.columns[name] for name in inputs], axis=1), np.log(times_ms)
     regressor = _regressor(len(inputs), len(table))
     regressor.fit(rows, logs)

@@ -17,6 +17,7 @@ from tests.estimator.test_roofline import A_CONFIG
 
 RATIOS = st.lists(st.floats(0.01, 100), min_size=1, max_size=60).map(np.array)
 SHARES = st.floats(0.001, 0.999)
+N_PROBES = 100_000
 
 
 def covered(
@@ -80,6 +81,56 @@ def test_a_quantile_is_wider_beyond_what_was_measured(fitted: RooflineEstimator)
     ratios = fitted.predict_quantile(asked, 0.95)[PREFILL] / fitted.predict_batch(asked)[PREFILL]
 
     assert ratios[1] >= ratios[0]
+
+
+def probes(
+    estimator: RooflineEstimator, *, beyond: float
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Return requests within the ranges, or up to `beyond` times their ends, and larger ones."""
+    random = np.random.default_rng(0)
+    less, more = {}, {}
+    for name in estimator.inputs:
+        low, high = estimator.state.ranges[name]
+        ends = random.uniform(low / beyond, high * beyond, (2, N_PROBES))
+        less[name], more[name] = ends.min(axis=0), ends.max(axis=0)
+    return less, more
+
+
+@pytest.mark.parametrize("q", [0.05, 0.5, 0.9, 0.95, 0.99])
+def test_within_what_was_measured_quantiles_never_fall(fitted: RooflineEstimator, q: float) -> None:
+    less, more = probes(fitted, beyond=1.0)
+    inside = ~(fitted.is_extrapolated(less) | fitted.is_extrapolated(more))
+
+    before, after = fitted.predict_quantile(less, q), fitted.predict_quantile(more, q)
+
+    assert inside.sum() > N_PROBES / 2
+    assert not np.any(after[PREFILL][inside] < before[PREFILL][inside])
+    assert not np.any(after[DECODE_STEP][inside] < before[DECODE_STEP][inside])
+
+
+def test_an_upper_quantile_never_falls_but_on_the_way_in(fitted: RooflineEstimator) -> None:
+    less, more = probes(fitted, beyond=4.0)
+    goes_in = fitted.is_extrapolated(less) & ~fitted.is_extrapolated(more)
+
+    before, after = fitted.predict_quantile(less, 0.95), fitted.predict_quantile(more, 0.95)
+
+    assert not np.any((after[PREFILL] < before[PREFILL]) & ~goes_in)
+    assert not np.any((after[DECODE_STEP] < before[DECODE_STEP]) & ~goes_in)
+
+
+@pytest.mark.parametrize("q", [0.01, 0.05, 0.25, 0.75, 0.95, 0.99])
+def test_beyond_the_range_a_quantile_is_never_nearer_to_the_point(
+    fitted: RooflineEstimator, q: float
+) -> None:
+    asked, _ = probes(fitted, beyond=4.0)
+    outside = fitted.is_extrapolated(asked)
+    points, quantiles = fitted.predict_batch(asked), fitted.predict_quantile(asked, q)
+
+    assert 0.01 < outside.mean() < 0.999
+    for target in (PREFILL, DECODE_STEP):
+        ratios = quantiles[target] / points[target]
+        away = ratios if q > 0.5 else 1 / ratios
+        assert away[outside].min() >= away[~outside].max() * (1 - 1e-12)
 
 
 @given(inside=RATIOS, beyond=RATIOS, one=SHARES, other=SHARES)

@@ -13,6 +13,7 @@ from tests.estimator.records import a_record
 A_CONFIG = {"vision_tokens": 400, "text_tokens": 40, "tier": "low", "top_k": 8} | {
     "num_active_blocks": 12
 }
+MEASURED = {"vision_tokens": 576, "text_tokens": 32, "top_k": 8, "num_active_blocks": 16}
 PROBES = 100_000
 
 
@@ -196,18 +197,6 @@ def test_scaled_times_scale_the_predictions() -> None:
     )
 
 
-def test_too_few_records_are_refused() -> None:
-    with pytest.raises(EstimatorProblem, match="there are 7 records; expected at least 8"):
-        RooflineEstimator().fit([a_record(output_tokens=n) for n in range(2, 9)])
-
-
-def test_records_without_decode_are_refused() -> None:
-    with pytest.raises(EstimatorProblem, match="there are 0 records with a decode step"):
-        RooflineEstimator().fit(
-            [a_record(output_tokens=1, T_LLM_prefill=float(ms)) for ms in range(50, 70)]
-        )
-
-
 def test_an_estimator_that_was_not_fitted_says_so() -> None:
     with pytest.raises(EstimatorProblem, match=r"knows nothing yet; call fit\(records\) first"):
         RooflineEstimator().predict(A_CONFIG)
@@ -216,9 +205,7 @@ def test_an_estimator_that_was_not_fitted_says_so() -> None:
 def test_one_configuration_measured_again_and_again_is_predicted() -> None:
     estimator = RooflineEstimator().fit([a_record(output_tokens=n) for n in range(2, 30)])
 
-    predicted = estimator.predict(
-        {"vision_tokens": 576, "text_tokens": 32, "top_k": 8, "num_active_blocks": 16}
-    )
+    predicted = estimator.predict(MEASURED)
 
     assert predicted[PREFILL] == pytest.approx(60)
     assert predicted[DECODE_STEP] == pytest.approx(20)
