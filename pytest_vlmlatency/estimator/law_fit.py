@@ -71,7 +71,7 @@ def _coefficients(choices: Choices, n_offsets: int) -> FloatArray:
     """Return the coefficient of each column; that of an offset which is not told is 0."""
     prior = choices.prior(range(choices.matrix.shape[1]))
     fit = fit_nonnegative(choices.matrix, choices.measured_ms, prior)
-    if not n_offsets or is_offset_told(choices.matrix, fit):
+    if not n_offsets or is_offset_told(choices.matrix, choices.measured_ms, fit):
         return fit.coefficients
     of_steps = fit_nonnegative(choices.matrix[:, 1:], choices.measured_ms, prior[1:])
     return np.concatenate([[0.0], of_steps.coefficients])

@@ -23,15 +23,17 @@ N_NOT_ALONE = 3
 """Records without which lengths must still differ: an outlier among fewer would be the offset."""
 MOST_DOUBT = 0.02
 """Of the time: the standard error of the offset's share up to which the share is taken as it is."""
+LEAST_EXPECTED = 1e-3  # of what was measured, as in the fit: an expected 0 ms has no share
 N_DOUBTS = 2.0  # standard errors that it must exceed where they are larger
 
 
-def is_offset_told(matrix: FloatArray, fit: Fit) -> bool:
+def is_offset_told(matrix: FloatArray, measured_ms: FloatArray, fit: Fit) -> bool:
     """Return whether the first column, the offset, is told from the others, which are of steps.
 
     `fit` is of all columns. Seen are relative errors, as in the fit.
     """
-    shares = matrix / (matrix @ fit.coefficients)[:, None]
+    expected_ms = np.maximum(matrix @ fit.coefficients, measured_ms * LEAST_EXPECTED)
+    shares = matrix / expected_ms[:, None]
     once, steps = shares[:, 0], shares[:, 1:]
     alone = _alone(once, steps)
     others = np.argsort(alone**2)[:-N_NOT_ALONE]

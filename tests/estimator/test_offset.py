@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from pytest_vlmlatency.estimator.columns import table_of
 from pytest_vlmlatency.estimator.law_fit import FittedLaw, fit_law
+from pytest_vlmlatency.estimator.nonnegative import Fit
+from pytest_vlmlatency.estimator.offset import is_offset_told
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP
 from pytest_vlmlatency.estimator.roofline import OF_DECODE, RooflineEstimator
 from tests.estimator.records import a_record
@@ -133,3 +135,12 @@ def test_an_offset_that_is_far_above_its_doubt_is_told_through_much_noise() -> N
 
     assert fitted.offset_ms == pytest.approx(60, rel=0.4)
     assert step == pytest.approx(20, rel=0.15)
+
+
+def test_a_record_that_is_expected_to_take_no_time_tells_nothing() -> None:
+    lengths = np.resize([1.0, 2.0, 8.0], 60)
+    blocks = np.array([*[4.0] * 59, 0.0])
+    matrix = np.column_stack([np.ones(60), blocks * lengths])
+    fit = Fit(np.array([0.0, 2.0]), 0.01)
+
+    assert is_offset_told(matrix, 8 * lengths, fit)
