@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.inputs import INPUTS
 from pytest_vlmlatency.estimator.recipes import Predicted, Recipe
+from pytest_vlmlatency.estimator.tensor_inputs import amount_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -91,6 +92,9 @@ class LatencyNetwork(nn.Module):
         )
         return first, second
 
+    def forget_calibration(self) -> None:
+        """Forget what was known of this network's errors, as its weights change; here, nothing."""
+
     @torch.no_grad()
     def standardise_by(self, inputs: Tensor, times_ms: Tensor) -> None:
         """Take means and deviations from examples: inputs (B, 5), times (B, 2), NaN if unknown."""
@@ -106,7 +110,7 @@ class LatencyNetwork(nn.Module):
         self.is_standardised.fill_(value=True)
 
 
-def inputs_of(columns: Mapping[str, Tensor], like: Tensor) -> Tensor:
+def inputs_of(columns: Mapping[str, object], like: Tensor) -> Tensor:
     """Return the five inputs as one tensor (B, 5), on the device and of the dtype of `like`."""
     missing = [name for name in INPUTS if name not in columns]
     if missing:
@@ -114,7 +118,14 @@ def inputs_of(columns: Mapping[str, Tensor], like: Tensor) -> Tensor:
             f"the network needs {', '.join(INPUTS)}; seen: {', '.join(columns) or 'nothing'}, "
             f"so {', '.join(missing)} is missing"
         )
-    return _stacked([torch.as_tensor(columns[name]) for name in INPUTS], like)
+    given = {name: columns[name] for name in INPUTS}
+    return _stacked(
+        [
+            value if isinstance(value, Tensor) else amount_of(name, value)
+            for name, value in given.items()
+        ],
+        like,
+    )
 
 
 def _stacked(given: tuple[Tensor, ...] | list[Tensor], like: Tensor) -> Tensor:

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.inputs import INPUTS
+from pytest_vlmlatency.estimator.batches import check_examples, examples_of
 from pytest_vlmlatency.estimator.layers import inputs_of
-from pytest_vlmlatency.estimator.recipes import PER_STEP, PER_TOKEN, PREFILL, Recipe, explained
+from pytest_vlmlatency.estimator.recipes import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -79,40 +79,47 @@ class LatencyEstimatorTrainer:
         """Take one step on a batch; return "loss", "loss_prefill" and "loss_decode".
 
         The batch has the five inputs, `T_prefill_total` and the recipe's decode time, all (B,). A
-        decode time that is NaN (a single output token has no decode step) counts nothing. A mended
-        network that has not been standardised takes that from the first batch.
+        decode step that is NaN (a single output token has none) counts nothing. A mended network
+        that has not been standardised takes that from the first batch. A batch that means nothing
+        is refused before a weight changes. Quantiles of an earlier `fit` are forgotten.
         """
-        losses = self._step(*self._tensors(batch))
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        network = self.model
+        inputs, times_ms = examples_of(batch, network.recipe, network.input_mean)
+        is_raw = ~network.is_standardised & (network.recipe is Recipe.MENDED)
+        is_first = check_examples(inputs, times_ms, network.recipe, is_first=is_raw)
+        if is_first:
+            network.standardise_by(inputs, times_ms)
+        network.train()
+        losses = self._losses(inputs, times_ms)
+        said = torch.stack([*losses.values(), network.input_sd.sum()]).tolist()
+        if not all(math.isfinite(value) for value in said):
+            if is_first:
+                network.is_standardised.fill_(value=False)
+            raise EstimatorProblem(
+                f"the loss of this batch is {said[0]}: its values are too large for the network's "
+                f"{network.input_mean.dtype}, or a weight is not finite; expected times in ms. No "
+                f"weight was changed"
+            )
+        network.forget_calibration()
+        self._descend(losses["loss"])
+        return dict(zip(losses, said, strict=False))
 
     def set_lr(self, lr: float) -> None:
         """Take further steps at this learning rate."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
 
-    def _tensors(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return inputs (B, 5) and times (B, 2)."""
-        key = self.model.recipe.decode_key
-        other = PER_STEP if key == PER_TOKEN else PER_TOKEN
-        if key not in batch and other in batch:
-            raise explained(self.model.recipe, other)
-        for name in (PREFILL, key):
-            if name not in batch:
-                raise EstimatorProblem(
-                    f"a batch lacks {name!r}; expected {', '.join(INPUTS)}, "
-                    f"{PREFILL} and {key}, seen: {', '.join(batch)}"
-                )
-        inputs = inputs_of(batch, self.model.input_mean)
-        times = [torch.as_tensor(batch[name]).to(inputs).reshape(-1) for name in (PREFILL, key)]
-        return inputs, torch.stack(times, dim=-1)
-
-    def _step(self, inputs: Tensor, times_ms: Tensor) -> dict[str, Tensor]:
+    def _step(self, inputs: Tensor, times_ms: Tensor) -> Tensor:
+        """Take one step on examples that are known to be good; return the loss, unread."""
         self.model.train()
-        losses = self._losses(inputs, times_ms)
+        loss = self._losses(inputs, times_ms)["loss"]
+        self._descend(loss)
+        return loss.detach()
+
+    def _descend(self, loss: Tensor) -> None:
         self.optimizer.zero_grad()
-        losses["loss"].backward()  # type: ignore[no-untyped-call]  # torch's own has no types
+        loss.backward()  # type: ignore[no-untyped-call]  # torch's own has no types
         self.optimizer.step()
-        return losses
 
     def _losses(self, inputs: Tensor, times_ms: Tensor) -> dict[str, Tensor]:
         """Return the errors' mean squares, of ms or of logarithms of ms."""
@@ -120,8 +127,6 @@ class LatencyEstimatorTrainer:
             predicted: tuple[Tensor, ...] = tuple(self.model(*inputs.unbind(-1)).values())
             wanted = times_ms
         else:
-            if not self.model.is_standardised:
-                self.model.standardise_by(inputs, times_ms)
             predicted, wanted = self.model.log_ms(inputs), times_ms.log()
         prefill, decode = (
             _mean_square(one, wanted[:, index]) for index, one in enumerate(predicted)
@@ -178,8 +183,7 @@ def _train(
         for rows in _batches(len(inputs), plan.batch_size, generator):
             if model.recipe is Recipe.MENDED:
                 trainer.set_lr(plan.lr * (1 + math.cos(math.pi * step / n_steps)) / 2)
-            losses = trainer._step(inputs[rows], times_ms[rows])
-            total += losses["loss"].detach() * len(rows) / len(inputs)
+            total += trainer._step(inputs[rows], times_ms[rows]) * len(rows) / len(inputs)
             step += 1
         if on_epoch is not None:
             on_epoch(Progress(epoch=epoch + 1, n_epochs=plan.num_epochs, loss=float(total)))
@@ -207,8 +211,7 @@ def _batches(n_rows: int, size: int, generator: torch.Generator) -> Iterator[Ten
 
 
 def _mean_square(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """Return the mean over the rows whose time is known; 0 if none is."""
+    """Return the mean over the rows whose time is known; 0 if none is. Waits for no device."""
     is_known = wanted.isfinite()
-    if not is_known.any():
-        return predicted.sum() * 0.0
-    return (predicted[is_known] - wanted[is_known]).square().mean()
+    off = torch.where(is_known, predicted - wanted, 0.0)
+    return off.square().sum() / is_known.sum().clamp(min=1)
