@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_vlmlatency.estimator import Knob, RooflineEstimator
+from pytest_vlmlatency.estimator import Knob, LatencyEstimator, RooflineEstimator
+from pytest_vlmlatency.estimator.training import TrainingPlan
 from pytest_vlmlatency.export import read_records
+from tests.estimator.machines import simulated
 from tests.projects import in_subprocess, project, table_of
 
 if TYPE_CHECKING:
@@ -267,6 +269,33 @@ def test_a_file_that_is_no_estimator_ends_the_run_before_a_test(pytester: pytest
     result.stderr.fnmatch_lines(
         ["ERROR: --vlm-predict: *estimator.json is no estimator that can be trusted: *'mine'*"]
     )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "is_fitted", "message"),
+    [
+        ("mended", False, "*this network, of the mended recipe, was not calibrated since *"),
+        (
+            "origin",
+            True,
+            "*'T_decode_per_step' was asked of an estimator trained with the origin *",
+        ),
+    ],
+)
+def test_a_network_that_cannot_be_compared_ends_the_run_before_a_test(
+    pytester: pytest.Pytester, recipe: str, *, is_fitted: bool, message: str
+) -> None:
+    plan = TrainingPlan(batch_size=64, num_epochs=40, lr=1e-2)
+    network = LatencyEstimator(16, recipe=recipe, plan=plan)
+    if is_fitted:
+        network.fit(simulated(100))
+    project(pytester)
+    network.save(pytester.path / "estimator.json")
+
+    result = _predict(pytester)
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"ERROR: --vlm-predict: {message}"])
 
 
 def test_a_file_that_is_not_there_is_a_usage_error(pytester: pytest.Pytester) -> None:

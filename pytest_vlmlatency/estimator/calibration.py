@@ -11,7 +11,8 @@ import numpy as np
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.columns import Table
 from pytest_vlmlatency.estimator.conformal import Spread, spread_of
-from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS, Prediction
+from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, Prediction
+from pytest_vlmlatency.estimator.recipes import PER_TOKEN
 from pytest_vlmlatency.estimator.selection import some
 from pytest_vlmlatency.estimator.splits import Mask, random_folds, top_levels
 
@@ -50,13 +51,20 @@ class Outlier:
 
 
 def measured(table: Table) -> Prediction:
-    """Return what was measured for both targets; a decode step is NaN where there was none."""
-    return {PREFILL: table.prefill_ms, DECODE_STEP: table.decode_per_step_ms}
+    """Return what was measured, also as the origin has it: decode over N.
+
+    A decode step is NaN where there was none.
+    """
+    return {
+        PREFILL: table.prefill_ms,
+        DECODE_STEP: table.decode_per_step_ms,
+        PER_TOKEN: table.decode_ms / table.output_tokens,
+    }
 
 
 def unseen_predictions(table: Table, train: Train, n_folds: int) -> Prediction:
     """Return what is predicted for each record by a fit that has not seen it."""
-    predicted = {target: np.empty(len(table)) for target in TARGETS}
+    predicted: Prediction = {}
     for seed, out in enumerate(random_folds(len(table), min(n_folds, len(table)))):
         _fill(predicted, table, train, out, seed)
     return predicted
@@ -64,38 +72,43 @@ def unseen_predictions(table: Table, train: Train, n_folds: int) -> Prediction:
 
 def ratios_beyond(table: Table, train: Train) -> dict[str, FloatArray]:
     """Return measured / predicted where the top level of an input was left out of the fit."""
-    found: dict[str, list[FloatArray]] = {target: [np.empty(0)] for target in TARGETS}
+    found: dict[str, list[FloatArray]] = {}
     for seed, (_, top) in enumerate(top_levels(table)):
         if table.has_decode[~top].sum() < LEAST_DECODED:
             continue  # what is left can teach no decode
-        predicted = {target: np.full(len(table), np.nan) for target in TARGETS}
+        predicted: Prediction = {}
         _fill(predicted, table, train, top, seed)
         for target, ratios in ratios_of(
             table.rows(top), {target: values[top] for target, values in predicted.items()}
         ).items():
-            found[target].append(ratios)
+            found.setdefault(target, []).append(ratios)
     return {target: np.concatenate(ratios) for target, ratios in found.items()}
 
 
 def ratios_of(table: Table, predicted: Prediction) -> dict[str, FloatArray]:
     """Return measured / predicted of each target, of the records that have it."""
     ratios: dict[str, FloatArray] = {}
-    for target, measured_ms in measured(table).items():
-        has_it = np.isfinite(measured_ms) & (predicted[target] > 0)
-        ratios[target] = measured_ms[has_it] / predicted[target][has_it]
+    measured_ms = measured(table)
+    for target, ms in predicted.items():
+        has_it = np.isfinite(measured_ms[target]) & (ms > 0)
+        ratios[target] = measured_ms[target][has_it] / ms[has_it]
     return ratios
 
 
 def spreads(inside: dict[str, FloatArray], beyond: dict[str, FloatArray]) -> dict[str, Spread]:
     """Return the spread of each target."""
-    return {target: spread_of(inside[target], beyond[target]) for target in TARGETS}
+    nothing = np.empty(0)
+    return {
+        target: spread_of(ratios, beyond.get(target, nothing)) for target, ratios in inside.items()
+    }
 
 
 def outliers(table: Table, predicted: Prediction) -> tuple[Outlier, ...]:
     """Return the records whose residual lies far outside those of all, by target."""
     found: list[Outlier] = []
-    for target, measured_ms in measured(table).items():
-        logs = np.log(measured_ms / predicted[target])
+    for target, expected_ms in predicted.items():
+        measured_ms = measured(table)[target]
+        logs = np.log(measured_ms / expected_ms)
         low, high = np.nanquantile(logs, [0.25, 0.75])
         margin = FAR_IQR * (high - low)
         far = np.flatnonzero((logs < low - margin) | (logs > high + margin))
@@ -105,7 +118,7 @@ def outliers(table: Table, predicted: Prediction) -> tuple[Outlier, ...]:
                 source=table.sources[row],
                 target=target,
                 measured_ms=float(measured_ms[row]),
-                expected_ms=float(predicted[target][row]),
+                expected_ms=float(expected_ms[row]),
             )
             for row in far
         ]
@@ -121,4 +134,4 @@ def _fill(predicted: Prediction, table: Table, train: Train, out: Mask, seed: in
             f"predictions are cannot be told; measure more, with outputs of several tokens"
         )
     for target, values in train(part).predict(table.rows(out).columns).items():
-        predicted[target][out] = values
+        predicted.setdefault(target, np.full(len(table), np.nan))[out] = values

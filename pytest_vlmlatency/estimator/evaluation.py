@@ -16,7 +16,8 @@ import numpy as np
 
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.calibration import measured
-from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS, Prediction
+from pytest_vlmlatency.estimator.protocol import PREFILL, Prediction
+from pytest_vlmlatency.estimator.recipes import PER_TOKEN, Predicted, Recipe
 from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds, top_levels
 
 if TYPE_CHECKING:
@@ -71,9 +72,13 @@ class Judged:
         return score_of(measured_ms[known], self.predicted[target][known], upper)
 
     def scores(self) -> dict[str, Score]:
-        """Return the score of each target that there is."""
-        found = {target: self.score(target) for target in TARGETS}
-        return {target: score for target, score in found.items() if score is not None}
+        """Return the score of each target that there is; of the origin's, the other explains."""
+        scores = {target: self.score(target) for target in self.predicted}
+        found = {target: score for target, score in scores.items() if score is not None}
+        if PER_TOKEN in found:  # each record has it
+            first, second = found[PREFILL], found[PER_TOKEN]
+            return Predicted(Recipe.ORIGIN, prefill_ms=first, decode_ms=second)
+        return found
 
     def by_configuration(self) -> dict[str, dict[str, Score]]:
         """Return the scores of each configuration, by its name."""
@@ -93,7 +98,7 @@ class Judged:
     def _grouped(self, groups: Mapping[str, Mask]) -> dict[str, dict[str, Score]]:
         found: dict[str, dict[str, Score]] = {}
         for name, rows in groups.items():
-            scores = {target: self.score(target, rows) for target in TARGETS}
+            scores = {target: self.score(target, rows) for target in self.predicted}
             if any(scores.values()):
                 found[name] = {key: score for key, score in scores.items() if score is not None}
         return found
@@ -175,7 +180,4 @@ def _joined(parts: Sequence[Judged]) -> Judged:
 
 
 def _columns(parts: Sequence[Prediction]) -> Prediction:
-    return {
-        target: np.concatenate([part[target] for part in parts])
-        for target in (PREFILL, DECODE_STEP)
-    }
+    return {target: np.concatenate([part[target] for part in parts]) for target in parts[0]}

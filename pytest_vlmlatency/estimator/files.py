@@ -18,6 +18,7 @@ from cattrs import transform_error
 from cattrs.preconf.json import make_converter
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.protocol import DECODE_STEP
 from pytest_vlmlatency.estimator.state import State
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ KINDS = {  # what a file may name, and where its class is: nothing else is ever 
     "network": ("pytest_vlmlatency.estimator.network", "LatencyEstimator"),
 }
 
+OF_A_RECIPE = ("network",)  # the kinds that may say decode / N, and may know no errors of their own
+
 Plain = Mapping[str, object]
 Read = TypeVar("Read")
 
@@ -43,13 +46,18 @@ class Loadable(Protocol):
     """What a variant offers so that its files can be read."""
 
     @classmethod
-    def from_plain(cls, state: State, model: Plain, path: Path) -> Estimator:
-        """Return the estimator of a file's content; `path` is where further files lie beside."""
+    def from_plain(cls, state: State | None, model: Plain, path: Path) -> Estimator:
+        """Return the estimator of a file's content; `path` is where further files lie beside.
+
+        The state is None, for kinds of a recipe, where a file's is null: it was never calibrated.
+        """
 
 
-def write_file(path: str | os.PathLike[str], *, kind: str, state: State, model: Plain) -> None:
+def write_file(
+    path: str | os.PathLike[str], *, kind: str, state: State | None, model: Plain
+) -> None:
     """Write an estimator's file, whole or not at all."""
-    content = {"state": to_plain(state), "model": dict(model)}
+    content = {"state": None if state is None else to_plain(state), "model": dict(model)}
     document = {
         "format": FORMAT,
         "schema_version": SCHEMA_VERSION,
@@ -77,7 +85,8 @@ def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) 
         _refuse(
             path, f"it holds an estimator of the kind {_shown(kind)}", f"one of {_named(KINDS)}"
         )
-    if not isinstance(state, dict) or not isinstance(model, dict):
+    is_whole = isinstance(state, dict) or (state is None and kind in OF_A_RECIPE)
+    if not is_whole or not isinstance(model, dict):
         _refuse(path, "its state or model is no object", "both as `save` writes them")
     try:
         digest = _digest(kind, {"state": state, "model": model})
@@ -94,11 +103,20 @@ def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) 
     module, name = KINDS[kind]
     variant: Loadable = getattr(importlib.import_module(module), name)
     try:
-        estimator = variant.from_plain(from_plain(State, state), model, Path(path))
+        estimator = variant.from_plain(_state(kind, state), model, Path(path))
     except EstimatorProblem as error:
         _refuse(path, str(error), "values as `save` writes them")
     estimator.for_machine(machine)
     return estimator
+
+
+def _state(kind: str, plain: object) -> State | None:
+    if not isinstance(plain, dict):
+        return None
+    state = from_plain(State, plain)
+    if kind not in OF_A_RECIPE and DECODE_STEP not in state.spreads:
+        raise EstimatorProblem(f"its state is of {', '.join(state.spreads)}, as no {kind} has it")
+    return state
 
 
 def to_plain(value: object) -> dict[str, object]:

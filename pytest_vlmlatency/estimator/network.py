@@ -1,14 +1,15 @@
 """`LatencyEstimator`: the origin's network and calls, as one of the estimators.
 
-With the mended recipe, the default, `fit` trains and calibrates it like any other. A network of the
-origin's recipe, or one trained step by step, predicts as well, but knows no quantiles: nothing has
-compared it with records that it had not seen. Owns no training.
+`fit` trains and calibrates it like any other, by either recipe, each on its own decode time. One
+that was trained step by step predicts, plans and is saved as well, but knows no quantiles: nothing
+has compared it with records that it had not seen. Owns no training.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 import numpy as np
@@ -17,28 +18,33 @@ import torch
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import Source, Table, table_of
+from pytest_vlmlatency.estimator.files import write_file
 from pytest_vlmlatency.estimator.inputs import INPUTS, are_scalars, columns_of, has_tensors
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
-from pytest_vlmlatency.estimator.planning import budget_question
+from pytest_vlmlatency.estimator.per_token import TokensAsSteps, alive, in_steps, without_first
+from pytest_vlmlatency.estimator.planning import Planning
 from pytest_vlmlatency.estimator.protocol import Prediction
-from pytest_vlmlatency.estimator.recipes import PER_TOKEN, PREFILL, Predicted, Recipe
+from pytest_vlmlatency.estimator.recipes import Predicted, Recipe
 from pytest_vlmlatency.estimator.tensor_inputs import amounts_of
 from pytest_vlmlatency.estimator.training import (
     PLANS,
     LatencyEstimatorTrainer,
     Progress,
     TrainingPlan,
+    begun,
     train,
 )
 from pytest_vlmlatency.estimator.weights import read_weights, write_weights
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from pytest_vlmlatency.estimator.budgets import Limits, Predicts
     from pytest_vlmlatency.estimator.inputs import Columns, Knob
+    from pytest_vlmlatency.estimator.search import Config
     from pytest_vlmlatency.estimator.state import State
 
 __all__ = ["LatencyEstimator", "LatencyEstimatorTrainer", "Recipe", "TrainingPlan"]
@@ -67,7 +73,7 @@ class NetworkModel:
             self.network.recipe,
             *(
                 torch.cat([part[name] for part in parts]).double().cpu().numpy()
-                for name in (PREFILL, self.network.recipe.decode_key)
+                for name in self.network.recipe.targets
             ),
         )
 
@@ -105,12 +111,12 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
         return INPUTS
 
     def fit(self, records: Source | Table) -> Self:
-        """Train on records; with the mended recipe, calibrate on what folds had not seen."""
-        table = table_of(records)
-        if self.recipe is Recipe.ORIGIN:
-            self._take_over(self._train(table))
-            return self
-        CalibratedEstimator.fit(self, table)
+        """Train on records, and calibrate on what folds had not seen.
+
+        A network of the origin's recipe begins with the first seed, from the plan's on, that leaves
+        both of its heads alive; one that ends with a time of 0 ms is refused.
+        """
+        CalibratedEstimator.fit(self, table_of(records))
         self._take_over(self.model)
         self._fitted = NetworkModel(network=self), self.state
         return self
@@ -125,11 +131,17 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
             said = NetworkModel(network=self).predict(columns_of(columns, INPUTS))
         return _predicted(self.recipe, *said.values())
 
+    @property
+    def machine(self) -> str | None:
+        """The fingerprint of the machine of the records, None if there are none that say it."""
+        return None if self._fitted is None else self.state.machine
+
     def predict_quantile(self, columns: Mapping[str, object], q: float) -> Prediction:
         """Return the ms that a share `q` of measured values stays below; after `fit` alone."""
-        return _predicted(
-            self.recipe, *CalibratedEstimator.predict_quantile(self, columns, q).values()
-        )
+        said = CalibratedEstimator.predict_quantile(self, columns, q)
+        if self.recipe is Recipe.ORIGIN:
+            alive(said)
+        return _predicted(self.recipe, *said.values())
 
     def predict_from_config(self, config: Mapping[str, object]) -> Mapping[str, object]:
         """Return both times in ms: floats for scalars, arrays for lists, tensors for tensors."""
@@ -139,49 +151,46 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
         first, second = said.values()
         return Predicted(self.recipe, prefill_ms=first, decode_ms=second)
 
-    def check_budget_feasibility(
-        self,
-        *asked: object,
-        percentile: float | None = None,
-        prefill_share: float | None = None,
-        quantile: float | None = None,
-        **named: object,
-    ) -> bool | NDArray[np.bool_]:
-        """Return whether a generation stays within `latency_budget` ms; for lists, an array.
+    def max_output_tokens(
+        self, config: Config, budget_ms: object, *, quantile: float | None = None
+    ) -> int | NDArray[np.int64]:
+        """Return the longest output within a budget; 0 if not even the first token fits.
 
-        With the origin's recipe it is the origin's sum: prefill and decode / N for each token.
+        Of the origin's recipe, each token takes decode / N, the first one too.
         """
         if self.recipe is Recipe.MENDED:
-            return CalibratedEstimator.check_budget_feasibility(
-                self,
-                *asked,
-                percentile=percentile,
-                prefill_share=prefill_share,
-                quantile=quantile,
-                **named,
-            )
-        config, given = budget_question(asked, named)
-        n_tokens = given.get("expected_output_tokens")
-        if (percentile, prefill_share, quantile) != (None,) * 3 or n_tokens is None:
-            raise EstimatorProblem(
-                "a network of the origin's recipe checks a budget for expected_output_tokens, and "
-                "knows no quantile, percentile or share; the mended recipe does"
-            )
-        said = self.predict_batch(config)
-        total_ms = said[PREFILL] + np.asarray(n_tokens) * said[PER_TOKEN]
-        inside = total_ms <= np.asarray(given["latency_budget"])
-        return bool(inside[0]) if are_scalars(config) and inside.shape == (1,) else inside
+            return CalibratedEstimator.max_output_tokens(self, config, budget_ms, quantile=quantile)
+        of_steps = TokensAsSteps(self)
+        return without_first(
+            Planning.max_output_tokens(of_steps, config, budget_ms, quantile=quantile)
+        )
+
+    def forget_calibration(self) -> None:
+        """Forget quantiles, ranges and corrections, as the weights change after `fit`."""
+        self._fitted, self._outliers = None, ()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a JSON file that `load_estimator` reads, and the weights beside it as safetensors.
+
+        It names the recipe; of a network that was not calibrated, it says so.
+        """
+        state = None if self._fitted is None else self.state
+        write_file(path, kind=self.kind, state=state, model=write_weights(self, Path(path)))
+
+    def _in_steps(self, limits: Limits) -> tuple[Predicts, Limits]:
+        return (self, limits) if self.recipe is Recipe.MENDED else in_steps(self, limits)
 
     def _train(self, table: Table, like: NetworkModel | None = None) -> NetworkModel:
-        with torch.random.fork_rng(devices=()):
-            torch.manual_seed(self.plan.seed)
-            network = LatencyNetwork(self.hidden_dim, self.num_layers, recipe=self.recipe)
+        network = begun(table, self.plan, (self.hidden_dim, self.num_layers), self.recipe)
         on_epoch = self._on_epoch if like is None else None
         train(network, table, self.plan, device=self._device, on_epoch=on_epoch)
-        return NetworkModel(network=network)
+        trained = NetworkModel(network=network)
+        if self.recipe is Recipe.ORIGIN:
+            alive(trained.predict({name: table.columns[name] for name in INPUTS}))
+        return trained
 
     def _take_over(self, model: NetworkModel) -> None:
-        self.to(model.network.input_mean.device)
+        self.to(model.network.input_mean)
         self.load_state_dict(model.network.state_dict())
         self.eval()
 
@@ -203,20 +212,29 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
         return NetworkModel(network=read_weights(plain, path))
 
     @classmethod
-    def from_plain(cls, state: State, model: Mapping[str, object], path: Path) -> Self:
+    def from_plain(cls, state: State | None, model: Mapping[str, object], path: Path) -> Self:
         """Return the estimator of a file's content; see `load_estimator`."""
         read = cls._of_plain(model, path)
-        estimator = cls(read.network.hidden_dim, read.network.num_layers, knobs=state.knobs)
+        network = read.network
+        estimator = cls(network.hidden_dim, network.num_layers, recipe=network.recipe)
         estimator._take_over(read)
+        if state is None:
+            return estimator
+        if (state.inputs, set(state.spreads)) != (INPUTS, set(network.recipe.targets)):
+            raise EstimatorProblem(
+                f"its state is of {', '.join((*state.inputs, *state.spreads))}; expected the five "
+                f"inputs and {' and '.join(network.recipe.targets)}, of the {network.recipe} recipe"
+            )
         estimator._fitted = NetworkModel(network=estimator), state
         return estimator
 
     def _known(self) -> tuple[NetworkModel, State]:
         if self._fitted is None:
             raise EstimatorProblem(
-                f"this network, of the {self.recipe} recipe, was not calibrated, so it has no "
-                f"quantiles, ranges or file; call fit(records) with the mended recipe for those. "
-                f"The weights alone: safetensors.torch.save_file(model.state_dict(), path)"
+                f"this network, of the {self.recipe} recipe, was not calibrated since its weights "
+                f"last changed, so it knows no quantiles, ranges or lengths of outputs, and cannot "
+                f"be updated: call fit(records), which trains anew and calibrates. It predicts, "
+                f"checks budgets for expected_output_tokens and is saved without"
             )
         return self._fitted
 

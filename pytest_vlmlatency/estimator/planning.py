@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator import search
@@ -19,11 +19,21 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.search import Accuracy, Config
 
 
+class Plans(Predicts, Protocol):
+    """An estimator that says who answers the questions of a budget, and in which terms."""
+
+    def _in_steps(self, limits: Limits) -> tuple[Predicts, Limits]: ...
+
+
 class Planning:
     """Budgets and search on top of predictions. All times are in ms."""
 
+    def _in_steps(self: Predicts, limits: Limits) -> tuple[Predicts, Limits]:
+        """Return who is asked, and for what, in terms of prefill and steps."""
+        return self, limits
+
     def check_budget_feasibility(
-        self: Predicts,
+        self: Plans,
         *asked: object,
         percentile: float | None = None,
         prefill_share: float | None = None,
@@ -43,7 +53,8 @@ class Planning:
             prefill_share=prefill_share,
             quantile=quantile,
         )
-        inside = within(self, config, limits)
+        asks, limits = self._in_steps(limits)
+        inside = within(asks, config, limits)
         return bool(inside[0]) if are_scalars(config) and inside.shape == (1,) else inside
 
     def max_output_tokens(
@@ -54,7 +65,7 @@ class Planning:
         return int(tokens[0]) if are_scalars(config) and tokens.shape == (1,) else tokens
 
     def feasible_configs(
-        self: Predicts,
+        self: Plans,
         grid: Sequence[Config],
         budget_ms: float,
         expected_output_tokens: float | None = None,
@@ -75,10 +86,11 @@ class Planning:
             prefill_share=prefill_share,
             quantile=quantile,
         )
-        return search.feasible_configs(self, grid, request or {}, limits)
+        asks, limits = self._in_steps(limits)
+        return search.feasible_configs(asks, grid, request or {}, limits)
 
     def feasible_pairs(
-        self: Predicts,
+        self: Plans,
         grid: Sequence[Config],
         requests: Mapping[str, object],
         budget_ms: object,
@@ -96,10 +108,11 @@ class Planning:
             prefill_share=prefill_share,
             quantile=quantile,
         )
-        return search.feasible_pairs(self, grid, requests, limits)
+        asks, limits = self._in_steps(limits)
+        return search.feasible_pairs(asks, grid, requests, limits)
 
     def best_config(
-        self: Predicts,
+        self: Plans,
         grid: Sequence[Config],
         budget_ms: float,
         expected_output_tokens: float | None = None,
@@ -118,7 +131,8 @@ class Planning:
             prefill_share=prefill_share,
             quantile=quantile,
         )
-        return search.best_config(self, grid, request or {}, limits, accuracy)
+        asks, limits = self._in_steps(limits)
+        return search.best_config(asks, grid, request or {}, limits, accuracy)
 
 
 BUDGET = ("latency_budget", "expected_output_tokens")

@@ -30,6 +30,11 @@ class Recipe(StrEnum):
         """The name of the decode time that this recipe trains on and predicts."""
         return PER_TOKEN if self is Recipe.ORIGIN else PER_STEP
 
+    @property
+    def targets(self) -> tuple[str, str]:
+        """The names of both times that this recipe trains on and predicts."""
+        return PREFILL, self.decode_key
+
 
 class OtherDecodeTime(EstimatorProblem, KeyError):
     """The decode time of the other recipe was asked for."""

@@ -17,7 +17,7 @@ from pytest_vlmlatency.estimator.conformal import Spread
 from pytest_vlmlatency.estimator.drift import Drift
 from pytest_vlmlatency.estimator.inputs import Columns, Knob
 from pytest_vlmlatency.estimator.physics import TOKENS, amounts_of
-from pytest_vlmlatency.estimator.protocol import TARGETS
+from pytest_vlmlatency.estimator.recipes import Recipe
 
 N_OUTLIERS_KEPT = 20
 PERCENTILES = tuple(range(101))
@@ -41,12 +41,13 @@ class State:
     outliers: tuple[Outlier, ...]  # the first of them
 
     def __post_init__(self) -> None:
-        for what, named in (("spreads", self.spreads), ("drifts", self.drifts)):
-            if set(named) != set(TARGETS):
-                raise EstimatorProblem(
-                    f"the {what} are of {', '.join(named) or 'nothing'}; "
-                    f"expected {' and '.join(TARGETS)}"
-                )
+        pairs = [set(recipe.targets) for recipe in Recipe]
+        if set(self.spreads) not in pairs or set(self.drifts) != set(self.spreads):
+            raise EstimatorProblem(
+                f"the spreads are of {', '.join(self.spreads) or 'nothing'}, the drifts of "
+                f"{', '.join(self.drifts) or 'nothing'}; expected both of "
+                f"{' or of '.join(' and '.join(recipe.targets) for recipe in Recipe)}"
+            )
         for name, (low, high) in self.ranges.items():
             if not (math.isfinite(low) and math.isfinite(high) and 0 <= low <= high):
                 raise EstimatorProblem(
@@ -119,7 +120,7 @@ def state_of(
         ranges=ranges_of(table, inputs),
         categories=categories_of(table),
         spreads=spreads,
-        drifts={target: Drift() for target in TARGETS},
+        drifts={target: Drift() for target in spreads},
         output_tokens=output_percentiles(table),
         machine=table.machine,
         conditions=dict(table.conditions),

@@ -17,17 +17,17 @@ from torch import Tensor
 
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.batches import check_examples, examples_of
-from pytest_vlmlatency.estimator.layers import inputs_of
+from pytest_vlmlatency.estimator.layers import LatencyNetwork, inputs_of
 from pytest_vlmlatency.estimator.recipes import Recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_vlmlatency.estimator.columns import Table
-    from pytest_vlmlatency.estimator.layers import LatencyNetwork
 
 PREFILL_WEIGHT = 2.0
 WEIGHT_DECAY = 1e-5
+MOST_SEEDS = 100
 FEWEST_STEPS = 600
 """Of the mended recipe: with less, a few records are not enough to move the network at all."""
 
@@ -133,6 +133,29 @@ class LatencyEstimatorTrainer:
         )
         loss = PREFILL_WEIGHT * prefill + decode
         return {"loss": loss, "loss_prefill": prefill, "loss_decode": decode}
+
+
+def begun(
+    table: Table, plan: TrainingPlan, sizes: tuple[int, int], recipe: Recipe
+) -> LatencyNetwork:
+    """Return a new network by the plan's seed.
+
+    Half of all seeds leave a head of the origin's recipe dead: 0 ms for every record, and no
+    gradient. It begins with the first seed from the plan's on that does not.
+    """
+    for seed in range(plan.seed, plan.seed + MOST_SEEDS):
+        with torch.random.fork_rng(devices=()), torch.no_grad():
+            torch.manual_seed(seed)
+            network = LatencyNetwork(*sizes, recipe=recipe)
+            if recipe is Recipe.MENDED:
+                return network
+            inputs, _ = _examples(network, table, torch.device("cpu"))
+            if all(bool(ms.all()) for ms in network(*inputs.unbind(-1)).values()):
+                return network
+    raise EstimatorProblem(
+        f"a head of the origin's network is dead, 0 ms for every record, with each of {MOST_SEEDS} "
+        f"seeds from {plan.seed} on; expected one that is not: take the mended recipe"
+    )
 
 
 def train(

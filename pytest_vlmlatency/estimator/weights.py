@@ -18,18 +18,23 @@ from safetensors.torch import load, save
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.files import from_plain, to_plain
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
+from pytest_vlmlatency.estimator.recipes import Recipe
 from pytest_vlmlatency.estimator.weights_file import WeightsFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from torch import Tensor
+
+SMALLEST_BYTES = 2  # of a weight, as float16 has
 SUFFIX = ".safetensors"
 A_NAME = re.compile(r"[^/\\\x00]+")
 
 
 def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
     """Write the weights beside an estimator's file; return what that file says of them."""
+    _check_finite(network, "this network")
     content = save({name: value.cpu() for name, value in network.state_dict().items()})
     beside = path.with_name(path.name + SUFFIX)
     part = beside.with_name(f"{beside.name}.part-{os.getpid()}")
@@ -40,6 +45,7 @@ def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
         part.unlink(missing_ok=True)
     return to_plain(
         WeightsFile(
+            recipe=network.recipe,
             hidden_dim=network.hidden_dim,
             num_layers=network.num_layers,
             weights=beside.name,
@@ -49,8 +55,11 @@ def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
 
 
 def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:
-    """Return the network of an estimator's file, of the mended recipe."""
-    said = from_plain(WeightsFile, plain)
+    """Return the network of an estimator's file, of its recipe and dtype.
+
+    The first files named no recipe: a network of the origin's could not be saved.
+    """
+    said = from_plain(WeightsFile, {"recipe": Recipe.MENDED.value, **plain})
     if not A_NAME.fullmatch(said.weights) or said.weights in {".", ".."}:
         raise EstimatorProblem(f"its weights are in {said.weights!r}; expected a file beside it")
     beside = path.with_name(said.weights)
@@ -60,14 +69,28 @@ def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:
         raise EstimatorProblem(f"its weights cannot be read from {beside}: {error}") from error
     if hashlib.sha256(content).hexdigest() != said.sha256:
         raise EstimatorProblem(f"its weights in {beside} are not those that were saved with it")
-    if said.n_weights * 4 > len(content):
+    if said.n_weights * SMALLEST_BYTES > len(content):
         raise EstimatorProblem(f"{beside} is too small for a network of {said.n_weights} weights")
     try:
         weights = load(content)
-        network = LatencyNetwork(said.hidden_dim, said.num_layers)
-        network.load_state_dict(weights)
+        network = LatencyNetwork(said.hidden_dim, said.num_layers, recipe=said.recipe)
+        network.to(_dtype(weights, beside)).load_state_dict(weights)
     except (SafetensorError, RuntimeError) as error:
         raise EstimatorProblem(f"{beside} does not hold this network: {error}") from error
-    if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
-        raise EstimatorProblem(f"{beside} holds a weight that is not finite")
+    _check_finite(network, str(beside))
     return network.eval()
+
+
+def _dtype(weights: Mapping[str, Tensor], beside: Path) -> torch.dtype:
+    """Return the dtype of all weights: a network is what it was, to the last bit."""
+    dtypes = {value.dtype for value in weights.values() if value.is_floating_point()}
+    if len(dtypes) != 1:
+        raise EstimatorProblem(f"{beside} holds weights of {len(dtypes)} dtypes; expected one")
+    return dtypes.pop()
+
+
+def _check_finite(network: LatencyNetwork, where: str) -> None:
+    if not all(torch.isfinite(value).all() for value in network.state_dict().values()):
+        raise EstimatorProblem(
+            f"{where} holds a weight that is not finite; expected finite ones: train it again"
+        )

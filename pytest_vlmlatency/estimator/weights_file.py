@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.recipes import Recipe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightsFile:
-    """The network's sizes, and the file of its weights with its digest."""
+    """The network's recipe and sizes, and the file of its weights with its digest."""
 
+    recipe: Recipe
     hidden_dim: int
     num_layers: int
     weights: str

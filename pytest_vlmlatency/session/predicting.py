@@ -18,6 +18,7 @@ from pytest_vlmlatency.estimator.columns import table_of
 from pytest_vlmlatency.estimator.files import load_estimator
 from pytest_vlmlatency.estimator.physics import amounts_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
+from pytest_vlmlatency.estimator.recipes import Recipe, explained
 from pytest_vlmlatency.export import records_of
 from pytest_vlmlatency.records import WALL, Prediction, Standing, fingerprint_of
 
@@ -36,10 +37,12 @@ def open_forecast(path: Path) -> Forecast:
     """Return the predictions of an estimator's file; one that cannot be read is a UsageError."""
     try:
         estimator = load_estimator(path)
+        assert isinstance(estimator, CalibratedEstimator), "every kind is one"
+        if DECODE_STEP not in estimator.state.spreads:
+            raise explained(Recipe.ORIGIN, DECODE_STEP)
+        return Forecast(path.name, estimator)
     except EstimatorProblem as problem:
         raise pytest.UsageError(f"--vlm-predict: {problem}") from problem
-    assert isinstance(estimator, CalibratedEstimator), "every kind is one"
-    return Forecast(path.name, estimator)
 
 
 class Forecast:

@@ -62,13 +62,6 @@ def fitted(table: Table) -> Fitted:
     }
 
 
-@pytest.fixture
-def origins(table: Table) -> LatencyEstimator:
-    """Return a network of the origin's recipe, hardly trained."""
-    plan = TrainingPlan(batch_size=256, num_epochs=5, seed=1)
-    return LatencyEstimator(16, recipe="origin", plan=plan).fit(table)
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_learns_the_machine(kind: str, fitted: Fitted) -> None:
     unseen = table_of(generate_records(LAUNCH_BOUND, n_of_configuration=20, seed=9, noise=QUIET))
@@ -210,24 +203,6 @@ def test_one_seed_is_one_network(table: Table) -> None:
 def test_a_fitted_network_explains_the_origins_decode_time(fitted: Fitted) -> None:
     with pytest.raises(OtherDecodeTime, match="depends on the number of output tokens N"):
         fitted["network"].predict(A_REQUEST)["T_decode_per_token"]
-
-
-def test_the_origins_recipe_explains_the_time_of_a_step(origins: LatencyEstimator) -> None:
-    with pytest.raises(OtherDecodeTime, match="short outputs look faster than they are"):
-        origins.predict(A_REQUEST)["T_decode_per_step"]
-
-
-def test_the_origins_recipe_has_no_quantiles_and_says_so(origins: LatencyEstimator) -> None:
-    with pytest.raises(EstimatorProblem, match="of the origin recipe, was not calibrated"):
-        origins.predict_quantile(A_REQUEST, 0.95)
-
-
-def test_the_origins_recipe_sums_up_a_budget_by_tokens(origins: LatencyEstimator) -> None:
-    said = origins.predict_batch(A_REQUEST)
-    total_ms = float((said["T_prefill_total"] + 10 * said["T_decode_per_token"])[0])
-
-    assert origins.check_budget_feasibility(A_REQUEST, total_ms * 1.001, 10) is True
-    assert origins.check_budget_feasibility(A_REQUEST, total_ms * 0.999, 10) is False
 
 
 def test_the_network_takes_no_further_knobs() -> None:

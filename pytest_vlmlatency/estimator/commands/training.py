@@ -43,7 +43,8 @@ examples:
 """
 KINDS = ("roofline", "separate", "trees", "look-up", "network")
 FILE = "estimator.json"
-OF_NETWORK = ("batch_size", "num_epochs", "lr", "device", "seed")
+RECIPES = ("mended", "origin")
+OF_NETWORK = ("recipe", "batch_size", "num_epochs", "lr", "device", "seed")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -61,6 +62,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--estimator", choices=KINDS, help="default: roofline")
     add_knobs(parser)
+    parser.add_argument(
+        "--recipe",
+        choices=RECIPES,
+        help="of the network's training: origin predicts decode / N, as it did (default: mended)",
+    )
     parser.add_argument("--batch_size", metavar="N", type=int, help="of the network's training")
     parser.add_argument("--num_epochs", metavar="N", type=int, help="of the network's training")
     parser.add_argument("--lr", metavar="RATE", type=float, help="of the network's training")
@@ -125,9 +131,11 @@ def _maker(kind: str, given: argparse.Namespace, knobs: Sequence[Knob]) -> Calla
 
     said = {name: getattr(given, name) for name in ("batch_size", "num_epochs", "lr", "seed")}
     changed = {name: value for name, value in said.items() if value is not None}
-    plan = replace(PLANS[Recipe.MENDED], **changed)
-    device = given.device or "cpu"
-    return lambda: LatencyEstimator(plan=plan, device=device, on_epoch=_show, knobs=knobs)
+    recipe = Recipe(given.recipe or "mended")
+    plan, device = replace(PLANS[recipe], **changed), given.device or "cpu"
+    return lambda: LatencyEstimator(
+        recipe=recipe, plan=plan, device=device, on_epoch=_show, knobs=knobs
+    )
 
 
 def _show(progress: Progress) -> None:
