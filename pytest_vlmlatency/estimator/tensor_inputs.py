@@ -12,14 +12,13 @@ import numpy as np
 import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.inputs import Column, Knob, column, named_inputs, tier_index
+from pytest_vlmlatency.estimator.inputs import Column, Knob, column, named_inputs
 from pytest_vlmlatency.estimator.physics import TEXT, TOKENS, VISION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 Amounts = dict[str, torch.Tensor | Column]  # a category stays an array of strings
-TIER = ("tier", "tier_idx")
 
 
 def amounts_of(
@@ -35,8 +34,6 @@ def amounts_of(
             amounts[name] = np.asarray(value, dtype=np.str_)
         else:
             amounts[name] = amount_of(name, value).to(like.device, dtype)
-    if "tier_idx" not in amounts:  # a name that is wrong is one, needed or not
-        _ = [amount_of("tier_idx", asked[name]) for name in TIER if name in asked]
     shape_of(amounts)
     present = [cast("torch.Tensor", amounts[name]) for name in (VISION, TEXT) if name in amounts]
     if present:
@@ -53,8 +50,6 @@ def amount_of(name: str, value: object) -> torch.Tensor:
             seen=f"{name} has values that are below 0 or not finite",
             expected="finite amounts",
         )
-    if name == "tier_idx":
-        value = np.vectorize(tier_index, otypes=[object])(np.asarray(value, dtype=object))
     return torch.from_numpy(np.array(column(name, value)))
 
 
