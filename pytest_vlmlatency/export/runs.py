@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.export.fields import Record
     from pytest_vlmlatency.records import Call, Case, Run
 
+OF_IMAGES = ("image_count", "image_width", "image_height")
+"""Of the pictures themselves. A call was given what a processor made of them, tiles or patches,
+which tells neither how many there were nor their size: a test says it by parameters of these names.
+"""
+MOST_DIGITS = 9
 OWN_FIELDS = frozenset({Phase.VISION, Phase.PREFILL, Phase.DECODE})
 
 
@@ -101,7 +106,15 @@ def _circumstances(case: Case) -> Record:
     workload = case.workload
     names = () if workload is None else ("model", "n_parameters", "dtype", "attention")
     said = {name: getattr(workload, name) for name in names}
-    return {**said, "device": case.device, "n_threads": case.n_threads}
+    images = {name: _count(case.params.get(name)) for name in OF_IMAGES}
+    return {**said, "device": case.device, "n_threads": case.n_threads, **images}
+
+
+def _count(parameter: str | None) -> int | None:
+    """Return a test's parameter as a number, None where it is none."""
+    if parameter is None or not parameter.isascii() or not parameter.isdecimal():
+        return None
+    return int(parameter) if len(parameter) <= MOST_DIGITS else None
 
 
 def _other_ms(call: Call, measure: str) -> float:

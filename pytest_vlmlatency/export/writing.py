@@ -103,12 +103,14 @@ def _write(
                 path = path_of(record)
                 if path not in drafts:
                     drafts[path] = _Draft(path, Path(scratch) / str(len(drafts)))
-                    if is_kept and path.is_file():
+                    if is_kept and drafts[path].stood is not None:
                         drafts[path].keep(path)
                 drafts[path].add(record, digest)
             if not drafts:
                 raise RecordsProblem("there is no record to write; nothing was written")
             whole = {path: draft.whole() for path, draft in drafts.items()}
+            for path, draft in drafts.items() if is_kept else ():
+                draft.check_unchanged(path)
             for path, file in whole.items():  # nothing is replaced before all of it is written
                 path.parent.mkdir(parents=True, exist_ok=True)
                 file.replace(path)
@@ -128,11 +130,21 @@ def _digest_of_readable(index: int, record: Record) -> int:
         ) from problem
 
 
+def _state_of(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes when a file is written, None where there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 class _Draft:
     """One file on its way: JSON Lines in a scratch folder until the last record is in."""
 
     def __init__(self, path: Path, scratch: Path) -> None:
         self.n_records = 0
+        self.stood = _state_of(path)
         self._suffix = path.suffix
         self._lines = scratch.with_suffix(".lines")
         self._whole = scratch.with_suffix(path.suffix)
@@ -151,6 +163,14 @@ class _Draft:
             else:
                 with suppress(Refused):  # it stays as it is, and equals no record that is checked
                     self._digests.add(digest_of(checked(record)))
+
+    def check_unchanged(self, path: Path) -> None:
+        """Refuse to replace what another process wrote since it was read: it would be lost."""
+        if _state_of(path) != self.stood:
+            raise RecordsProblem(
+                f"{shown_path(path)} was changed by another process meanwhile; nothing was "
+                f"written: do the same again"
+            )
 
     def add(self, record: Record, digest: int) -> None:
         """Take in one record, unless its call is there; RecordsProblem if JSON cannot hold it."""

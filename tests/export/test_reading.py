@@ -14,6 +14,7 @@ from pytest_vlmlatency.export import Reason, read_records, write_records
 from tests.export.records import a_record, an_origin_record
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 GOOD = a_record(99)
@@ -302,6 +303,20 @@ def test_what_stands_in_a_file_is_kept(tmp_path: Path, suffix: str) -> None:
     write_records([a_record(1)], path)
     assert write_records([a_record(1), a_record(2)], path) == {path: 1}
     assert [record["source"] for record in read_records(path)] == ["run/case#1", "run/case#2"]
+
+
+@pytest.mark.parametrize("stands", ["x.jsonl", "another.jsonl"])
+def test_what_another_process_writes_meanwhile_is_kept(tmp_path: Path, stands: str) -> None:
+    path = tmp_path / "x.jsonl"
+    write_records([a_record(0)], tmp_path / stands)
+
+    def slow() -> Iterator[dict[str, Any]]:
+        yield a_record(1)
+        write_records([a_record(2)], path)
+
+    with pytest.raises(RecordsProblem, match="changed by another process meanwhile"):
+        write_records(slow(), path)
+    assert "run/case#2" in [record["source"] for record in read_records(path)]
 
 
 def test_a_file_is_replaced_on_demand_alone(tmp_path: Path) -> None:

@@ -44,6 +44,17 @@ def test_each_kept_call_is_a_record_with_the_origins_names() -> None:
     )
 
 
+def test_a_tests_parameters_say_how_many_pictures_of_what_size() -> None:
+    params = {"image_count": "2", "image_width": "672", "image_height": "large"}
+    cases = [a_case([a_call()], params=params), a_case([a_call()], id="other", params={})]
+
+    first, second = records_of(a_run(cases=cases)).records
+
+    names = ("image_count", "image_width", "image_height")
+    assert [first[name] for name in names] == [2, 672, None]
+    assert [second[name] for name in names] == [None, None, None]
+
+
 def test_discarded_calls_and_unmeasured_cases_are_no_records() -> None:
     disturbed = a_call(discarded_because="clocks disagree")
     cases = [a_case([a_call()], discarded=(disturbed,)), a_case([a_call()], is_measured=False)]
