@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.evidence._progress import counted
 from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.plain import to_plain
 from pytest_vlmlatency.records import (
@@ -61,22 +62,53 @@ class Size:
         return f"{self.n_runs:,} x {self.n_cases} x {self.n_rounds}"
 
 
-def write_history(folder: Path, size: Size, seed: int) -> str:
-    """Write a history of one machine, an hour between runs; return the machine's fingerprint."""
+def write_history(folder: Path, size: Size, seed: int, *, repository: Path | None = None) -> str:
+    """Write a history of one machine, an hour between runs; return the machine's fingerprint.
+
+    With a folder for a `repository`, one is made in it whose commits are those of the runs, and
+    one more on top.
+    """
     rng = random.Random(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    if repository is None:
+        commits = [f"{rng.getrandbits(160):040x}" for _ in range(size.n_runs)]
+    else:
+        commits = write_commits(repository, size.n_runs + 1)
     store = open_store(folder)
     store.check_writable()
     (folder / "runs").mkdir()
     distinct = [_cases_json(size, rng) for _ in range(min(N_DISTINCT, size.n_runs))]
     fingerprint = ""
     for number in counted(size.n_runs, "writing runs"):
-        run = _a_run(number, rng)
+        run = _a_run(number, commits[number], rng)
         name = name_of(run)
         fingerprint = name.fingerprint
         head = to_plain(run) | {"cases": None}
         text = json.dumps(head).replace('"cases": null', '"cases": ' + rng.choice(distinct))
         (folder / file_of(name)).write_text(text, encoding="utf-8")
     return fingerprint
+
+
+def candidate_of(history: Path, file: Path) -> None:
+    """Write a run to be judged: the newest one, measured once more, and not in the history."""
+    store = open_store(history, is_readonly=True)
+    newest = store.read_whole(store.index().names[-1])
+    write_run(replace(newest, id="0123456789abcdef"), file)
+
+
+def write_commits(repository: Path, n_commits: int) -> list[str]:
+    """Make a git repository with empty commits in a row; return their ids, the oldest first."""
+    git = ("git", "-C", str(repository))
+    commits = "".join(
+        f"commit refs/heads/main\ncommitter a <a@example.org> {1_600_000_000 + number} +0000\n"
+        f"data 1\n.\n"
+        for number in range(n_commits)
+    )
+    subprocess.run([*git, "init", "--quiet", "--initial-branch=main"], check=True)
+    subprocess.run([*git, "fast-import", "--quiet"], input=commits, text=True, check=True)
+    listed = [*git, "rev-list", "--reverse", "main"]
+    done = subprocess.run(listed, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
 def write_benchmark_files(folder: Path, size: Size) -> None:
@@ -95,7 +127,7 @@ def write_benchmark_files(folder: Path, size: Size) -> None:
         shutil.copyfile(first, first.with_name(f"{number:04}_run.json"))
 
 
-def _a_run(number: int, rng: random.Random) -> Run:
+def _a_run(number: int, commit: str, rng: random.Random) -> Run:
     machine: dict[str, Scalar] = {"cpu": "A processor", "architecture": "x86_64", "n_cores": 8}
     return Run(
         id=f"{rng.getrandbits(64):016x}",
@@ -106,7 +138,7 @@ def _a_run(number: int, rng: random.Random) -> Run:
             settings={"n_threads": 1, "n_allowed_cores": 8},
             devices=({"name": "An accelerator", "driver": "580.1", "power_limit_w": 700.0},),
         ),
-        commit=Commit(id=f"{rng.getrandbits(160):040x}", branch="main", is_dirty=False),
+        commit=Commit(id=commit, branch="main", is_dirty=False),
         cases=(),
     )
 

@@ -1,90 +1,49 @@
-"""What a history of thousands of runs costs: choosing a baseline of 20 runs and reading it.
+"""What a history of thousands of runs costs: choosing a baseline of 20 runs, reading it, judging.
 
-Each figure is of a fresh process, imports included, in turn with the others; before each, a process
-of its kind fills the caches. Beside it pytest-benchmark's --benchmark-compare, whose cost is what
-the option adds to the same run without it. Histories are made up (`_histories`) and lie on a disk.
+Each figure is of a fresh process, in turn with the others; before each, a process of its kind fills
+the caches. Choosing and reading counts its imports. A gate asks git for the commits before its own,
+chooses, reads and judges, and counts that alone: pytest has imported the rest. Beside it what
+pytest-benchmark's --benchmark-compare adds to the same run without it. Histories are made up
+(`_histories`) and lie on a disk.
 """
 
-import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from benchmarks.evidence._histories import Size, write_benchmark_files, write_history
-from benchmarks.evidence._progress import counted, show_progress
+from benchmarks.evidence._histories import Size, write_benchmark_files
+from benchmarks.evidence._history_looks import (
+    FILES,
+    N_TURNS,
+    PARQUET,
+    SEED,
+    Compaction,
+    Gate,
+    Read,
+    looks_at,
+)
+from benchmarks.evidence._history_processes import timed
+from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
-    ROOT,
     Claim,
     Evidence,
     now,
     publish_figures,
     read_machine,
-    say,
 )
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.history.compaction import compact
-from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.measure.pinning import pinned_threads
 
 NAME = "history_scale"
-SEED = 0
-N_TURNS = 7
 N_BASELINE = 20
 USUAL = Size(n_runs=3000, n_cases=50, n_rounds=30)
 MANY = Size(n_runs=10_000, n_cases=5, n_rounds=30)
 BENCHMARK = Size(n_runs=1000, n_cases=50, n_rounds=30)
 ALLOWED_COMPACTED_S, ALLOWED_S = 0.5, 3.0
 BYTES_PER_MIB = 2**20
-FILES, PARQUET = "a file each", "compacted"
-
-CHOOSE_AND_READ = """\
-import sys
-from pytest_vlmlatency.history.store import open_store
-
-store = open_store(sys.argv[1], is_readonly=True)
-index = store.index()
-clean = [name for name in index.names if not name.is_dirty and not name.is_pull_request]
-chosen = [name for name in clean if name.fingerprint == sys.argv[2]][-int(sys.argv[3]):]
-stored = store.read(chosen)
-import json
-print(json.dumps({
-    "n_names": len(index.names),
-    "n_runs": len(stored.runs),
-    "n_times": sum(len(times) for run in stored.runs for case in run.cases
-                   for times in case.times_ms.values()),
-    "heavy": [name for name in ("torch", "transformers", "scipy") if name in sys.modules],
-}))
-"""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """Choosing and reading a baseline: times of whole processes, and what the last one saw."""
-
-    size: Size
-    form: str
-    wall_s: tuple[float, ...]
-    cpu_s: tuple[float, ...]
-    n_names: int
-    n_runs: int
-    n_times: int
-    heavy: tuple[str, ...]
-    history_bytes: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compaction:
-    """Compacting a whole history once."""
-
-    size: Size
-    wall_s: float
-    n_folded: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +66,7 @@ class Figures:
     """All of it."""
 
     reads: tuple[Read, ...]
+    gates: tuple[Gate, ...]
     compactions: tuple[Compaction, ...]
     compare: Compare
 
@@ -116,54 +76,19 @@ def main() -> int:
     started_at = now()
     with pinned_threads(1):
         machine = read_machine()
-    reads: list[Read] = []
-    compactions = []
+    looks, compactions = [], []
     for size in (USUAL, MANY):
-        of_size, compaction = _one_history(size)
-        reads += of_size
+        of_size, compaction = looks_at(size, N_BASELINE)
+        looks += of_size
         compactions.append(compaction)
     figures = Figures(
-        reads=tuple(reads), compactions=tuple(compactions), compare=_compare(BENCHMARK)
+        reads=tuple(read for read, _ in looks),
+        gates=tuple(gate for _, gate in looks),
+        compactions=tuple(compactions),
+        compare=_compare(BENCHMARK),
     )
     return publish_figures(
         NAME, figures, judge, describe, seed=SEED, started_at=started_at, environment=machine
-    )
-
-
-def _one_history(size: Size) -> tuple[list[Read], Compaction]:
-    with TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "history"
-        fingerprint = write_history(folder, size, SEED)
-        say(f"{size}: written")
-        before = _read(folder, fingerprint, size, FILES)
-        start_s = time.perf_counter()
-        done = compact(open_store(folder), report=show_progress)
-        compaction = Compaction(
-            size=size, wall_s=time.perf_counter() - start_s, n_folded=done.n_folded
-        )
-        say(f"{size}: compacted in {compaction.wall_s:.0f} s")
-        return [before, _read(folder, fingerprint, size, PARQUET)], compaction
-
-
-def _read(folder: Path, fingerprint: str, size: Size, form: str) -> Read:
-    command = (sys.executable, "-c", CHOOSE_AND_READ, str(folder), fingerprint, str(N_BASELINE))
-    _timed(command, folder)
-    wall_s, cpu_s = [], []
-    for _ in counted(N_TURNS, f"{size}, {form}"):
-        wall, cpu, printed = _timed(command, folder)
-        wall_s.append(wall)
-        cpu_s.append(cpu)
-    seen = json.loads(printed)
-    return Read(
-        size=size,
-        form=form,
-        wall_s=tuple(wall_s),
-        cpu_s=tuple(cpu_s),
-        n_names=seen["n_names"],
-        n_runs=seen["n_runs"],
-        n_times=seen["n_times"],
-        heavy=tuple(seen["heavy"]),
-        history_bytes=sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()),
     )
 
 
@@ -176,24 +101,8 @@ def _compare(size: Size) -> Compare:
         times: tuple[list[float], list[float]] = ([], [])
         for _ in counted(N_TURNS, f"pytest-benchmark, {size}"):
             for kind, command in enumerate(((*without, "--benchmark-compare"), without)):
-                times[kind].append(_timed(command, folder)[0])
+                times[kind].append(timed(command, folder).wall_s)
         return Compare(size=size, with_s=tuple(times[0]), without_s=tuple(times[1]))
-
-
-def _timed(command: Sequence[str], folder: Path) -> tuple[float, float, str]:
-    """Return the wall and CPU time of a process, and what it printed; it has to end well."""
-    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
-    before, start_s = os.times(), time.perf_counter()
-    done = subprocess.run(
-        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
-    )
-    wall_s, after = time.perf_counter() - start_s, os.times()
-    if done.returncode != 0:
-        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    cpu_s = (after.children_user - before.children_user) + (
-        after.children_system - before.children_system
-    )
-    return wall_s, cpu_s, done.stdout
 
 
 def judge(figures: Figures) -> tuple[Claim, ...]:
@@ -203,7 +112,8 @@ def judge(figures: Figures) -> tuple[Claim, ...]:
     files = by_kind[USUAL.n_runs, FILES]
     many = by_kind[MANY.n_runs, PARQUET]
     n_times = [read.n_times for read in (usual, files)]
-    heavy = sorted({name for read in figures.reads for name in read.heavy})
+    kinds = [*(read.heavy for read in figures.reads), *(gate.heavy for gate in figures.gates)]
+    heavy = sorted({name for names in kinds for name in names})
     is_all_there = all(
         (read.n_names, read.n_runs) == (read.size.n_runs, N_BASELINE) for read in figures.reads
     )
@@ -211,6 +121,7 @@ def judge(figures: Figures) -> tuple[Claim, ...]:
         _within(usual, ALLOWED_COMPACTED_S),
         _within(files, ALLOWED_S),
         _within(many, ALLOWED_S),
+        *(_judged_within(gate) for gate in figures.gates),
         Claim(
             text=f"Every run is in every index, {N_BASELINE} runs are read, and as many times from "
             f"Parquet as from files.",
@@ -224,7 +135,7 @@ def judge(figures: Figures) -> tuple[Claim, ...]:
             seen=f"{', '.join(f'{done.n_folded:,}' for done in figures.compactions)}.",
         ),
         Claim(
-            text="No such process imports torch, transformers or scipy.",
+            text="No such process imports torch or transformers, and one that reads no scipy.",
             holds=not heavy,
             seen=f"{', '.join(heavy) or 'none'}.",
         ),
@@ -239,9 +150,10 @@ def describe(evidence: Evidence[Figures]) -> str:
             f"{read.size}, {read.form}",
             _seconds(read.wall_s),
             _seconds(read.cpu_s),
+            _seconds(gate.judged_s),
             f"{read.history_bytes / BYTES_PER_MIB:,.0f} MiB",
         ]
-        for read in figures.reads
+        for read, gate in zip(figures.reads, figures.gates, strict=True)
     ]
     compare = figures.compare
     compacted = " and ".join(
@@ -255,8 +167,9 @@ def describe(evidence: Evidence[Figures]) -> str:
     return (
         f"A fresh process chooses {N_BASELINE} runs by name and reads their round times: median "
         f"over {N_TURNS} processes (least to most), imports included. Sizes are runs x cases x "
-        f"rounds.\n\n"
-        + table(["history", "wall time", "CPU time", "on disk"], rows)
+        f"rounds. A gate: from opening the history to the verdicts of all cases, git's commits "
+        f"included, imports apart.\n\n"
+        + table(["history", "wall time", "CPU time", "a gate, wall", "on disk"], rows)
         + f"\n\nCompaction, verification included: {compacted}.\n\npytest-benchmark's "
         f"`--benchmark-compare` beside {compare.size} stored runs, with their samples, adds "
         f"{compare.added_s:.1f} s to a run of {median(compare.without_s):.1f} s: {ratio:.0f} times "
@@ -269,6 +182,17 @@ def _within(read: Read, allowed_s: float) -> Claim:
         text=f"{read.size}, {read.form}: a baseline is chosen and read within {allowed_s:g} s.",
         holds=median(read.wall_s) <= allowed_s,
         seen=f"{_seconds(read.wall_s)}.",
+    )
+
+
+def _judged_within(gate: Gate) -> Claim:
+    allowed_s = ALLOWED_COMPACTED_S if gate.form == PARQUET else ALLOWED_S
+    return Claim(
+        text=f"{gate.size}, {gate.form}: a gate has judged all cases against {N_BASELINE} runs "
+        f"within {allowed_s:g} s.",
+        holds=median(gate.judged_s) <= allowed_s
+        and (gate.n_runs, gate.n_judged) == (N_BASELINE, gate.size.n_cases),
+        seen=f"{_seconds(gate.judged_s)}; {gate.n_judged} cases, {gate.n_runs} runs.",
     )
 
 

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from benchmarks.evidence import _history_looks as looks
 from benchmarks.evidence import history_scale as scale
-from benchmarks.evidence._histories import Size, write_history
+from benchmarks.evidence._histories import Size, candidate_of, write_history
+from benchmarks.evidence._history_processes import JUDGE, program, timed
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.records import run_rounds_of
 
@@ -16,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def a_read(size: Size, form: str, wall_s: float) -> scale.Read:
-    return scale.Read(
+def a_read(size: Size, form: str, wall_s: float) -> looks.Read:
+    return looks.Read(
         size=size,
         form=form,
         wall_s=(wall_s,),
@@ -30,19 +32,36 @@ def a_read(size: Size, form: str, wall_s: float) -> scale.Read:
     )
 
 
+def a_gate(size: Size, form: str, judged_s: float) -> looks.Gate:
+    return looks.Gate(
+        size=size,
+        form=form,
+        judged_s=(judged_s,),
+        n_runs=scale.N_BASELINE,
+        n_judged=size.n_cases,
+        heavy=(),
+    )
+
+
 def figures(**changes: object) -> scale.Figures:
     """Return figures by which everything holds, with one reading (the first) changed."""
-    first = replace(a_read(scale.USUAL, scale.PARQUET, 0.4), **changes)  # type: ignore[arg-type]  # by name
+    first = replace(a_read(scale.USUAL, looks.PARQUET, 0.4), **changes)  # type: ignore[arg-type]  # by name
     sizes = (scale.USUAL, scale.MANY)
     return scale.Figures(
         reads=(
             first,
-            a_read(scale.USUAL, scale.FILES, 2.9),
-            a_read(scale.MANY, scale.FILES, 9.0),
-            a_read(scale.MANY, scale.PARQUET, 2.9),
+            a_read(scale.USUAL, looks.FILES, 2.9),
+            a_read(scale.MANY, looks.FILES, 9.0),
+            a_read(scale.MANY, looks.PARQUET, 2.9),
+        ),
+        gates=(
+            a_gate(scale.USUAL, looks.PARQUET, 0.4),
+            a_gate(scale.USUAL, looks.FILES, 2.9),
+            a_gate(scale.MANY, looks.FILES, 2.9),
+            a_gate(scale.MANY, looks.PARQUET, 0.4),
         ),
         compactions=tuple(
-            scale.Compaction(size=size, wall_s=1.0, n_folded=size.n_runs) for size in sizes
+            looks.Compaction(size=size, wall_s=1.0, n_folded=size.n_runs) for size in sizes
         ),
         compare=scale.Compare(size=scale.BENCHMARK, with_s=(3.0,), without_s=(1.0,)),
     )
@@ -59,7 +78,7 @@ def test_what_is_claimed_of_large_histories_can_hold() -> None:
         ({"n_names": 2999}, "Every run is in every index"),
         ({"n_runs": 19}, "Every run is in every index"),
         ({"n_times": 999}, "Every run is in every index"),
-        ({"heavy": ("torch",)}, "No such process imports torch"),
+        ({"heavy": ("scipy",)}, "one that reads no scipy"),
     ],
 )
 def test_each_claim_fails_by_what_it_is_about_and_no_other(
@@ -69,6 +88,36 @@ def test_each_claim_fails_by_what_it_is_about_and_no_other(
 
     assert len(failed) == 1
     assert text in failed[0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{"judged_s": (0.4, 0.6, 0.7)}, {"n_runs": 19}, {"n_judged": 49}]
+)
+def test_a_gate_that_is_slow_or_judged_less_is_no_pass(changes: dict[str, object]) -> None:
+    one = figures()
+    changed = replace(one.gates[0], **changes)  # type: ignore[arg-type]  # by name
+
+    (failed,) = [
+        claim.text
+        for claim in scale.judge(replace(one, gates=(changed, *one.gates[1:])))
+        if not claim.holds
+    ]
+
+    assert "compacted: a gate has judged all cases against 20 runs within 0.5 s" in failed
+
+
+def test_a_gate_of_the_evidence_judges_by_the_commits_of_a_real_repository(tmp_path: Path) -> None:
+    size = Size(n_runs=4, n_cases=2, n_rounds=6)
+    write_history(tmp_path / "history", size, seed=0, repository=tmp_path)
+    candidate_of(tmp_path / "history", tmp_path / "candidate.json")
+
+    ended = timed(
+        program(JUDGE, tmp_path / "history", tmp_path, tmp_path / "candidate.json"), tmp_path
+    )
+
+    assert (ended.printed["n_runs"], ended.printed["n_judged"]) == (4, 2)
+    assert ended.printed["heavy"] == []
+    assert 0 < ended.printed["judged_s"] < ended.wall_s
 
 
 def test_a_run_that_was_not_compacted_is_no_pass() -> None:
