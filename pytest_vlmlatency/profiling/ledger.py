@@ -93,6 +93,10 @@ class Ledger:
                 f"another process profiles into {self._dataset_folder}; wait for it, or name "
                 f"another folder"
             ) from None
+        except OSError as problem:  # of which Timeout is one
+            raise RecordsProblem(
+                f"{self._dataset_folder} cannot be written to: {problem}; name another folder"
+            ) from problem
         for path in sorted(self._dataset_folder.glob("*.jsonl")):
             try:
                 _cut_off_part(path)

@@ -91,6 +91,11 @@ def test_this_machine_is_known_by_its_fingerprint(
     assert capsys.readouterr().err == ""
 
 
+def test_no_machine_at_all_is_a_usage_error(model: Path) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["estimator", "predict", str(model), *CONFIG, "--machine", ""])
+
+
 def test_an_unknown_machine_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "estimator.json"
     RooflineEstimator().fit([one | {"machine": None} for one in simulated(100)]).save(path)

@@ -119,6 +119,13 @@ def test_a_line_that_is_no_record_is_named(tmp_path: Path) -> None:
         _ledger(tmp_path)
 
 
+def test_a_folder_that_cannot_be_locked_is_said(tmp_path: Path) -> None:
+    (tmp_path / "coco" / ".profile.lock").mkdir(parents=True)
+
+    with pytest.raises(RecordsProblem, match="coco cannot be written to: "):
+        _ledger(tmp_path)
+
+
 def test_two_processes_do_not_profile_into_one_folder(tmp_path: Path) -> None:
     ledger = _ledger(tmp_path)
 

@@ -5,6 +5,7 @@ Owns what is said of both. Which machine this is, the command line reads: it kno
 
 from __future__ import annotations
 
+import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,6 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.commands.sources import warnings_told
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -28,6 +28,7 @@ def add_machine(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--machine",
         metavar=f"FINGERPRINT|{HERE}",
+        type=_named,
         help="warn if it was measured on another machine than this (the first digits do); "
         f"{HERE} reads this machine's fingerprint, for which torch is imported",
     )
@@ -87,6 +88,12 @@ def check_alike(estimator: CalibratedEstimator[Any], table: Table, path: Path) -
     with warnings_told():
         estimator.for_machine(table.machine)
     return unlike
+
+
+def _named(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError(f"expected a fingerprint, or {HERE}, not nothing")
+    return text
 
 
 def differences(known: Mapping[str, str], seen: Mapping[str, str]) -> list[str]:
