@@ -160,6 +160,19 @@ def test_a_budget_of_n_tokens_is_the_same_for_tensors(
         assert cast("torch.Tensor", inside).tolist() == [fits] * len(n)
 
 
+@pytest.mark.parametrize("recipe", Recipe)
+def test_in_float64_a_networks_budgets_are_those_of_arrays(table: Table, recipe: Recipe) -> None:
+    network, asked = by_hand(table, recipe), some_requests(table)
+    prefill_ms, decode_ms = network.predict_batch(asked).values()
+    budget_ms = prefill_ms + np.arange(len(prefill_ms)) * decode_ms
+    tensors = {name: torch.tensor(values) for name, values in asked.items()}
+
+    of_tensors = network.max_output_tokens(tensors, torch.from_numpy(budget_ms))
+
+    of_arrays = np.asarray(network.max_output_tokens(asked, budget_ms))
+    assert cast("torch.Tensor", of_tensors).tolist() == of_arrays.tolist()
+
+
 def test_a_budget_of_less_than_prefill_leaves_no_token(origins: LatencyEstimator) -> None:
     prefill_ms, per_token_ms = (float(ms[0]) for ms in times(origins, A_REQUEST))
 

@@ -107,7 +107,7 @@ def test_shapes_that_do_not_go_together_are_told(network: LatencyEstimator) -> N
 
 def test_what_stands_beside_tensors_lands_on_their_device() -> None:
     """The meta device stands for an accelerator: a tensor on it among others on the CPU."""
-    asked = {**FOUR, "tier": ["low", "high"], "vision_tokens": torch.ones(2, device="meta")}
+    asked = {**FOUR, "tier": ["low", "high"], "top_k": torch.ones(2, device="meta")}
 
     amounts = amounts_of(asked, ("vision_tokens", "text_tokens", "tier_idx", "top_k"), ())
 
