@@ -57,6 +57,7 @@ class NetworkModel:
     """A trained network, asked without gradients."""
 
     network: LatencyNetwork
+    is_held_out: bool = False  # asked what it has not seen, where 0 ms would be left out unseen
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -69,13 +70,16 @@ class NetworkModel:
         rows = rows.to(self.network.input_mean)
         with torch.no_grad():
             parts = [self.network(*part.unbind(-1)) for part in rows.split(ROWS_AT_ONCE)]  # type: ignore[no-untyped-call]  # torch's own has no types
-        return _predicted(
+        said = _predicted(
             self.network.recipe,
             *(
                 torch.cat([part[name] for part in parts]).double().cpu().numpy()
                 for name in self.network.recipe.targets
             ),
         )
+        if self.is_held_out:
+            alive(said)
+        return said
 
 
 class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
@@ -184,7 +188,7 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
         network = begun(table, self.plan, (self.hidden_dim, self.num_layers), self.recipe)
         on_epoch = self._on_epoch if like is None else None
         train(network, table, self.plan, device=self._device, on_epoch=on_epoch)
-        trained = NetworkModel(network=network)
+        trained = NetworkModel(network=network, is_held_out=like is not None)
         if self.recipe is Recipe.ORIGIN:
             alive(trained.predict({name: table.columns[name] for name in INPUTS}))
         return trained

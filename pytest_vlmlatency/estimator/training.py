@@ -140,8 +140,8 @@ def begun(
 ) -> LatencyNetwork:
     """Return a new network by the plan's seed.
 
-    Half of all seeds leave a head of the origin's recipe dead: 0 ms for every record, and no
-    gradient. It begins with the first seed from the plan's on that does not.
+    Many seeds leave a head of the origin's recipe dead: 0 ms, and no gradient. It begins with the
+    first seed, from the plan's on, that says more than 0 ms for every record.
     """
     for seed in range(plan.seed, plan.seed + MOST_SEEDS):
         with torch.random.fork_rng(devices=()), torch.no_grad():
@@ -153,8 +153,8 @@ def begun(
             if all(bool(ms.all()) for ms in network(*inputs.unbind(-1)).values()):
                 return network
     raise EstimatorProblem(
-        f"a head of the origin's network is dead, 0 ms for every record, with each of {MOST_SEEDS} "
-        f"seeds from {plan.seed} on; expected one that is not: take the mended recipe"
+        f"a head of the origin's network says 0 ms for some record with each of {MOST_SEEDS} seeds "
+        f"from {plan.seed} on; expected one that does not: take the mended recipe"
     )
 
 

@@ -1,6 +1,8 @@
 """A network of either recipe, fitted or trained by hand: what it answers, and what it refuses."""
 
+import copy
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -313,6 +315,20 @@ def test_a_network_of_the_origins_recipe_that_died_is_refused_by_its_budgets(
         network.max_output_tokens(A_REQUEST, 500)
     with pytest.raises(EstimatorProblem, match=r"expected times above 0 ms: train it from another"):
         network.check_budget_feasibility(A_REQUEST, 500, 4)
+
+
+def test_a_record_held_out_that_is_predicted_0_ms_is_refused_and_not_left_out(
+    origins: LatencyEstimator, table: Table
+) -> None:
+    held_out = LatencyEstimator(32, recipe="origin", plan=PLAN)._train(table, origins.model)
+    none = {name: np.zeros_like(values) for name, values in table.columns.items()}
+    dead = copy.deepcopy(origins)
+    with torch.no_grad():
+        dead.prefill_head.bias.fill_(-1e6)
+
+    assert set(held_out.predict(none)) == {PREFILL, PER_TOKEN}
+    with pytest.raises(EstimatorProblem, match=r"the origin's network predicts 0 ms"):
+        replace(held_out, network=dead).predict(none)
 
 
 def test_a_training_that_ends_with_a_dead_head_is_refused(table: Table) -> None:
