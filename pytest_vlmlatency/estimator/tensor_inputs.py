@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.inputs import Column, Knob, column, named_inputs
+from pytest_vlmlatency.estimator.inputs import TIERS, Column, Knob, column, named_inputs
 from pytest_vlmlatency.estimator.physics import TEXT, TOKENS, VISION
 
 if TYPE_CHECKING:
@@ -43,6 +43,13 @@ def amounts_of(
 
 def amount_of(name: str, value: object) -> torch.Tensor:
     """Return one input as a tensor of its own shape: a tensor as it is, a tier by its index."""
+    if isinstance(value, torch.Tensor) and name == "tier_idx":
+        return checked(
+            value,
+            is_right=(value == 0) | (value == 1) | (value == 2),
+            seen=f"{name} has values that are no tier",
+            expected=f"{', '.join(TIERS)} by their index 0, 1, 2",
+        )
     if isinstance(value, torch.Tensor):
         return checked(
             value,

@@ -95,6 +95,14 @@ def test_a_tier_that_there_is_not_is_named_beside_tensors(
         fitted.predict({**FOUR, "tier": tier})  # its law has no tier; a wrong name is one
 
 
+@pytest.mark.parametrize("index", [3.0, -1.0, 0.5, float("nan")])
+def test_an_index_that_is_no_tier_is_refused_as_it_is_of_arrays(
+    network: LatencyEstimator, index: float
+) -> None:
+    with pytest.raises(EstimatorProblem, match=r"no tier \(1 of 2\); expected low, medium, high"):
+        network.predict({**FOUR, "tier_idx": torch.tensor([0.0, index])})
+
+
 def test_a_number_that_is_none_is_refused_beside_tensors(network: LatencyEstimator) -> None:
     with pytest.raises(EstimatorProblem, match=r"top_k must be a number, a list, .* not 'eight'"):
         network.predict({**FOUR, "tier": 1, "top_k": "eight"})
