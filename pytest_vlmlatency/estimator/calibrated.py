@@ -76,8 +76,8 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         self, model: AnyModel, values: Mapping[str, float | str]
     ) -> Mapping[str, float]:
         """Return both targets of one request; a variant may have a quicker way."""
-        columns = columns_of(values, self.inputs, knobs=self._knobs)
-        return {target: float(ms[0]) for target, ms in model.predict(columns).items()}
+        asked = self._asked(values)
+        return {target: float(ms[0]) for target, ms in model.predict(asked).items()}
 
     def _predict_tensors(
         self, model: AnyModel, asked: Mapping[str, object]
@@ -133,8 +133,7 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         model, state = self._known()
         if has_tensors(columns):
             return self._as_tensors(model, state, columns)
-        asked = columns_of(columns, state.inputs, knobs=self._knobs)
-        return self._predict_columns(model, state, asked)
+        return self._predict_columns(model, state, self._asked(columns))
 
     def predict_quantile(self, columns: Mapping[str, object], q: float) -> Prediction:
         """Return the ms that a share `q` of measured values stays below, one row a request.
@@ -147,19 +146,16 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         model, state = self._known()
         if has_tensors(columns):
             return self._as_tensors(model, state, columns, q=q)
-        asked = columns_of(columns, state.inputs, knobs=self._knobs)
-        outside = state.is_extrapolated(asked)
+        asked = self._asked(columns)
+        outside, own = state.is_extrapolated(asked), state.spreads
         return {
-            target: ms
-            * np.where(
-                outside, state.spreads[target].wide_factor(q), state.spreads[target].factor(q)
-            )
+            target: ms * np.where(outside, own[target].wide_factor(q), own[target].factor(q))
             for target, ms in self._predict_columns(model, state, asked).items()
         }
 
     def is_extrapolated(self, columns: Mapping[str, object]) -> NDArray[np.bool_]:
         """Return, for each row, whether an input lies outside what was measured."""
-        return self.state.is_extrapolated(columns_of(columns, self.inputs, knobs=self._knobs))
+        return self.state.is_extrapolated(self._asked(columns))
 
     def predict_from_config(self, config: Mapping[str, object]) -> Mapping[str, object]:
         """Return both targets in ms: floats for scalars, arrays for lists, tensors for tensors."""
@@ -167,7 +163,7 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         values = values_of(config, state.inputs, knobs=self._knobs)
         if values is not None:
             if state.categories:
-                state.check_categories(columns_of(values, state.inputs, knobs=self._knobs))
+                state.check_categories(self._asked(values))
             return {
                 target: ms * state.drifts[target].ratio
                 for target, ms in self._predict_one(model, values).items()
@@ -187,11 +183,10 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         A record of another kind of time, model, dtype and so on than all that were fitted is an
         error.
         """
-        model, state = self._known()
-        table = table_of([record], knobs=self._knobs)
+        (model, state), table = self._known(), table_of([record], knobs=self._knobs)
         check_alike(state.conditions, table.conditions)
         self.for_machine(table.machine)
-        asked = columns_of(table.columns, state.inputs, knobs=self._knobs)
+        asked = self._asked(table.columns)
         state.check_categories(asked)
         drifts = dict(state.drifts)
         for target, ratios in ratios_of(table, model.predict(asked)).items():
@@ -221,6 +216,9 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
             )
         estimator._fitted = loaded, state
         return estimator
+
+    def _asked(self, columns: Mapping[str, object]) -> Columns:
+        return columns_of(columns, self.inputs, knobs=self._knobs)
 
     def _predict_columns(self, model: AnyModel, state: State, asked: Columns) -> Prediction:
         state.check_categories(asked)

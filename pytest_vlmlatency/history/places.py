@@ -28,8 +28,6 @@ OBJECT_STORES = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "ocilake", "oss", "memory")
 )
 """Here one put makes the whole object appear at once; elsewhere a draft is renamed."""
-
-
 S3 = frozenset(("s3", "s3a"))
 
 
