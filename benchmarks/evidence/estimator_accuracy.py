@@ -255,7 +255,9 @@ def _percent(errors: tuple[float, float]) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds:.2f} s" if seconds > 0.1 else f"{1e6 * seconds:.2f} us"
+    if seconds > 0.1:
+        return f"{seconds:.2f} s"
+    return f"{1e3 * seconds:.0f} ms" if seconds > 1e-3 else f"{1e6 * seconds:.2f} us"
 
 
 def main() -> int:
