@@ -39,6 +39,7 @@ __all__ = [
     "broadcast",
     "column",
     "columns_of",
+    "common_shape",
     "has_tensors",
     "named_inputs",
     "shape_of",
@@ -110,12 +111,12 @@ def shape_of(
             shapes[name] = tuple(cast("Column", value).shape)
         else:
             shapes[name] = column(name, value, name in categories).shape
-    return _common(shapes)
+    return common_shape(shapes)
 
 
 def broadcast(columns: Columns) -> dict[str, Column]:
-    """Return the columns at one common length; lengths that do not go together are an error."""
-    shape = _common({name: values.shape for name, values in columns.items()}) or (1,)
+    """Return the columns at one common length; see `common_shape`."""
+    shape = common_shape({name: values.shape for name, values in columns.items()}) or (1,)
     if len(shape) > 1:
         raise EstimatorProblem(
             f"the inputs have the shape {shape}; expected one row a request: flatten them"
@@ -208,15 +209,16 @@ def _under_their_names(asked: Mapping[str, object], knobs: Sequence[str]) -> dic
     return named
 
 
-def _common(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+def common_shape(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, ...]:
+    """Return the shape that inputs have together, () for scalars; or an error that tells each."""
     lists = {shape for shape in shapes.values() if shape}
     if len(lists) < 2:
         return next(iter(lists), ())
     try:
         return np.broadcast_shapes(*lists)
     except ValueError as error:
-        lengths = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
+        told = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
         raise EstimatorProblem(
-            f"the inputs have lengths that do not go together: {lengths}; give scalars, or lists "
-            f"of one length"
+            f"the inputs have shapes that do not go together: {told}; give scalars, or lists and "
+            f"tensors of one shape"
         ) from error

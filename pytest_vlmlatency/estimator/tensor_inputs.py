@@ -12,7 +12,14 @@ import numpy as np
 import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.inputs import TIERS, Column, Knob, column, named_inputs
+from pytest_vlmlatency.estimator.inputs import (
+    TIERS,
+    Column,
+    Knob,
+    column,
+    common_shape,
+    named_inputs,
+)
 from pytest_vlmlatency.estimator.physics import TEXT, TOKENS, VISION
 
 if TYPE_CHECKING:
@@ -71,15 +78,8 @@ def checked(
 
 
 def shape_of(amounts: Amounts) -> tuple[int, ...]:
-    """Return the shape that all inputs have together; shapes that do not go together are told."""
-    try:
-        return np.broadcast_shapes(*(tuple(values.shape) for values in amounts.values()))
-    except ValueError as error:
-        shapes = ", ".join(f"{name} {tuple(values.shape)}" for name, values in amounts.items())
-        raise EstimatorProblem(
-            f"the inputs have shapes that do not go together: {shapes}; give scalars, or tensors "
-            f"and lists of one shape"
-        ) from error
+    """Return the shape that all amounts have together."""
+    return common_shape({name: tuple(values.shape) for name, values in amounts.items()})
 
 
 def tensors_in(asked: Mapping[str, object]) -> list[torch.Tensor]:

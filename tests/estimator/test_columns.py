@@ -80,7 +80,7 @@ def test_a_record_may_be_asked_for_under_its_own_names() -> None:
         ({"tier": ["low", None]}, "tier_idx must be a number, a list"),
         ({"tier": 3}, "tier_idx is 3; a tier is one of low, medium, high, or its index 0, 1, 2"),
         ({"tier": 0.5}, "tier_idx is 0.5; a tier is one of"),
-        ({"text_tokens": [1, 2], "top_k": [1, 2, 3]}, "lengths that do not go together"),
+        ({"text_tokens": [1, 2], "top_k": [1, 2, 3]}, "shapes that do not go together"),
         ({"text_tokens": [[1, 2]]}, "expected one row a request"),
     ],
 )
@@ -99,7 +99,7 @@ def test_what_means_nothing_is_refused(changes: dict[str, object], message: str)
         ("bogus", "there is no tier 'bogus'"),
         (np.array(["low", "bogus"]), "there is no tier 'bogus'"),
         (torch.tensor([0, 9]), "tier_idx is 9; a tier is one of"),
-        (["low", "high", "high"], "lengths that do not go together: .*tier_idx"),
+        (["low", "high", "high"], "shapes that do not go together: .*tier_idx"),
     ],
 )
 @pytest.mark.parametrize("top_k", [[4, 8], torch.tensor([4.0, 8.0])])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import tracemalloc
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export import Reason, read_records, write_records
 from tests.export.records import a_record, an_origin_record
+from tests.folders import forbid_reading
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,14 +173,8 @@ def test_a_folder_that_may_not_be_read_is_an_error(
 ) -> None:
     (tmp_path / "secret").mkdir()
     write_records([a_record()], tmp_path / "x.jsonl")
-    scandir = os.scandir
+    forbid_reading(tmp_path / "secret", monkeypatch)
 
-    def forbidding(path: str) -> object:
-        if str(path).endswith("secret"):  # root may read all, so that a mode forbids nothing
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", forbidding)
     with pytest.raises(RecordsProblem, match="secret cannot be read: Permission denied"):
         read_records(tmp_path)
 

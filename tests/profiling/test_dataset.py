@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 from contextlib import suppress
@@ -15,6 +14,7 @@ from PIL import Image
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
 from pytest_vlmlatency.profiling import dataset as room
 from pytest_vlmlatency.profiling.dataset import Columns, open_dataset
+from tests.folders import forbid_reading
 from tests.profiling.datasets import a_picture, questions
 
 
@@ -196,14 +196,8 @@ def test_a_folder_of_images_must_be_readable_throughout(
 ) -> None:
     a_picture(tmp_path / "a.png")
     (tmp_path / "secret").mkdir()
-    scandir = os.scandir
+    forbid_reading(tmp_path / "secret", monkeypatch)
 
-    def forbidding(path: str) -> object:
-        if str(path).endswith("secret"):  # root may read all, so that a mode forbids nothing
-            raise PermissionError(errno.EACCES, "Permission denied", path)
-        return scandir(path)
-
-    monkeypatch.setattr(os, "scandir", forbidding)
     with pytest.raises(UsageProblem, match="secret cannot be read: Permission denied"):
         open_dataset(tmp_path, prompt="x")
 
