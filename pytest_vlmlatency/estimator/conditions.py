@@ -38,11 +38,16 @@ def alike_in(chunks: Chunks, declared: Sequence[str]) -> dict[str, str]:
 
 
 def differing_in(chunks: Chunks, declared: Sequence[str]) -> dict[str, Counter[str]]:
-    """Return how many records are of which model, dtype and so on, where they differ."""
+    """Return how many records are of which model, dtype and so on, where they differ.
+
+    Blocks that are switched off may take their parameters along: that is one model still.
+    """
     return {
         name: Counter(_said(value) for chunk in chunks for value in chunk[name])
         for name in CONDITIONS
-        if name not in declared and not _is_one(chunks, name)
+        if name not in declared
+        and not _is_one(chunks, name)
+        and not (name == "n_parameters" and _follow_blocks(chunks))
     }
 
 
@@ -74,6 +79,16 @@ def check_alike(held: Mapping[str, str], seen: Mapping[str, str]) -> None:
 def _is_one(chunks: Chunks, name: str) -> bool:
     first = chunks[0][name][0]
     return all(chunk[name].count(first) == len(chunk[name]) for chunk in chunks)
+
+
+def _follow_blocks(chunks: Chunks) -> bool:
+    """Whether the number of active blocks, where it is said, says the number of parameters."""
+    names = ("num_active_blocks", "n_parameters")
+    pairs = {
+        pair for chunk in chunks for pair in zip(*(chunk[name] for name in names), strict=True)
+    }
+    n_blocks = [blocks for blocks, _ in pairs]
+    return None not in n_blocks and len(set(n_blocks)) == len(n_blocks)
 
 
 def _said(value: object) -> str:

@@ -61,6 +61,16 @@ def test_records_that_differ_in_what_is_no_input_are_counted(name: str, value: o
     ]
 
 
+def test_parameters_that_go_with_the_blocks_are_of_one_model() -> None:
+    sizes = [records(3, num_active_blocks=n, n_parameters=100 * n) for n in (8, 16)]
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        table = table_of([*sizes[0], *sizes[1]])
+
+    assert "n_parameters" not in table.conditions
+
+
 def test_what_some_records_do_not_say_is_counted_as_well() -> None:
     with pytest.warns(MixedRecords, match=r"model: unsaid \(3\), Molmo \(1\)"):
         table_of([*records(3), *records(1, model="Molmo", source="new")])
