@@ -10,11 +10,11 @@ from transformers import CompileConfig, GenerationConfig
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.measure.pinning import count_cores
-from pytest_vlmlatency.records import Case
-from tests.builders import FakeClock, delayed
+from tests.builders import FakeClock
 from tests.compiled import WAYS, Backend
+from tests.measure.ticking import Ticking
 from tests.threads import torch_threads
-from tests.zoo import Specimen, block_modules, vision_module
+from tests.zoo import Specimen
 
 N_THREADS = 2
 pytestmark = pytest.mark.skipif(count_cores() < N_THREADS, reason="needs two cores")
@@ -33,21 +33,21 @@ def eager() -> CompileConfig:
     return CompileConfig(backend="eager")
 
 
-def case_of(specimen: Specimen, call: Callable[..., object], **options: object) -> Case:
-    """Measure with a clock moved by hand: several threads of a busy machine disturb rounds."""
-    clock = FakeClock()
-    with (
-        delayed(vision_module(specimen), lambda: clock.advance_ms(1)),
-        delayed(block_modules(specimen)[-1], lambda: clock.advance_ms(1)),
-    ):
-        return measure_generate(call, model=specimen.model, rounds=1, clock=clock, **options)  # type: ignore[arg-type]  # options by name
+def inputs_of(specimen: Specimen, clock: FakeClock) -> dict[str, object]:
+    """Return inputs with which time passes outside of the model: inside, torch might compile it."""
+    return {**specimen.inputs, "logits_processor": [Ticking(clock)]}
 
 
 def n_threads_of(
     specimen: Specimen, more: Mapping[str, object] | None = None, *, threads: int | None = None
 ) -> int | None:
-    kwargs = {**specimen.inputs, **(more or {})}
-    return case_of(specimen, specimen.generate, kwargs=kwargs, threads=threads).n_threads
+    """Measure with a clock moved by hand: several threads of a busy machine disturb rounds."""
+    clock = FakeClock()
+    kwargs = {**inputs_of(specimen, clock), **(more or {})}
+    case = measure_generate(
+        specimen.generate, kwargs=kwargs, rounds=1, threads=threads, clock=clock
+    )
+    return case.n_threads
 
 
 def test_one_thread_where_nothing_is_compiled(llava: Specimen) -> None:
@@ -92,20 +92,22 @@ def test_as_many_as_torch_has_where_something_may_be_compiled(
 
 
 def test_as_many_as_torch_has_where_generate_compiled_before_with_arguments_unseen(
-    llava: Specimen,
+    llava: Specimen, clock: FakeClock
 ) -> None:
-    kwargs = llava.inputs | WAYS["by generate(), static cache"](llava, Backend())
+    kwargs = inputs_of(llava, clock) | WAYS["by generate(), static cache"](llava, Backend())
     llava.generate(**kwargs)
 
-    case = case_of(llava, lambda: llava.generate(**kwargs))
+    case = measure_generate(
+        lambda: llava.generate(**kwargs), model=llava.model, rounds=1, clock=clock
+    )
 
     assert case.n_threads == N_THREADS
 
 
-def test_arguments_of_a_partial_are_seen_too(llava: Specimen) -> None:
-    call = functools.partial(llava.generate, **llava.inputs, compile_config=eager())
+def test_arguments_of_a_partial_are_seen_too(llava: Specimen, clock: FakeClock) -> None:
+    call = functools.partial(llava.generate, **inputs_of(llava, clock), compile_config=eager())
 
-    assert case_of(llava, call).n_threads == N_THREADS
+    assert measure_generate(call, rounds=1, clock=clock).n_threads == N_THREADS
 
 
 def test_more_threads_than_cores_are_left_as_they_are(llava: Specimen) -> None:
