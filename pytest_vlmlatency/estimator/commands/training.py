@@ -84,9 +84,11 @@ def run(given: argparse.Namespace) -> int:
     sets = data_sets(given.results_dir, given.dataset_names)
     knobs = knobs_of(given.knobs)
     table = read_table(sets, knobs=knobs)
+    n_configurations = len(table.configurations)
     sys.stdout.write(
-        f"{len(table):,} records of {len(table.configurations)} configurations, data sets: "
-        f"{', '.join(sets)}\n{kind}, on records held out:\n"
+        f"{len(table):,} records of {n_configurations} configuration"
+        f"{'' if n_configurations == 1 else 's'}, data sets: {', '.join(sets)}\n"
+        f"{kind}, on records held out:\n"
     )
     make = _maker(kind, given, knobs)
     judged = judge_split(make, table, Split.RANDOM)
