@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -30,18 +30,11 @@ from tests.estimator.test_network_recipes import (
     some_requests,
     table,
 )
-from tests.threads import torch_threads
 
 __all__ = ["table"]  # a fixture
 
 Make = Callable[[Table], LatencyEstimator]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Predict on one thread: the last bit depends on their number."""
-    with torch_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

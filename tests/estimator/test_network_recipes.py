@@ -1,7 +1,7 @@
 """A network of either recipe, fitted or trained by hand: what it answers, and what it refuses."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -25,7 +25,6 @@ from pytest_vlmlatency.estimator.recipes import (
     Recipe,
 )
 from pytest_vlmlatency.estimator.training import TrainingPlan, begun
-from tests.threads import torch_threads
 
 QUIET = Noise(call_sd=0.01, job_sd=0, outlier_share=0)
 A_REQUEST: dict[str, object] = {
@@ -39,13 +38,7 @@ REQUEST: dict[str, object] = {name: A_REQUEST[name] for name in ("vision_tokens"
 GRID = config_grid(tier=["low", "high"], top_k=[4, 12], num_active_blocks=[8, 16])
 RECOMPUTED = (PER_TOKEN, PER_STEP, "T_total", "T_other", "decode_steps")
 PLAN = TrainingPlan(batch_size=64, num_epochs=25, lr=1e-2, seed=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Train on one thread: the networks are small."""
-    with torch_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

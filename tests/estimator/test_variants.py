@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +22,6 @@ from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import Table, table_of
 from pytest_vlmlatency.estimator.recipes import OtherDecodeTime
 from pytest_vlmlatency.estimator.training import TrainingPlan
-from tests.threads import torch_threads
 
 QUIET = Noise(call_sd=0.01, job_sd=0, outlier_share=0)
 A_REQUEST = {
@@ -37,13 +35,7 @@ KINDS = ("trees", "look-up", "network")
 QUICK = TrainingPlan(batch_size=256, num_epochs=1, fewest_steps=600)
 
 Fitted = dict[str, CalibratedEstimator]  # type: ignore[type-arg]  # of any model
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Train on one thread: the networks are small."""
-    with torch_threads(1):
-        yield
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
