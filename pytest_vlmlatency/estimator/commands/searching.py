@@ -153,15 +153,16 @@ def _cell(value: object) -> str:
     )
 
 
-def _accuracies(path: Path) -> dict[tuple[object, ...], float]:
+def _accuracies(path: Path) -> list[Mapping[str, object]]:
+    """Return the entries of a file, in which `accuracies` looks."""
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return {
-            (entry["tier"], entry["top_k"], entry["num_active_blocks"]): float(entry["accuracy"])
-            for entry in entries
-        }
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        seen = "it is no list of objects"
+    except (OSError, ValueError, RecursionError) as error:
+        entries, seen = None, f"{type(error).__name__}: {error}"
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise EstimatorProblem(
-            f"{path} holds no accuracies ({type(error).__name__}: {error}); expected a JSON list "
-            f"of objects with tier, top_k, num_active_blocks and accuracy"
-        ) from error
+            f"{path} holds no accuracies ({seen}); expected a JSON list of objects with tier, "
+            f"top_k, num_active_blocks and accuracy"
+        )
+    return entries
