@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
-from pytest_vlmlatency.estimator.commands.opening import check_alike, opened
+from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 from pytest_vlmlatency.estimator.commands.training import KINDS
@@ -118,7 +118,7 @@ def _judged_model(given: argparse.Namespace) -> tuple[dict[str, Judged], list[st
     estimator = opened(given.model)
     sets = data_sets(given.results_dir, given.dataset_names)
     table = read_table(sets, knobs=estimator.knobs)
-    unlike = check_alike(estimator, table, given.model)
+    unlike = tell_unlike(estimator, table, given.model)
     return {str(given.model): judge(estimator, table)}, unlike
 
 

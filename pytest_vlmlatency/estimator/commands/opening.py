@@ -70,7 +70,7 @@ def machine_line(estimator: CalibratedEstimator[Any]) -> str:
     return f"measured on the machine {estimator.machine}"
 
 
-def check_alike(estimator: CalibratedEstimator[Any], table: Table, path: Path) -> list[str]:
+def tell_unlike(estimator: CalibratedEstimator[Any], table: Table, path: Path) -> list[str]:
     """Return, and say, what differs between an estimator's records and those it is held against.
 
     Another kind of time is an EstimatorProblem: errors against it mean nothing.

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.commands.opening import check_alike, opened
+from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def run(given: argparse.Namespace) -> int:
 
     estimator = opened(given.model)
     table = read_table(data_sets(given.results_dir, given.dataset_names), knobs=estimator.knobs)
-    check_alike(estimator, table, given.model)
+    tell_unlike(estimator, table, given.model)
     try:
         draw(judge(estimator, table, has_quantiles=False), given.to)
     except OSError as problem:
