@@ -1,7 +1,7 @@
-"""Whether the model hub answers, asked once and with a short limit.
+"""Whether the model hub answers, asked once and with a short limit, and what its cache holds.
 
 transformers repeats a failed request for some 25 seconds before it looks into its cache. Owns the
-question only; `load` decides what follows from the answer.
+questions only; `load` decides what follows from the answers.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 
 import huggingface_hub.utils
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
 TIMEOUT_S = 10.0
@@ -25,6 +25,16 @@ def hub_answers(name: str) -> bool:
     except no_answer:
         return False
     return True
+
+
+def cached_folder(name: str) -> str:
+    """Return where the cache holds a model's files, without asking the hub.
+
+    Raises:
+        LocalEntryNotFoundError: if it holds none.
+
+    """
+    return snapshot_download(name, local_files_only=True)
 
 
 def silences() -> tuple[type[Exception], ...]:

@@ -25,7 +25,7 @@ from transformers.utils.import_utils import is_torchvision_available
 from pytest_vlmlatency.errors import ModelNotLoaded, NoAccelerator, UsageProblem
 from pytest_vlmlatency.models.accelerator import visible_accelerator
 from pytest_vlmlatency.models.dummy import build_dummy, find_shape
-from pytest_vlmlatency.models.hub import hub_answers
+from pytest_vlmlatency.models.hub import cached_folder, hub_answers
 from pytest_vlmlatency.models.processors import parts_of, prompt_text, without_video
 from pytest_vlmlatency.models.shapes import PREFIX
 from pytest_vlmlatency.options import DTYPES
@@ -164,14 +164,12 @@ def _load_pretrained(
     is_folder = folder.is_dir()
     if not is_folder and not HUB_ID.fullmatch(name):
         raise ModelNotLoaded(f"there is no folder {name}, and it is no hub id either. {ADVICE}")
-    source = str(folder) if is_folder else name
     is_cached_only = not is_folder and not hub_answers(name)
-    chosen: dict[str, Any] = {
-        "trust_remote_code": trust,
-        "local_files_only": is_cached_only,
-    }
+    chosen: dict[str, Any] = {"trust_remote_code": trust}
     attention = {} if attn is None else {"attn_implementation": attn}
     try:
+        # A folder of the cache: told to use local files only, from_pretrained asks the hub still.
+        source = str(folder) if is_folder else cached_folder(name) if is_cached_only else name
         config = AutoConfig.from_pretrained(source, **chosen)
         model = AutoModelForImageTextToText.from_pretrained(
             source, dtype=dtype, **attention, **chosen

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import pytest
 import torch
@@ -187,7 +187,19 @@ def use_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     monkeypatch.setattr("transformers.utils.hub.TRANSFORMERS_CACHE", str(folder), raising=False)
 
 
-def test_a_cached_model_is_loaded_while_the_hub_is_silent(
+def refused_hosts(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """Let no host be found; return where those that were asked for will be listed."""
+    asked: list[object] = []
+
+    def find(host: object, *_of_service: object, **_hints: object) -> NoReturn:
+        asked.append(host)
+        raise OSError(f"{host} is silent")
+
+    monkeypatch.setattr("socket.getaddrinfo", find)
+    return asked
+
+
+def test_a_cached_model_is_loaded_while_the_hub_is_silent_and_asks_it_no_more(
     tmp_path: Path, cat: Image.Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = load_model("dummy:llava-tiny")
@@ -197,9 +209,11 @@ def test_a_cached_model_is_loaded_while_the_hub_is_silent(
     saved(before, cached / "snapshots" / ("a" * 40), processor_class="LlavaProcessor", is_old=False)
     use_cache(monkeypatch, tmp_path)
     monkeypatch.setattr(room, "hub_answers", lambda _name: False)
+    asked = refused_hosts(monkeypatch)
 
     after = load_model("org/cached")
 
+    assert asked == []
     same_inputs_and_answer(before, after, cat)
 
 
