@@ -5,9 +5,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 OLDEST := .venv-oldest/bin
+# Not with the oldest: what launches fresh processes of two commits, minutes of the same imports.
+LAUNCHING := %_confirmation.py %_confirmed.py %_gate_new.py %_gate_outputs.py %/test_ab.py
 OLDEST_TESTS := tests/zoo tests/models tests/session tests/measure tests/inspection tests/records \
-	tests/history tests/gate tests/judging tests/report tests/test_cli.py tests/test_options.py \
-	$(filter-out %_confirmation.py %_confirmed.py,$(wildcard tests/test_plugin_*.py))
+	tests/history tests/gate tests/report tests/test_cli.py tests/test_options.py \
+	$(filter-out $(LAUNCHING),$(wildcard tests/judging/test_*.py tests/test_plugin_*.py))
 OLDEST_READY := .venv-oldest/.ready
 
 .PHONY: test test-oldest bench check evidence clean
@@ -26,7 +28,7 @@ test: check
 # kosmos-2.5 itself, and that udop, built for the newest, says more than two words.
 test-oldest: $(OLDEST_READY)
 	@echo "== tests, with the oldest versions"
-	OMP_NUM_THREADS=1 $(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 $(OLDEST_TESTS) \
+	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 $(OLDEST_TESTS) \
 		--deselect tests/measure/test_compilation.py::test_what_inductor_compiles_is_measured \
 		--deselect "tests/zoo/test_zoo.py::test_nothing_is_logged_or_warned_of[kosmos-2.5]" \
 		--deselect "tests/zoo/test_zoo.py::test_eight_words_are_generated_and_not_all_the_same[udop]"

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 GATE = ("--vlm-gate", "--vlm-verdict=verdict.json", "-p", "no:cacheprovider")
 GATE_FAILED, NOT_APPLIED = 10, 12
-WITH_AND_WITHOUT_WORKERS = pytest.mark.parametrize("workers", [(), ("-n2",)], ids=["one", "n2"])
 UNCHANGED = dict.fromkeys(("vision", "prefill", "decode", "total"), "same")
 
 
@@ -39,17 +38,13 @@ def verdicts(root: Path) -> dict[str, str]:
     return {phase["phase"]: phase["judgement"]["verdict"] for phase in case["phases"]}
 
 
-@WITH_AND_WITHOUT_WORKERS
 def test_a_phase_that_is_5_percent_slower_is_found_in_that_phase_alone_without_a_history(
-    pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
-    root: Path,
-    workers: tuple[str, ...],
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:
     before = git(root, "rev-parse", "HEAD")
     commit(root, {"src/own/__init__.py": SLOWER})
 
-    result = in_subprocess(pytester, monkeypatch, *GATE, *workers)
+    result = in_subprocess(pytester, monkeypatch, *GATE)
 
     result.assert_outcomes(passed=1)
     assert result.ret == GATE_FAILED

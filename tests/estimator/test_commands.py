@@ -77,7 +77,7 @@ def test_training_counts_outliers_and_names_the_first(
 def test_the_origins_options_train_the_network(
     results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = f"--use_all_datasets --output_dir {tmp_path} --batch_size 512 --num_epochs 1 --lr 1e-3"
+    words = f"--use_all_datasets --output_dir {tmp_path} --batch_size 16 --num_epochs 1 --lr 1e-3"
     options = [*words.split(), "--device", "cpu", "--seed", "1"]
 
     assert train_main(["--results_dir", str(results), *options]) == 0
