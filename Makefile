@@ -17,7 +17,7 @@ OLDEST_READY := .venv-oldest/.ready
 test: check
 	@echo "== tests, with coverage"
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 tests
+	$(BIN)/coverage run -m pytest -n 2 --durations=20 tests
 	@echo "== coverage: fails under the share set in pyproject.toml"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -28,7 +28,7 @@ test: check
 # kosmos-2.5 itself, and that udop, built for the newest, says more than two words.
 test-oldest: $(OLDEST_READY)
 	@echo "== tests, with the oldest versions"
-	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 $(OLDEST_TESTS) \
+	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 --durations=10 $(OLDEST_TESTS) \
 		--deselect tests/measure/test_compilation.py::test_what_inductor_compiles_is_measured \
 		--deselect "tests/zoo/test_zoo.py::test_nothing_is_logged_or_warned_of[kosmos-2.5]" \
 		--deselect "tests/zoo/test_zoo.py::test_eight_words_are_generated_and_not_all_the_same[udop]"

@@ -58,13 +58,12 @@ class Place(Protocol):
 
 def place_of(url: str | Path) -> Place:
     """Return the place that a path or a URL names. Nothing is read, written or made yet."""
-    text = str(url)
-    protocol, has_protocol, rest = text.partition("://")
+    protocol, has_protocol, rest = str(url).partition("://")
     if not has_protocol:
-        return Folder(Path(text))
+        return Folder(Path(url))
     if protocol in ("file", "local"):
         return Folder(Path(rest))
-    return Remote(text)
+    return Remote(str(url))
 
 
 def is_draft(path: str) -> bool:
