@@ -42,16 +42,14 @@ def run(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str) 
     return pytester.runpytest_inprocess(*args, no_reraise_ctrlc=True)
 
 
-@WITH_AND_WITHOUT_WORKERS
 def test_an_unchanged_commit_passes(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     root: Path,
-    workers: tuple[str, ...],
 ) -> None:
     slow_down(root)
 
-    result = run(pytester, monkeypatch, *ALONE, *workers)
+    result = run(pytester, monkeypatch, *ALONE)
 
     result.assert_outcomes(passed=1)
     assert result.ret == pytest.ExitCode.OK
@@ -84,18 +82,16 @@ def test_a_median_over_its_budget_ends_the_run_with_10(
     assert run(pytester, monkeypatch, *ALONE).ret == SLOWER
 
 
-@WITH_AND_WITHOUT_WORKERS
 def test_an_undecided_phase_ends_a_strict_run_with_11(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     bare_root: Path,
-    workers: tuple[str, ...],
 ) -> None:
     pytester.runpytest_inprocess("-p", "no:cacheprovider")
     slow_down(bare_root, vision_ms=0.03)
 
-    assert run(pytester, monkeypatch, *ALONE, *workers).ret == pytest.ExitCode.OK
-    assert run(pytester, monkeypatch, *ALONE, "--vlm-strict", *workers).ret == UNDECIDED
+    assert run(pytester, monkeypatch, *ALONE).ret == pytest.ExitCode.OK
+    assert run(pytester, monkeypatch, *ALONE, "--vlm-strict").ret == UNDECIDED
 
 
 @WITH_AND_WITHOUT_WORKERS
@@ -132,14 +128,12 @@ def test_no_repository_at_all_ends_with_12(
     assert "no commit in a git repository" in result.stdout.str()
 
 
-@WITH_AND_WITHOUT_WORKERS
 def test_a_gate_beside_a_disabled_benchmark_ends_with_12(
     pytester: pytest.Pytester,
     monkeypatch: pytest.MonkeyPatch,
     root: Path,
-    workers: tuple[str, ...],
 ) -> None:
-    result = run(pytester, monkeypatch, *GATE, "--benchmark-disable", *workers)
+    result = run(pytester, monkeypatch, *GATE, "--benchmark-disable")
 
     result.assert_outcomes(passed=1)
     assert result.ret == NOT_APPLIED

@@ -4,7 +4,7 @@ import pytest
 from _pytest.config import findpaths
 
 from pytest_vlmlatency.options import DTYPES
-from tests.projects import in_subprocess, project
+from tests.projects import project
 
 RECORDING = """\
     @pytest.mark.vlm_latency(rounds=3, threads=3)
@@ -226,7 +226,7 @@ def test_a_min_effect_without_room_below_a_target_is_refused_before_any_test_run
         """,
     )
 
-    result = in_subprocess(pytester, monkeypatch, *args, *workers)
+    result = pytester.runpytest_inprocess(*args, *workers)
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     assert result.parseoutcomes() == {}

@@ -158,7 +158,8 @@ def test_a_terminal_shows_progress_and_keeps_none_of_it(
         written.extend(data)
         return b"." * len(data)
 
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--vlm-rounds=3"]
+    plugins = ("-p", "tests.patience", "-p", "no:cacheprovider")
+    command = [sys.executable, "-m", "pytest", *plugins, "--vlm-rounds=3"]
     code = pty.spawn(command, keep)
 
     assert os.waitstatus_to_exitcode(code) == 0

@@ -45,10 +45,15 @@ def timing_problem(seen: Observation) -> str | None:
     }
     measure = min(times_ms, key=lambda name: times_ms[name])
     other_ms = times_ms[measure]
-    bound_ms = max(OTHER_FLOOR_MS, OTHER_RATIO * call.total[measure])
+    bound_ms = bound_of_other_ms(call.total[measure])
     if other_ms > bound_ms:
         return f"other took {other_ms:.2f} {measure}, more than its bound of {bound_ms:.2f}"
     return _clocks_problem(call) if DEVICE in call.total else None
+
+
+def bound_of_other_ms(total_ms: float) -> float:
+    """Return how long `other` may take in a call of so many ms."""
+    return max(OTHER_FLOOR_MS, OTHER_RATIO * total_ms)
 
 
 def _clocks_problem(call: Call) -> str | None:

@@ -1,6 +1,7 @@
 """`vlmlatency estimator ...` on a folder of results, as a user types it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import pytest
 from benchmarks.evidence._generated_machines import LAUNCH_BOUND
 from benchmarks.evidence._generated_records import generate_records, write_results
 from pytest_vlmlatency import cli
-from pytest_vlmlatency.estimator import load_estimator
+from pytest_vlmlatency.estimator import load_estimator, training
 from pytest_vlmlatency.estimator.__main__ import main as train_main
+from pytest_vlmlatency.estimator.recipes import Recipe
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from pytest_vlmlatency.export import write_records
 from tests.estimator.machines import simulated
@@ -75,9 +77,15 @@ def test_training_counts_outliers_and_names_the_first(
 
 
 def test_the_origins_options_train_the_network(
-    results: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    results: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    words = f"--use_all_datasets --output_dir {tmp_path} --batch_size 16 --num_epochs 1 --lr 1e-3"
+    """One epoch indeed, and not as many as the network needs to learn."""
+    short = replace(training.PLANS[Recipe.MENDED], fewest_steps=0)
+    monkeypatch.setitem(training.PLANS, Recipe.MENDED, short)
+    words = f"--use_all_datasets --output_dir {tmp_path} --batch_size 512 --num_epochs 1 --lr 1e-3"
     options = [*words.split(), "--device", "cpu", "--seed", "1"]
 
     assert train_main(["--results_dir", str(results), *options]) == 0

@@ -128,7 +128,7 @@ def test_a_slower_phase_is_a_failed_test_case_of_pytests_own_junit_xml(
 def test_the_place_of_the_test_is_in_the_older_family_of_junit_xml(
     gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    in_subprocess(gated, monkeypatch, "--junit-xml=junit.xml", "-o", "junit_family=xunit1")
+    gated.runpytest_inprocess("--junit-xml=junit.xml", "-o", "junit_family=xunit1")
 
     cases = ET.parse(gated.path / "junit.xml").getroot()[0]
     places = {str(case.get("name")): (case.get("file"), case.get("line")) for case in cases}
@@ -141,7 +141,7 @@ def test_what_was_not_applied_is_an_error_in_junit_xml(
 ) -> None:
     gated.makeconftest(GATED.replace("import REPORT", "import NOT_APPLIED as REPORT"))
 
-    in_subprocess(gated, monkeypatch, "--junit-xml=junit.xml")
+    gated.runpytest_inprocess("--junit-xml=junit.xml")
 
     (suite,) = ET.parse(gated.path / "junit.xml").getroot()
     errors = [(case.get("classname"), case.get("name")) for case in suite if len(case)]
@@ -171,7 +171,7 @@ def test_both_files_are_written_and_told(
 ) -> None:
     gated.makeconftest(GATED + WITH_FILES.format(markdown="gate.md"))
 
-    result = in_subprocess(gated, monkeypatch)
+    result = gated.runpytest_inprocess()
 
     assert (gated.path / "gate.md").read_text(encoding="utf-8") == gate_markdown(REPORT)
     assert (gated.path / "gate.json").read_text(encoding="utf-8") == verdict_json(REPORT)
@@ -186,7 +186,7 @@ def test_a_file_that_cannot_be_written_is_a_problem_and_the_others_are_written(
 ) -> None:
     gated.makeconftest(GATED + WITH_FILES.format(markdown="gone/gate.md"))
 
-    result = in_subprocess(gated, monkeypatch)
+    result = gated.runpytest_inprocess()
 
     result.stdout.fnmatch_lines(
         ["The gate's report could not be written to gone/gate.md: *No such file*"]
@@ -210,7 +210,7 @@ def test_in_github_actions_the_report_is_appended_to_the_summary_and_annotates_t
     on_github.write_text("# Before\n", encoding="utf-8")
     monkeypatch.setenv("GITHUB_WORKSPACE", str(gated.path.parent))
 
-    result = in_subprocess(gated, monkeypatch)
+    result = gated.runpytest_inprocess()
 
     assert on_github.read_text(encoding="utf-8") == "# Before\n" + gate_markdown(REPORT)
     file = f"{gated.path.name}/benchmarks/test_caption.py"
@@ -226,7 +226,7 @@ def test_the_summary_never_outgrows_what_github_keeps(
 ) -> None:
     on_github.write_bytes(b"x" * (SUMMARY_BYTES - 700))
 
-    in_subprocess(gated, monkeypatch)
+    gated.runpytest_inprocess()
 
     assert SUMMARY_BYTES - 700 < on_github.stat().st_size <= SUMMARY_BYTES
 
@@ -247,7 +247,7 @@ def test_a_summary_that_takes_nothing_is_said(
 ) -> None:
     fill(on_github)
 
-    result = in_subprocess(gated, monkeypatch)
+    result = gated.runpytest_inprocess()
 
     result.stdout.fnmatch_lines([told])
 
@@ -257,7 +257,7 @@ def test_outside_of_github_actions_nothing_is_annotated_or_appended(
 ) -> None:
     monkeypatch.setenv("GITHUB_ACTIONS", "false")
 
-    result = in_subprocess(gated, monkeypatch)
+    result = gated.runpytest_inprocess()
 
     result.stdout.no_fnmatch_line("::*")
     assert not on_github.exists()
@@ -266,7 +266,7 @@ def test_outside_of_github_actions_nothing_is_annotated_or_appended(
 def test_a_terminal_without_v_shows_the_section_with_its_title(
     gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    result = in_subprocess(gated, monkeypatch)
+    result = gated.runpytest_inprocess()
 
     result.stdout.fnmatch_lines(
         [
