@@ -18,7 +18,7 @@ from tests.noisy_engine import next_seed
 
 CLOCK = FakeClock()
 FOR_GOOD = ExitStack()  # delays end with their process
-BETWEEN, WITHIN = 0.003, 0.006
+BETWEEN, WITHIN = 0.005, 0.01
 """Standard deviations of a process's factor and of one piece of work's, in logarithms."""
 
 

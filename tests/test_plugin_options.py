@@ -211,7 +211,6 @@ def test_a_wrong_marker_is_refused_without_the_fixture_too(pytester: pytest.Pyte
 @pytest.mark.parametrize("workers", [(), ("-n1",)], ids=["one", "n1"])
 def test_a_min_effect_without_room_below_a_target_is_refused_before_any_test_runs(
     pytester: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
     marked: str,
     args: tuple[str, ...],
     told: str,

@@ -169,7 +169,7 @@ def test_a_launch_that_the_time_ends_is_killed_with_its_children(
     )
     write(root, {"benchmarks/conftest.py": sleeper})
 
-    with opened(root, [], time_limit_s=15.0) as source:
+    with opened(root, [], time_limit_s=25.0) as source:
         pairs = source.extend_to(1, [CAPTION])
 
     pid = int((tmp_path / "pid").read_text())

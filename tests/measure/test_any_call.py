@@ -105,7 +105,7 @@ def specimen(family: str) -> Specimen:
     return build(family)
 
 
-@settings(max_examples=60, derandomize=True, deadline=None, database=None)
+@settings(max_examples=100, derandomize=True, deadline=None, database=None)
 @given(request=REQUESTS)
 def test_measuring_changes_neither_output_nor_error_nor_model(request: Request) -> None:
     verdict = judge(Mode(name="any", ask=request.ask), specimen(request.family))

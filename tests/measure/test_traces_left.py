@@ -158,7 +158,7 @@ def put_into(
     return {}
 
 
-@settings(max_examples=30, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(
     where=st.sampled_from(PLACES_OF_FAMILIES),
     call=st.integers(1, N_CALLS),

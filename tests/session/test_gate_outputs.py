@@ -125,9 +125,7 @@ def test_a_slower_phase_is_a_failed_test_case_of_pytests_own_junit_xml(
     assert {case.get("classname") for case in suite} == {"benchmarks.test_caption"}
 
 
-def test_the_place_of_the_test_is_in_the_older_family_of_junit_xml(
-    gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_place_of_the_test_is_in_the_older_family_of_junit_xml(gated: pytest.Pytester) -> None:
     gated.runpytest_inprocess("--junit-xml=junit.xml", "-o", "junit_family=xunit1")
 
     cases = ET.parse(gated.path / "junit.xml").getroot()[0]
@@ -136,9 +134,7 @@ def test_the_place_of_the_test_is_in_the_older_family_of_junit_xml(
     assert places["test_page:ttft-budget"] == ("benchmarks/test_caption.py", "8")
 
 
-def test_what_was_not_applied_is_an_error_in_junit_xml(
-    gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_was_not_applied_is_an_error_in_junit_xml(gated: pytest.Pytester) -> None:
     gated.makeconftest(GATED.replace("import REPORT", "import NOT_APPLIED as REPORT"))
 
     gated.runpytest_inprocess("--junit-xml=junit.xml")
@@ -155,10 +151,7 @@ NOT_APPLIED = a_report([UNAPPLIED], not_applied_because=("no run of this machine
 def test_a_pytest_without_a_way_into_its_junit_xml_fails_the_output_by_name(
     gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hide = (
-        "import _pytest.junitxml\n\n\ndef pytest_runtestloop():\n    del _pytest.junitxml.xml_key\n"
-    )
-    gated.makepyfile(hiding=hide)
+    gated.makepyfile(hiding=HIDING)
 
     result = in_subprocess(gated, monkeypatch, "--junit-xml=junit.xml", "-p", "hiding")
 
@@ -166,9 +159,7 @@ def test_a_pytest_without_a_way_into_its_junit_xml_fails_the_output_by_name(
     result.stdout.fnmatch_lines([told])
 
 
-def test_both_files_are_written_and_told(
-    gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_both_files_are_written_and_told(gated: pytest.Pytester) -> None:
     gated.makeconftest(GATED + WITH_FILES.format(markdown="gate.md"))
 
     result = gated.runpytest_inprocess()
@@ -182,7 +173,7 @@ def test_both_files_are_written_and_told(
 
 
 def test_a_file_that_cannot_be_written_is_a_problem_and_the_others_are_written(
-    gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+    gated: pytest.Pytester,
 ) -> None:
     gated.makeconftest(GATED + WITH_FILES.format(markdown="gone/gate.md"))
 
@@ -222,7 +213,7 @@ def test_in_github_actions_the_report_is_appended_to_the_summary_and_annotates_t
 
 
 def test_the_summary_never_outgrows_what_github_keeps(
-    gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, on_github: Path
+    gated: pytest.Pytester, on_github: Path
 ) -> None:
     on_github.write_bytes(b"x" * (SUMMARY_BYTES - 700))
 
@@ -240,7 +231,6 @@ def test_the_summary_never_outgrows_what_github_keeps(
 )
 def test_a_summary_that_takes_nothing_is_said(
     gated: pytest.Pytester,
-    monkeypatch: pytest.MonkeyPatch,
     on_github: Path,
     fill: Callable[[Path], None],
     told: str,
@@ -263,9 +253,7 @@ def test_outside_of_github_actions_nothing_is_annotated_or_appended(
     assert not on_github.exists()
 
 
-def test_a_terminal_without_v_shows_the_section_with_its_title(
-    gated: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_terminal_without_v_shows_the_section_with_its_title(gated: pytest.Pytester) -> None:
     result = gated.runpytest_inprocess()
 
     result.stdout.fnmatch_lines(
