@@ -93,6 +93,7 @@ class PhaseSearch:
         self._named = Named()
         self._key: Form | None = None
         self._rehearsed: tuple[Inputs, Trace] | None = None
+        self._is_too_short = False
 
     @property
     def is_remembered(self) -> bool:
@@ -108,7 +109,8 @@ class PhaseSearch:
     ) -> tuple[object, bool]:
         """Recall or watch, call generate() once, and return its output and whether it is whole.
 
-        A watched call may be shorter than asked for.
+        A watched call may be shorter than asked for. Where it ends before its first decode step,
+        the phases stay unknown, and the next search watches a longer one.
         """
         start_s = time.perf_counter()
         self._named = read_override(self._model, self._override)
@@ -117,8 +119,15 @@ class PhaseSearch:
         found_s = time.perf_counter()
         if remembered is None:
             output, self.phase_map = watch_call(
-                original, args, kwargs, self._model, inputs, named=self._named
+                original,
+                args,
+                kwargs,
+                self._model,
+                inputs,
+                named=self._named,
+                is_longer=self._is_too_short,
             )
+            self._is_too_short = self.phase_map is None
             found_s = time.perf_counter()
         else:
             self.phase_map = remembered

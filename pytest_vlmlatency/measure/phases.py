@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     import torch
 
 
+class PromptAlone(PhasesNotFound):
+    """A watched call that ended before its first decode step."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallKind:
     """What generate() was given, as far as it decides where phases are."""
@@ -106,7 +110,7 @@ def _find_steps(trace: Trace, kind: CallKind, named: Named) -> list[Node]:
         )
     _check_all_seen(trace, steps)
     if len(steps) <= kind.n_prompt_forwards and not named.is_complete:
-        raise PhasesNotFound(
+        raise PromptAlone(
             f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
             f"step too, which shows what runs once only: generate two tokens more, or {HOW_TO_NAME}"
         )

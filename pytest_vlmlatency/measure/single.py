@@ -79,7 +79,7 @@ def observe(
         report("one measured call")
         runs = _measure_once(subject, clock, has_blocks=has_blocks)
         assert subject.last is not None, "a round leaves its observation"
-        trace = _traced(target, options, methods=subject.last.phase_map.vision_methods)
+        trace = _traced(target, options, subject.last)
     return Single(
         observation=subject.last,
         trace=trace,
@@ -105,13 +105,21 @@ def _measure_once(subject: Subject, clock: Clock, *, has_blocks: bool) -> tuple[
     return runs
 
 
-def _traced(target: Target, options: Options, *, methods: Sequence[str]) -> Trace:
-    """Watch one more call, for what ran inside each phase."""
+def _traced(target: Target, options: Options, seen: Observation) -> Trace:
+    """Watch one more call, for what ran inside each phase; longer where it had no decode step."""
     traces: list[Trace] = []
 
     def watch(original: Generate, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         inputs = read_inputs(original, target.model, args, kwargs)
-        output, trace = trace_call(original, args, kwargs, target.model, inputs, methods=methods)
+        output, trace = trace_call(
+            original,
+            args,
+            kwargs,
+            target.model,
+            inputs,
+            methods=seen.phase_map.vision_methods,
+            is_longer=not seen.call.n_decode_steps,
+        )
         traces.append(trace)
         return output
 

@@ -1,29 +1,34 @@
 """Watch one call of generate(), never timed, to find where its phases are.
 
 Where phases are depends on the inputs, the settings and the state of the model; `discovery` decides
-whether a case watches, or what another case saw is right for it, too. A transformers model is
-watched for a few tokens only, whatever the call asks for: a prompt alone, or a prompt that ends at
-once, would not show what runs in every step. Compiled parts run as they were written, so that what
-they are made of is seen, and hooks are no part of what torch compiled.
+whether a case watches, or what another case saw is right for it, too. The watched call is the
+user's call. It ends after a few tokens where that surely changes nothing: transformers' own
+generate(), and no argument (a logits processor, a criterion, a streamer) that could depend on how
+the call goes on. A call of a single token shows no decode step, so another one is watched then,
+longer and without such arguments. Compiled parts run as they were written, so that what they are
+made of is seen, and hooks are no part of what torch compiled.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
-from pytest_vlmlatency.measure.arguments import function_of
-from pytest_vlmlatency.measure.call_kind import LENGTHS
+from pytest_vlmlatency.measure.arguments import function_of, name_arguments
+from pytest_vlmlatency.measure.call_kind import LENGTHS, UnknownKind, call_kind
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
 from pytest_vlmlatency.measure.drafts import check_drafts
+from pytest_vlmlatency.measure.generation import Mode, read_settings
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.interception import prompted_once
-from pytest_vlmlatency.measure.phases import CallKind, find_phases
+from pytest_vlmlatency.measure.override import HOW_TO_NAME
+from pytest_vlmlatency.measure.phases import CallKind, PromptAlone, find_phases
 from pytest_vlmlatency.measure.regions import seen_from_outside
 from pytest_vlmlatency.measure.trace import tracing
+from pytest_vlmlatency.measure.wrapping import configured_part
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -38,8 +43,15 @@ if TYPE_CHECKING:
 
 WATCHED_TOKENS = 3
 """The prompt's, and two that show what a decode step does."""
-ENDS = ("stopping_criteria", "stop_strings", "max_time")
-"""What else ends a call early; left out of a watched one."""
+COURSE = (
+    "logits_processor",
+    "prefix_allowed_tokens_fn",
+    "stopping_criteria",
+    "stop_strings",
+    "max_time",
+    "streamer",
+)
+"""What ends a call, or depends on its tokens; left out where more tokens are watched than asked."""
 
 
 def watch_call(
@@ -50,12 +62,25 @@ def watch_call(
     inputs: Inputs,
     *,
     named: Named,
-) -> tuple[object, PhaseMap]:
-    """Return what a watched call gave, which may be shorter than asked for, and its phases."""
+    is_longer: bool = False,
+) -> tuple[object, PhaseMap | None]:
+    """Return what a watched call returned, which may be shorter than asked for, and its phases.
+
+    None in place of the phases where the call ended before its first decode step, and one that
+    `is_longer` shows more.
+    """
     check_no_sound(inputs.shapes)
     check_drafts(model, inputs)
-    output, trace = trace_call(original, args, kwargs, model, inputs, methods=named.vision_methods)
-    return output, read_phases(model, trace, inputs, named)
+    is_longer = is_longer or _asks_for_one(inputs)
+    output, trace = trace_call(
+        original, args, kwargs, model, inputs, methods=named.vision_methods, is_longer=is_longer
+    )
+    try:
+        return output, read_phases(model, trace, inputs, named)
+    except PromptAlone:
+        if is_longer or not _takes_lengths(original):
+            raise
+        return output, None
 
 
 def read_phases(model: torch.nn.Module, trace: Trace, inputs: Inputs, named: Named) -> PhaseMap:
@@ -78,25 +103,31 @@ def trace_call(
     inputs: Inputs,
     *,
     methods: Sequence[str] = (),
+    is_longer: bool = False,
 ) -> tuple[object, Trace]:
-    """Return what a short call gave, and which module, or method of `methods`, called which."""
-    short = _shortened(kwargs) if _takes_lengths(original) else kwargs
+    """Return what a watched call returned, and which module, or method of `methods`, called which.
+
+    With `is_longer`, transformers' own generate() makes enough tokens to show decode steps.
+    """
+    is_longer = is_longer and _takes_lengths(original)
     watch = watching(model, inputs, methods=methods)
-    before = {module: dict(vars(module)) for module in model.modules()}
-    try:
+    if not is_longer:
+        short = _shortened(original, args, kwargs, model, inputs)
         with watch as trace, _never_compiled(model), run_uncompiled():
-            output = original(*args, **short)
-    except Exception as error:
-        if short is kwargs or not _asks_for_fewer(inputs):
-            raise
-        _put_back(before)
-        raise PhasesNotFound(
-            f"generate() raised {type(error).__name__} when it was watched for {WATCHED_TOKENS} "
-            f"tokens, though not for as few as were asked for; expected it to go on: the phases "
-            f"show only in a call with decode steps. Ask for {WATCHED_TOKENS} tokens or more to "
-            f"see the error as it is"
-        ) from error
-    return output, trace
+            return original(*args, **short), trace
+    before = {module: dict(vars(module)) for module in model.modules()}
+    with _without_ends(model, name_arguments(original, args, kwargs)):
+        try:
+            with watch as trace, _never_compiled(model), run_uncompiled():
+                return original(*args, **_lengthened(kwargs)), trace
+        except Exception as error:
+            _put_back(before)
+            raise PhasesNotFound(
+                f"generate() raised {type(error).__name__} ({error}) when it was watched for "
+                f"{WATCHED_TOKENS} tokens, and the call itself ends with its first; expected it to "
+                f"go on: the phases show only in a call with decode steps. Measure a call of "
+                f"{WATCHED_TOKENS} tokens or more, or name all phases: {HOW_TO_NAME}"
+            ) from error
 
 
 def _put_back(attributes: Mapping[torch.nn.Module, Mapping[str, object]]) -> None:
@@ -106,9 +137,9 @@ def _put_back(attributes: Mapping[torch.nn.Module, Mapping[str, object]]) -> Non
         vars(module).update(before)
 
 
-def _asks_for_fewer(inputs: Inputs) -> bool:
+def _asks_for_one(inputs: Inputs) -> bool:
     n_tokens = inputs.settings.get("max_new_tokens")
-    return n_tokens is not None and int(n_tokens) < WATCHED_TOKENS
+    return n_tokens is not None and int(n_tokens) < 2
 
 
 @contextmanager
@@ -127,9 +158,45 @@ def _takes_lengths(generate: Generate) -> bool:
     return str(getattr(function_of(generate), "__module__", "")).startswith("transformers.")
 
 
-def _shortened(kwargs: Mapping[str, object]) -> dict[str, object]:
-    kept = {name: value for name, value in kwargs.items() if name not in LENGTHS + ENDS}
+def _shortened(
+    original: Generate,
+    args: Sequence[object],
+    kwargs: Mapping[str, object],
+    model: torch.nn.Module,
+    inputs: Inputs,
+) -> Mapping[str, object]:
+    """Return arguments for the call's first tokens alone, or its own where those may differ."""
+    named = name_arguments(original, args, kwargs)
+    settings = read_settings(configured_part(model), named)
+    n_tokens, n_least = settings.get("max_new_tokens"), int(settings.get("min_new_tokens") or 0)
+    is_open = n_tokens is None or bool(settings.get("min_length")) or inputs.mode is Mode.ASSISTED
+    if is_open or int(n_tokens or 0) <= WATCHED_TOKENS or not _takes_lengths(original):
+        return kwargs
+    try:
+        call_kind(original, args, kwargs, inputs)
+    except UnknownKind:
+        return kwargs
+    kept = {name: value for name, value in kwargs.items() if name not in LENGTHS}
+    least = {"min_new_tokens": min(n_least, WATCHED_TOKENS)} if n_least else {}
+    return {**kept, "max_new_tokens": WATCHED_TOKENS, **least}
+
+
+def _lengthened(kwargs: Mapping[str, object]) -> dict[str, object]:
+    kept = {name: value for name, value in kwargs.items() if name not in LENGTHS + COURSE}
     return {**kept, "max_new_tokens": WATCHED_TOKENS, "min_new_tokens": WATCHED_TOKENS}
+
+
+@contextmanager
+def _without_ends(model: torch.nn.Module, named: Mapping[str, object]) -> Iterator[None]:
+    """Take out of the generation configurations in force what ends a call early."""
+    owners = (named, *(vars(module) for module in model.modules()))
+    with ExitStack() as undo:
+        for config in [owner.get("generation_config") for owner in owners]:
+            kept = vars(config) if hasattr(config, "__dict__") else {}
+            ends = {name: kept[name] for name in COURSE if kept.get(name) is not None}
+            undo.callback(kept.update, ends)
+            kept.update(dict.fromkeys(ends))
+        yield
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Calls that end before their longest length: at a string, or when their time is over.
 
-The call that is watched for the phases is longer than these: what ends them is left out of it.
+Where one ends before its first decode step, a longer one is watched, without what ends it.
 """
 
 import pytest
