@@ -136,7 +136,7 @@ class Grammar(LogitsProcessor):
         assert said in self.trie
         return self.trie[said]
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # transformers' own types are aliases
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         mask = torch.full_like(scores, -torch.inf)
         mask[:, self.allowed(input_ids[0])] = 0
         return scores + mask
@@ -199,7 +199,7 @@ def test_a_choice_of_one_token_is_measured(llava: Specimen) -> None:
     assert case.calls[0].n_output_tokens == 1
 
 
-class Listener(BaseStreamer):  # type: ignore[misc]  # transformers' own
+class Listener(BaseStreamer):
     """Counts how often each call gave it something, the prompt included."""
 
     def __init__(self) -> None:
@@ -226,7 +226,7 @@ def test_stop_strings_in_a_configuration_end_the_watched_call_too(llava: Specime
     tokenizer = build_tokenizer()
     ids = llava.generate(**llava.inputs)[0, llava.n_prompt_columns :].tolist()
     first = tokenizer.convert_ids_to_tokens(ids[0])
-    config = GenerationConfig(max_new_tokens=8, stop_strings=[first], eos_token_id=EOS)
+    config = GenerationConfig(max_new_tokens=8, stop_strings=[first], eos_token_id=EOS)  # type: ignore[no-untyped-call]  # transformers' own
     kwargs = {**llava.inputs, "generation_config": config, "tokenizer": tokenizer}
 
     case = measure_generate(llava.generate, kwargs=kwargs, rounds=1)
