@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmlatency.inspection.findings import CallRow
-from pytest_vlmlatency.measure.once import is_entry
 from pytest_vlmlatency.measure.trace import ancestors
 from pytest_vlmlatency.records import Phase
 
@@ -112,8 +111,7 @@ class _Walk:
 
     def _begins(self, node: Node) -> Phase | None:
         """Return the phase that a call begins whatever generate() is at."""
-        vision = (*self._map.vision, *self._map.vision_methods)
-        if is_entry(node, vision, has_methods=not self._map.is_vision_named):
+        if node.label in self._map.vision_calls:
             return Phase.VISION
         is_text = node.method is None and node.path in self._map.text_encoder
         return Phase.TEXT_ENCODER if is_text else None

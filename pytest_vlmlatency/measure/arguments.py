@@ -32,7 +32,29 @@ def name_arguments(
             named.update(value)
         else:
             named[name] = value
-    return {name: value for name, value in named.items() if value is not None}
+    return {
+        name: value for name, value in named.items() if value is not None and not is_empty(value)
+    }
+
+
+def is_empty(value: object) -> bool:
+    """Whether a value holds nothing to work on: no elements, or a container of such values alone.
+
+    Processors fill in what was not given with tensors of no elements, or of no images.
+    """
+    if isinstance(value, torch.Tensor):
+        return value.numel() == 0
+    if isinstance(value, Mapping):
+        return all(is_empty(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return all(is_empty(item) for item in value)
+    return type(value).__module__.partition(".")[0] == "numpy" and getattr(value, "size", 1) == 0
+
+
+def is_given_nothing(args: Sequence[object], kwargs: Mapping[str, object]) -> bool:
+    """Whether a call inside a model was given tensors, and the first of them are empty."""
+    tensors = [it for it in (*args, *kwargs.values()) if isinstance(it, torch.Tensor)]
+    return bool(tensors) and tensors[0].numel() == 0
 
 
 def function_of(generate: Callable[..., object]) -> Callable[..., object]:

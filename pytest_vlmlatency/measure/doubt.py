@@ -51,7 +51,7 @@ def check_before_vision(
 
     It may be a tower for pixels of another size, a part that works on sound, or one for text.
     """
-    seen = [node.method is not None or node.path in vision for node in once]
+    seen = [node.is_features or node.path in vision for node in once]
     first = seen.index(True) if any(seen) else 0
     names = _names(node for node in once[:first] if _is_doubtful(model, node))
     if names:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.measure.arguments import is_given_nothing
 from pytest_vlmlatency.measure.compilation import is_compiled
 from pytest_vlmlatency.measure.feature_rows import count_feature_rows, features_of, states_of
 from pytest_vlmlatency.measure.handles import Handles
@@ -100,6 +101,8 @@ def _wrap_method(
 def _timed_features(method: Method, label: str, recorder: Recorder) -> Method:
     @functools.wraps(method)
     def features(*args: object, **kwargs: object) -> object:
+        if is_given_nothing(args, kwargs):
+            return method(*args, **kwargs)
         _enter_vision(recorder, label)
         output = method(*args, **kwargs)
         _exit_vision(recorder, label, features_of(output))

@@ -1,4 +1,9 @@
-"""Whether vision ran once for one prompt, read from a trace. Pure."""
+"""Whether vision ran once for one prompt, read from a trace and the model's structure. Pure.
+
+A module that is given the pixels in each step need not work on them: many own loops pass all
+arguments on, and the module looks at the prompt, or at a cache, first. It works on them where
+modules with weights run inside, as they did for the prompt.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,58 @@ from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence, Set
+
+    import torch
+
+
+def find_handed(
+    model: torch.nn.Module, trace: Trace, later_steps: Sequence[Node]
+) -> frozenset[str]:
+    """Return the modules and methods that later steps hand the pixels to, and that leave them."""
+    if not later_steps:
+        return frozenset()
+    start = later_steps[0].index
+    late = [node for node in trace.nodes() if node.index >= start and _is_given_pixels(node)]
+    first: dict[str, Node] = {}
+    for node in trace.nodes():
+        if node.index < start:
+            first.setdefault(node.label, node)
+    at_work = {node.label for node in late if _works(model, node, first.get(node.label))}
+    return frozenset({node.label for node in late} - at_work)
+
+
+def _is_given_pixels(node: Node) -> bool:
+    return node.is_features or node.has_raw_pixels
+
+
+def _works(model: torch.nn.Module, node: Node, first: Node | None) -> bool:
+    """Whether a call that was given pixels works on them, by what the first such call ran."""
+    module = model.get_submodule(node.path)
+    if first is None:
+        return any(True for _ in module.parameters())
+    if not _weighted(model, first):
+        return node.is_features or _has_own_weights(module)
+    went_deeper = any(map(_is_given_pixels, _inside(first)))
+    goes_deeper = any(map(_is_given_pixels, _inside(node)))
+    return bool(_weighted(model, node)) and (goes_deeper or not went_deeper)
+
+
+def _weighted(model: torch.nn.Module, node: Node) -> list[Node]:
+    """Return the calls inside one that have weights of their own, and work on more than ids."""
+    return [
+        inner
+        for inner in _inside(node)
+        if not inner.takes_ids_alone and _has_own_weights(model.get_submodule(inner.path))
+    ]
+
+
+def _inside(node: Node) -> Iterator[Node]:
+    return (inner for inner in descend(node) if inner is not node)
+
+
+def _has_own_weights(module: torch.nn.Module) -> bool:
+    return any(True for _ in module.parameters(recurse=False))
 
 
 def check_vision_once(
@@ -18,25 +74,25 @@ def check_vision_once(
     first_block: Node,
     blocks: Sequence[str],
     vision: Sequence[str],
+    handed: Set[str],
 ) -> None:
     """Raise if pixels are encoded again, in a decode step or for the prompt itself.
 
     Raises PhasesNotFound if they are encoded after the first block has begun.
     """
-    again = sorted(
-        {node.label for node in _outermost(_late_vision(trace, later_steps, set(blocks), vision))}
-    )
+    late = _outermost(_late_vision(trace, later_steps, set(blocks), vision, handed))
+    again = sorted({node.label for node in late})
     if again:
         raise InvalidMeasurement(
             f"{', '.join(again)} worked on the pixels again in decode steps; expected vision to "
             f"run once, before the prompt's logits. The model recomputes vision "
             f"(use_cache=False, or a forward that keeps the pixels)"
         )
-    check_vision_first(trace, first_block, blocks)
+    check_vision_first(trace, first_block, blocks, handed)
     seen = Counter(
         (node.label, node.pixels)
         for node in trace.nodes()
-        if node.has_raw_pixels and node.index < first_block.index
+        if node.has_raw_pixels and node.index < first_block.index and node.label not in handed
     )
     twice = [
         label
@@ -51,14 +107,17 @@ def check_vision_once(
         )
 
 
-def check_vision_first(trace: Trace, first_block: Node, blocks: Sequence[str]) -> None:
+def check_vision_first(
+    trace: Trace, first_block: Node, blocks: Sequence[str], handed: Set[str]
+) -> None:
     """Raise if pixels are worked on for the prompt after the first block has begun."""
     known = set(blocks)
     late = _outermost(
         node
         for node in trace.nodes()
         if node.index > first_block.index
-        and (node.method is not None or node.has_raw_pixels)
+        and _is_given_pixels(node)
+        and node.label not in handed
         and not _runs(known, node)
     )
     if late:
@@ -70,23 +129,13 @@ def check_vision_first(trace: Trace, first_block: Node, blocks: Sequence[str]) -
 
 
 def count_vision_calls(
-    trace: Trace, first_block: Node, vision: Sequence[str], *, has_methods: bool
+    trace: Trace, first_block: Node, entries: Container[str]
 ) -> Mapping[str, int]:
-    """Return how often each outermost entry into vision ran before the first block.
-
-    Entries are what is named in `vision` and, with `has_methods`, the feature methods.
-    """
-    entries = _outermost(
-        node
-        for node in trace.nodes()
-        if node.index < first_block.index and is_entry(node, vision, has_methods=has_methods)
+    """Return how often each outermost entry into vision ran before the first block."""
+    calls = _outermost(
+        node for node in trace.nodes() if node.index < first_block.index and node.label in entries
     )
-    return dict(Counter(node.label for node in entries))
-
-
-def is_entry(node: Node, vision: Sequence[str], *, has_methods: bool) -> bool:
-    """Whether a call is of a part of `vision` or, with `has_methods`, of a feature method."""
-    return node.label in vision or (has_methods and node.method is not None)
+    return dict(Counter(node.label for node in calls))
 
 
 def _outermost(nodes: Iterable[Node]) -> list[Node]:
@@ -111,12 +160,16 @@ def _restarted(trace: Trace, first_block: Node, vision: Sequence[str]) -> list[s
         node.label
         for node in nodes
         if node.path in begins
-        and all(at.method is None and at.path not in vision for at in ancestors(node))
+        and all(not at.is_features and at.path not in vision for at in ancestors(node))
     ]
 
 
 def _late_vision(
-    trace: Trace, later_steps: Sequence[Node], blocks: set[str], vision: Sequence[str]
+    trace: Trace,
+    later_steps: Sequence[Node],
+    blocks: set[str],
+    vision: Sequence[str],
+    handed: Set[str],
 ) -> Iterator[Node]:
     """Yield calls on raw pixels, or of parts of vision, after the prompt, none around blocks."""
     if not later_steps:
@@ -125,7 +178,7 @@ def _late_vision(
     for node in trace.nodes():
         is_part = any(path and node.path.startswith(f"{path}.") for path in vision)
         is_part = is_part and all(at.path not in blocks for at in ancestors(node))  # shared blocks
-        is_on_pixels = node.method is not None or node.has_raw_pixels or is_part
+        is_on_pixels = (_is_given_pixels(node) and node.label not in handed) or is_part
         if node.index >= start and is_on_pixels and not _runs(blocks, node):
             yield node
 

@@ -20,14 +20,14 @@ from pytest_vlmlatency.measure.doubt import (
     check_whole_prompt,
 )
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
-from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, is_entry
+from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, find_handed
 from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named
 from pytest_vlmlatency.measure.step import find_prompt_end, find_step
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
 from pytest_vlmlatency.records import PhaseMap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence, Set
 
     import torch
 
@@ -66,7 +66,10 @@ def find_phases(
     steps = _find_steps(trace, kind, named)
     blocks = named.blocks or find_blocks(model, steps)
     first_block = _first_call(steps[0], blocks[0])
-    vision, text_encoder, is_seen = _find_vision(trace, steps, first_block, kind)
+    later_steps = steps[kind.n_prompt_forwards :]
+    handed = find_handed(model, trace, later_steps)
+    calls = list(_before(trace, first_block, handed))
+    vision, text_encoder, is_seen = _find_vision(trace, steps, calls, kind)
     has_methods = named.vision is None
     if named.vision is not None:
         vision, is_seen = named.vision, True
@@ -75,24 +78,22 @@ def find_phases(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
             f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
         )
-    check_vision_once(trace, steps[kind.n_prompt_forwards :], first_block, blocks, vision)
+    check_vision_once(trace, later_steps, first_block, blocks, vision, handed)
     if named.vision is None and not kind.has_text_encoder:
-        _check_doubts(model, trace, first_block, vision, has_pixels=kind.has_pixels)
-    entries = (*vision, *named.vision_methods)
+        _check_doubts(model, trace, first_block, calls, vision, has_pixels=kind.has_pixels)
+    entries = {*vision, *named.vision_methods}
+    if has_methods:
+        entries |= {node.label for node in trace.nodes() if node.is_features} - handed
     return PhaseMap(
         step=steps[0].path,
         blocks=blocks,
-        feature_owners=feature_owners(model) if has_methods else (),
+        feature_owners=_feature_owners(model, handed) if has_methods else (),
         vision=vision,
         text_encoder=text_encoder,
-        vision_runs=(
-            _vision_runs(trace, steps[0], entries, has_methods=has_methods)
-            if kind.has_pixels
-            else "never"
-        ),
+        vision_runs=(_vision_runs(trace, steps[0], entries) if kind.has_pixels else "never"),
         has_step_preparation=trace.n_prepared.get(steps[0].path) == len(steps),
         prompt_end=find_prompt_end(model, trace, steps),
-        vision_calls=count_vision_calls(trace, first_block, entries, has_methods=has_methods),
+        vision_calls=count_vision_calls(trace, first_block, entries),
         is_vision_named=not has_methods,
         vision_methods=named.vision_methods,
         experts={str(phase): name for phase, name in trace.experts.items() if name},
@@ -133,15 +134,15 @@ def _check_doubts(
     model: torch.nn.Module,
     trace: Trace,
     first_block: Node,
+    calls: Sequence[Node],
     vision: Sequence[str],
     *,
     has_pixels: bool,
 ) -> None:
     """Raise where it cannot be told what belongs to vision."""
     again = {node.path for node in trace.nodes() if node.index > first_block.index}
-    calls = list(_before(trace, first_block))
     if has_pixels:
-        once = [node for node in calls if node.method is not None or node.path not in again]
+        once = [node for node in calls if node.is_features or node.path not in again]
         check_before_vision(model, once, vision)
         check_after_vision(model, once, vision)
         check_whole_prompt(model, once, vision, first_block)
@@ -149,12 +150,13 @@ def _check_doubts(
         check_no_vision(node for node in calls if node.method is None and node.path not in again)
 
 
-def feature_owners(model: torch.nn.Module) -> tuple[str, ...]:
-    """Return the paths of the modules that define a feature method."""
+def _feature_owners(model: torch.nn.Module, handed: Set[str]) -> tuple[str, ...]:
+    """Return the paths of the modules that define a feature method, but for what is `handed`."""
     return tuple(
         path
         for path, module in model.named_modules()
         if any(callable(getattr(module, name, None)) for name in FEATURE_METHODS)
+        and not any(f"{path}.{name}".lstrip(".") in handed for name in FEATURE_METHODS)
     )
 
 
@@ -166,7 +168,7 @@ def _first_call(step: Node, path: str) -> Node:
 
 
 def _find_vision(
-    trace: Trace, steps: Sequence[Node], first_block: Node, kind: CallKind
+    trace: Trace, steps: Sequence[Node], calls: Sequence[Node], kind: CallKind
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Return the vision modules, the text encoder, and whether any vision was seen at all."""
     end = max(node.index for node in descend(steps[0]))
@@ -174,8 +176,8 @@ def _find_vision(
     vision: list[str] = []
     text_encoder: list[str] = []
     has_started = False
-    for node in _before(trace, first_block):
-        if node.method is not None:
+    for node in calls:
+        if node.is_features:
             has_started = has_started or kind.has_pixels
         elif kind.is_encoder_decoder and kind.has_text and node.parent is None:
             if node.path not in later:
@@ -189,17 +191,21 @@ def _find_vision(
     return tuple(dict.fromkeys(vision)), tuple(dict.fromkeys(text_encoder)), has_started
 
 
-def _before(trace: Trace, first_block: Node) -> Iterator[Node]:
-    """Yield the outermost calls that ended before the first block began."""
+def _before(trace: Trace, first_block: Node, handed: Set[str]) -> Iterator[Node]:
+    """Yield the outermost calls that ended before the first block began.
+
+    Of what later steps hand the pixels to in vain, the calls inside are yielded: it works in every
+    step, and vision is a part of it.
+    """
     around = {id(node) for node in ancestors(first_block)}
 
     def outermost(nodes: Sequence[Node]) -> Iterator[Node]:
         for node in nodes:
             if node.index >= first_block.index:
                 return
-            if id(node) in around:
+            if id(node) in around or node.label in handed:
                 yield from outermost(node.children)
-            else:
+            elif not node.is_given_nothing:
                 yield node
 
     yield from outermost(trace.roots)
@@ -216,13 +222,12 @@ def _outermost_on_pixels(encoder: Node) -> list[str]:
     return found
 
 
-def _vision_runs(trace: Trace, step: Node, vision: Sequence[str], *, has_methods: bool) -> str:
+def _vision_runs(trace: Trace, step: Node, entries: Container[str]) -> str:
     """Say where vision ran: "before" the prompt's forward, "inside" it, or "both"."""
     inside_step = {id(node) for node in descend(step)}
     places = {
         "inside" if id(node) in inside_step else "before"
         for node in trace.nodes()
-        if node.index <= step.index + len(inside_step)
-        and is_entry(node, vision, has_methods=has_methods)
+        if node.index <= step.index + len(inside_step) and node.label in entries
     }
     return places.pop() if len(places) == 1 else "both"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_vlmlatency.measure.arguments import is_empty
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -28,7 +30,8 @@ NOT_PIXELS = (
 """Words in the names of tensors that may have the shape of pixels and are none."""
 MIN_DIMS = 3
 """An image without a name to tell it by has height, width and channels."""
-MAX_DEPTH = 3
+MAX_DEPTH = 6
+"""Of containers: a conversation of several turns keeps its images four deep."""
 
 
 def find_pixels(named: Mapping[str, object]) -> dict[str, list[object]]:
@@ -60,10 +63,12 @@ def _leaves(value: object, depth: int) -> Iterator[object]:
 
 
 def _is_image(name: str, value: object) -> bool:
+    if is_empty(value):
+        return False
     is_named = any(word in name for word in PIXEL_WORDS)
     if isinstance(value, torch.Tensor):
         return value.dim() >= MIN_DIMS or (is_named and value.is_floating_point())
     module = type(value).__module__.partition(".")[0]
     if module == "numpy":
-        return getattr(value, "ndim", 0) >= MIN_DIMS
+        return getattr(value, "ndim", 0) >= (MIN_DIMS - is_named)
     return module == "PIL"

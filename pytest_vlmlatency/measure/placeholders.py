@@ -20,8 +20,9 @@ ENCODED = ("embeds", "encoder_outputs", "features")
 
 
 def placeholder_ids(config: object) -> frozenset[int]:
-    """Return the tokens that stand for an image, by the model's configuration."""
-    values = (getattr(config, key, None) for key in PLACEHOLDER_KEYS)
+    """Return the tokens that stand for an image, by the model's configuration or a part of it."""
+    parts = [part for part in getattr(config, "__dict__", {}).values() if hasattr(part, "to_dict")]
+    values = (getattr(part, key, None) for part in (config, *parts) for key in PLACEHOLDER_KEYS)
     return frozenset(value for value in values if isinstance(value, int))
 
 

@@ -25,7 +25,8 @@ def find_step(trace: Trace) -> str:
     with_logits = Counter(node.path for node in trace.roots if node.has_logits)
     if with_logits:
         return with_logits.most_common(1)[0][0]
-    pixels_end = max((node.index for node in trace.roots if node.has_raw_pixels), default=-1)
+    first = {(it.path, it.pixels): it.index for it in reversed(trace.roots) if it.has_raw_pixels}
+    pixels_end = max(first.values(), default=-1)  # the same pixels again are no further images
     after = [node for node in trace.roots if node.index > pixels_end and node.method is None]
     called = Counter(node.path for node in after)
     sizes = {node.path: sum(1 for _ in descend(node)) for node in after}

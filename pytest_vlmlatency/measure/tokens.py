@@ -56,6 +56,7 @@ def _n_placed(
     n_placeholders = inputs.count_placeholders(start=n_skipped)
     n_pooled = list(recorder.pooled_rows.values())[-1:]
     is_merged = phase_map.is_vision_named and n_pooled == [n_placeholders]
+    is_merged |= n_features == inputs.n_prompt_columns * inputs.batch_size  # vision puts them in
     if n_placeholders and (is_merged or n_placeholders >= n_features):
         return n_placeholders
     if n_placeholders < n_features <= inputs.n_placeholders:

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 
 import torch
 
+from pytest_vlmlatency.measure.arguments import is_given_nothing
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
 from pytest_vlmlatency.measure.past import kind_of_cache
-from pytest_vlmlatency.measure.recognition import Mark, Recognition
+from pytest_vlmlatency.measure.recognition import Mark, Recognition, channels_of
 from pytest_vlmlatency.records import Phase
 
 STATE_DIMS = 3
@@ -26,10 +27,12 @@ STATE_DIMS = 3
 
 @dataclass(slots=True, eq=False)
 class Node:
-    """One call of a module, or of a feature method (`method` is its name then).
+    """One call of a module, or of a method (`method` is its name then).
 
-    `takes_ids_alone`: all that it was given are whole numbers, which no features are. `sizes` are
-    those of the first tensor that may be states (B, L, D), None without one.
+    `is_features`: it is a method that gives vision's features. `takes_ids_alone`: all that it was
+    given are whole numbers, which no features are. `is_given_nothing`: it works on no elements, as
+    a tower does on no images. `sizes` are those of the first tensor that may
+    be states (B, L, D), None without one.
     """
 
     path: str
@@ -37,7 +40,9 @@ class Node:
     index: int
     method: str | None = None
     pixels: tuple[Mark, ...] = ()
+    is_features: bool = False
     takes_ids_alone: bool = False
+    is_given_nothing: bool = False
     sizes: tuple[int, ...] | None = None
     has_logits: bool = False
     children: list[Node] = field(default_factory=list)
@@ -99,13 +104,16 @@ def tracing(
     *,
     n_steps: int,
     methods: Sequence[str] = (),
+    has_images: bool = True,
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside, for `n_steps` forwards of its loop.
 
-    `pixels` are the raw tensors passed to it. `methods` are traced as modules are, each by the path
+    `pixels` are the raw tensors passed to it; it may have images in other forms, too, unless
+    `has_images` is false. `methods` are traced as modules are, each by the path
     of its module and its name. What is compiled must not run so: it hides its calls.
     """
-    tracer = _Tracer(pixels, n_steps, methods)
+    channels = {path: channels_of(module) for path, module in model.named_modules()}
+    tracer = _Tracer(pixels, n_steps, methods, channels if has_images else {})
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
         for path, module in model.named_modules():
@@ -119,11 +127,16 @@ class _Tracer:
     """Builds the tree while the model runs."""
 
     def __init__(
-        self, pixels: Sequence[torch.Tensor], n_steps: int, methods: Sequence[str]
+        self,
+        pixels: Sequence[torch.Tensor],
+        n_steps: int,
+        methods: Sequence[str],
+        channels: Mapping[str, frozenset[int]],
     ) -> None:
         self.trace = Trace()
         self._n_traced = n_steps
         self._methods = [method.rpartition(".")[::2] for method in methods]
+        self._channels = channels
         self._recognition = Recognition(pixels)
         self.trace.n_given = self._recognition.n_given
         self._open: list[Node] = []
@@ -158,9 +171,10 @@ class _Tracer:
     ) -> Callable[..., object]:
         @functools.wraps(method)
         def features(*args: object, **kwargs: object) -> object:
-            if self.trace.is_done and not self._open:
+            if (self.trace.is_done and not self._open) or is_given_nothing(args, kwargs):
                 return method(*args, **kwargs)
             self._push(path, name, (*args, *kwargs.values()))
+            self._open[-1].is_features = True
             output = method(*args, **kwargs)
             self._open.pop()
             return output
@@ -183,8 +197,10 @@ class _Tracer:
 
     def _push(self, path: str, method: str | None, inputs: Sequence[object]) -> None:
         parent = self._open[-1] if self._open else None
-        node = Node(path, parent, self.trace.n_nodes, method, self._recognition.marks(inputs))
+        marks = self._recognition.marks(inputs, self._channels.get(path, ()))
+        node = Node(path, parent, self.trace.n_nodes, method, marks)
         node.takes_ids_alone = _are_ids(inputs)
+        node.is_given_nothing = is_given_nothing(inputs, {})
         node.sizes = _sizes_of_states(inputs)
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)

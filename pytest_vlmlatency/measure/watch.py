@@ -148,7 +148,9 @@ def watching(
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside for a few tokens; those after them run as usual."""
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
-    tracer = tracing(model, inputs.pixels, n_steps=n_steps, methods=methods)
+    tracer = tracing(
+        model, inputs.pixels, n_steps=n_steps, methods=methods, has_images=inputs.has_pixels
+    )
     with tracer as trace, prompted_once(model):
         yield trace
 

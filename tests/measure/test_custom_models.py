@@ -16,10 +16,12 @@ from tests.measure.custom_models import (
     IMAGES,
     N_PATCHES,
     PROMPT,
+    WIDTH,
     Captioner,
     FromBytes,
     FromPicture,
     HeadAtRoot,
+    Images,
     KeepsPixels,
     OddlyNamed,
     OneByOne,
@@ -73,8 +75,18 @@ def test_tokens_are_counted_whatever_the_prompt_is_called(clock: FakeClock) -> N
 def test_pictures_that_cannot_be_followed_are_refused_with_how_to_name_vision(
     clock: FakeClock,
 ) -> None:
+    class FromPatches(FromPicture):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patches = torch.nn.Linear(3 * 8 * 8, WIDTH)
+
+        def encode(self, images: Images) -> torch.Tensor:
+            assert isinstance(images, torch.Tensor)
+            features: torch.Tensor = self.proj(self.patches(images.reshape(1, N_PATCHES, -1)))
+            return features
+
     with pytest.raises(PhasesNotFound, match=r"pixels were passed.*phases=\{\"vision\": \["):
-        measure_custom(FromPicture(), clock, PICTURE)
+        measure_custom(FromPatches(), clock, PICTURE)
 
 
 def test_pictures_are_measured_where_vision_is_named(clock: FakeClock) -> None:

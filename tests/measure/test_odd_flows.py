@@ -25,12 +25,25 @@ from tests.measure.custom_models import (
 
 
 class TwoSizes(Captioner):
-    """Shows a smaller image to a second tower, before the first one sees the pixels."""
+    """Shows a smaller image to a second tower, before the first one gets the pixels."""
 
     def encode(self, images: Images) -> torch.Tensor:
         assert isinstance(images, torch.Tensor)
         small = nn.functional.interpolate(images, size=(16, 16))
         overview = self.vision_2(small).reshape(1, -1, WIDTH)
+        return torch.cat([overview, super().encode(images)], dim=1)
+
+
+class GreyFirst(Captioner):
+    """Works on patches of a grey image, which nothing tells from text, before the tower."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.grey = nn.Linear(64, WIDTH)
+
+    def encode(self, images: Images) -> torch.Tensor:
+        assert isinstance(images, torch.Tensor)
+        overview = self.grey(images.mean(dim=1).reshape(1, N_PATCHES, -1))
         return torch.cat([overview, super().encode(images)], dim=1)
 
 
@@ -226,16 +239,24 @@ def measure_around(n_times: int, clock: FakeClock) -> float:
     return case.calls[0].decode_ms
 
 
-def test_a_tower_for_pixels_of_another_size_is_refused_by_name(clock: FakeClock) -> None:
-    with pytest.raises(PhasesNotFound, match=r"^vision_2 ran for the prompt alone, before 'vis"):
-        measure_custom(TwoSizes(), clock)
-
-
-def test_a_tower_for_pixels_of_another_size_is_measured_once_it_is_named(clock: FakeClock) -> None:
-    named = {"vision": ["vision_2", "vision", "proj"]}
+def test_a_tower_for_pixels_of_another_size_is_vision(clock: FakeClock) -> None:
     delays_ms = {"vision_2": 100, "vision": 60, "proj": 11, "blocks.0": 3}
 
-    call = measure_custom(TwoSizes(), clock, delays_ms=delays_ms, phases=named).calls[0]
+    call = measure_custom(TwoSizes(), clock, delays_ms=delays_ms).calls[0]
+
+    assert (call.vision_ms, call.prefill_ms, call.other_ms) == (171, 3, 0)
+
+
+def test_a_module_that_runs_before_the_tower_is_refused_by_name(clock: FakeClock) -> None:
+    with pytest.raises(PhasesNotFound, match=r"^grey ran for the prompt alone, before 'vision'"):
+        measure_custom(GreyFirst(), clock)
+
+
+def test_a_module_that_runs_before_the_tower_is_measured_once_it_is_named(clock: FakeClock) -> None:
+    named = {"vision": ["grey", "vision", "proj"]}
+    delays_ms = {"grey": 100, "vision": 60, "proj": 11, "blocks.0": 3}
+
+    call = measure_custom(GreyFirst(), clock, delays_ms=delays_ms, phases=named).calls[0]
 
     assert (call.vision_ms, call.prefill_ms, call.other_ms) == (171, 3, 0)
 
