@@ -85,4 +85,5 @@ class FakeEngine:
             test=identity.test,
             params=identity.params,
             worker=identity.worker,
+            former_id=None if identity.former_id is None else identity.former_id + suffix,
         )

@@ -66,6 +66,12 @@ def asked(root: Path, *args: str) -> str | None:
         return None
 
 
+def repository_around(folder: Path, root: Path) -> Path:
+    """Return the innermost repository that a folder of a checkout is in: a submodule, or `root`."""
+    above = (up for up in (folder, *folder.parents) if up == root or (up / ".git").exists())
+    return next(above, root)
+
+
 def quiet_environment() -> dict[str, str]:
     """Return this process's variables, without a hook's, and with nobody to answer questions."""
     kept = {name: value for name, value in os.environ.items() if name not in OF_A_HOOK}

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmlatency.case_ids import id_of
 from pytest_vlmlatency.confirmation.arguments import invocation_of
 
 FIXTURE = "vlm_latency"
@@ -53,7 +54,7 @@ class Observer:
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> None:
         """Leave out what was not asked for."""
-        self._seen = {item.nodeid: self._name(item) for item in items}
+        self._seen = {item.nodeid: id_of(item, self._root) for item in items}
         self._measuring = [
             self._seen[item.nodeid]
             for item in items
@@ -98,13 +99,6 @@ class Observer:
             "rootdir": str(called.rootdir),
             "inifile": None if called.inifile is None else str(called.inifile),
         }
-
-    def _name(self, item: pytest.Item) -> str:
-        """Name a test as its case does: by its path from the repository's root."""
-        inside, _, rest = item.nodeid.partition("::")
-        is_inside = item.path.is_relative_to(self._root)
-        path = item.path.relative_to(self._root).as_posix() if is_inside else inside
-        return f"{path}::{rest}" if rest else path
 
 
 def _file_of(test: str) -> str:

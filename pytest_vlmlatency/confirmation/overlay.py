@@ -2,8 +2,9 @@
 
 A test file's folder is taken whole, with its conftest, data and modules, in the place of the
 baseline's. Where that folder may hold code that is to be compared, only test files, conftests and
-files that are no Python are taken: so it is at the root, in a folder that code is imported from,
-and inside a package that begins further up. Conftests above a test's folder are taken too.
+files that are no Python are taken: so it is at the root, of a submodule too, in a folder that code
+is imported from, and inside a package that begins further up. Conftests above a test's folder are
+taken too.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.confirmation.git import git
+from pytest_vlmlatency.confirmation.git import git, repository_around
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,12 +46,16 @@ def lay_over(tests: Sequence[Path], *, source: Checkout, target: Checkout) -> fr
 def take_off(laid: Iterable[Path], target: Checkout) -> None:
     """Give a worktree its own files back: those of its commit, where others were laid over."""
     assert target.is_worktree, "the user's own working tree is never written to"
+    homes = {target.root}
     for path in laid:
-        (target.root / path).unlink(missing_ok=True)
-    gone = git(target.root, "ls-files", "-z", "--deleted").split("\0")
-    own = [f":(literal){name}" for name in gone if name]
-    if own:
-        git(target.root, "checkout", "--quiet", "--force", "HEAD", "--", *own)
+        file = target.root / path
+        homes.add(repository_around(file.parent, target.root))
+        file.unlink(missing_ok=True)
+    for home in homes:
+        gone = git(home, "ls-files", "-z", "--deleted").split("\0")
+        own = [f":(literal){name}" for name in gone if name]
+        if own:
+            git(home, "checkout", "--quiet", "--force", "HEAD", "--", *own)
 
 
 def _is_code(folder: Path, checkout: Checkout) -> bool:
@@ -59,21 +64,34 @@ def _is_code(folder: Path, checkout: Checkout) -> bool:
     is_importable_from = any(path.is_relative_to(absolute) for path in checkout.paths)
     above = absolute.parent
     in_package = (absolute / "__init__.py").is_file() and (above / "__init__.py").is_file()
-    return is_importable_from or in_package
+    return is_importable_from or in_package or _is_repository(absolute)
+
+
+def _is_repository(folder: Path) -> bool:
+    """Whether a folder is the root of a submodule."""
+    return (folder / ".git").exists()
 
 
 def _bring_beside_code(
     folder: Path, tests: Sequence[Path], source: Path, target: Path
 ) -> set[Path]:
-    is_root = folder == Path()
+    is_root = folder == Path() or _is_repository(source / folder)
     data = [] if is_root else [path for path in _files_in(folder, source) if path.suffix != ".py"]
     return _bring([*tests, folder / CONFTEST, *data], source, target)
 
 
 def _files_in(folder: Path, root: Path) -> list[Path]:
     """Return what git keeps in a folder, or would keep if it were added."""
-    listed = git(root, "ls-files", "-z", "-co", "--exclude-standard", "--", str(folder))
-    return [Path(name) for name in dict.fromkeys(listed.split("\0")) if name]
+    return _listed(folder, root, "-co", "--exclude-standard")
+
+
+def _listed(folder: Path, root: Path, *flags: str) -> list[Path]:
+    """Return what git lists in a folder, relative to the root; the folder may be a submodule's."""
+    home = repository_around(root / folder, root)
+    inside = (root / folder).relative_to(home)
+    listed = git(home, "ls-files", "-z", *flags, "--", str(inside))
+    above = home.relative_to(root)
+    return [above / name for name in dict.fromkeys(listed.split("\0")) if name]
 
 
 def _bring(paths: Iterable[Path], source: Path, target: Path) -> set[Path]:
@@ -87,10 +105,8 @@ def _bring(paths: Iterable[Path], source: Path, target: Path) -> set[Path]:
 
 def _link_ignored(folder: Path, source: Path, target: Path) -> None:
     """Link to what git ignores in a folder of tests: data that was downloaded, and may be large."""
-    flags = ("-o", "-i", "--exclude-standard", "--directory")
-    for name in git(source, "ls-files", "-z", *flags, "--", str(folder)).split("\0"):
-        path = Path(name)
+    for path in _listed(folder, source, "-o", "-i", "--exclude-standard", "--directory"):
         is_data = path.name not in NOT_TAKEN and path.suffix not in {".py", ".pyc"}
-        if name and is_data and path != folder and not (target / path).exists():
+        if is_data and path != folder and not (target / path).exists():
             (target / path).parent.mkdir(parents=True, exist_ok=True)
             (target / path).symlink_to((source / path).resolve())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation import observer
 from pytest_vlmlatency.confirmation.arguments import cached_in
-from pytest_vlmlatency.confirmation.git import asked
+from pytest_vlmlatency.confirmation.git import asked, repository_around
 from pytest_vlmlatency.confirmation.launch import OutOfTime, ended_process
 
 if TYPE_CHECKING:
@@ -37,8 +37,10 @@ def tests_missing_in(launch: Launch) -> frozenset[str]:
 
 
 def _has_file(launch: Launch, file: Path) -> bool:
-    question = ("ls-tree", "--name-only", "HEAD", "--", str(file))
-    return asked(launch.checkout.root, *question) is not None
+    root = launch.checkout.root
+    home = repository_around((root / file).parent, root)  # a submodule's files are its own commit's
+    question = ("ls-tree", "--name-only", "HEAD", "--", str((root / file).relative_to(home)))
+    return asked(home, *question) is not None
 
 
 def _uncollected(launch: Launch, tests: Iterable[str]) -> frozenset[str]:

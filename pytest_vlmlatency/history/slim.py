@@ -134,6 +134,7 @@ def _slim_case(case: Mapping[str, Any], measure: str) -> Plain:
         "throttle_reasons": sorted({why for state in states for why in state["throttle_reasons"]}),
         "n_other_processes": max((n for n in others if n is not None), default=None),
         "terms": case["terms"],
+        "former_id": case.get("former_id"),
     }
 
 

@@ -87,7 +87,8 @@ def _question(
     """Return what is to be judged of each case, against the runs that it is compared with."""
     candidate = run_rounds_of(run)
     matched = {
-        rounds.case_id: matching(rounds, by_case[rounds.case_id]) for rounds in candidate.cases
+        rounds.case_id: matching(rounds, by_case[rounds.case_id], beside=candidate.cases)
+        for rounds in candidate.cases
     }
     measured = [case for case in run.cases if case.is_measured and case.calls]
     return Question(
@@ -143,7 +144,7 @@ def _accepted(
         )
     found = {}
     for rounds in candidate.cases:
-        pin = pin_of(pins, rounds.case_id)
+        pin = pin_of(pins, rounds.case_id, rounds.former_id)
         chosen = (
             ()
             if pin is None

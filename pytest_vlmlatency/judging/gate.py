@@ -129,7 +129,7 @@ class _Baselines:
 
     def question(self) -> Question:
         """Return what is to be judged, without what the run alone says (its budgets)."""
-        by_case = {rounds.case_id: self._choice(rounds.case_id) for rounds in self.candidate.cases}
+        by_case = {rounds.case_id: self._choice(rounds) for rounds in self.candidate.cases}
         main = next((choice for choice in by_case.values() if choice is not None), None)
         main_runs = [] if main is None else self._runs(main)
         baselines: dict[str, CaseBaseline] = {}
@@ -138,7 +138,7 @@ class _Baselines:
         for rounds in self.candidate.cases:
             choice = by_case[rounds.case_id]
             runs = [] if choice is None else self._runs(choice)
-            same, refused = matching(rounds, runs)
+            same, refused = matching(rounds, runs, beside=self.candidate.cases)
             if refused:
                 unmatched[rounds.case_id] = refused
             elif runs and not same:
@@ -194,8 +194,8 @@ class _Baselines:
             choices[pin] = pinned(self.names, pin, fingerprint=here, but=own)
         return choices
 
-    def _choice(self, case_id: str) -> Choice | None:
-        return self.choices[pin_of(self.pins, case_id)]
+    def _choice(self, rounds: Rounds) -> Choice | None:
+        return self.choices[pin_of(self.pins, rounds.case_id, rounds.former_id)]
 
     def _read(self) -> dict[RunName, RunRounds]:
         """Return the chosen runs; a history that cannot be read is as good as none."""

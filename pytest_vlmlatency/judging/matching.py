@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.judging.comparability import version_differences, work_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_vlmlatency.records import Environment, Rounds, RunRounds
 
@@ -17,19 +17,52 @@ def software_remarks(before: Environment, after: Environment) -> list[str]:
     return [f"Judged all the same: {what}" for what in version_differences(before, after)]
 
 
-def matching(rounds: Rounds, runs: Sequence[RunRounds]) -> tuple[tuple[Rounds, ...], str]:
-    """Return the rounds of a case in runs that did the same work, or why there are none."""
-    found = [one for run in runs if (one := run.case(rounds.case_id)) is not None]
+def matching(
+    rounds: Rounds, runs: Sequence[RunRounds], *, beside: Iterable[Rounds] = ()
+) -> tuple[tuple[Rounds, ...], str]:
+    """Return the rounds of a case in runs that did the same work, or why there are none.
+
+    `beside` are the other cases of its run. Runs of earlier versions have the case under its former
+    id. Runs in which several cases have its id are left out: which of them it is, is not known.
+    """
+    named = [run.named(rounds.case_id, rounds.former_id) for run in runs]
+    found = [of_run[0] for of_run in named if len(of_run) == 1]
     same = tuple(one for one in found if not work_differences(one, rounds))
-    if same or not found:
+    if same:
         return same, ""
-    differences = "; ".join(work_differences(found[-1], rounds))
-    return (), f"the stored runs of this case did other work ({differences})"
+    if found:
+        differences = "; ".join(work_differences(found[-1], rounds))
+        return (), f"the stored runs of this case did other work ({differences})"
+    return (), _doubt(rounds, named, runs, beside)
 
 
 def uncollected(candidate: RunRounds, runs: Sequence[RunRounds]) -> tuple[Rounds, ...]:
     """Return the cases of the newest run of the baseline that the candidate doesn't have."""
     if not runs:
         return ()
-    collected = {rounds.case_id for rounds in candidate.cases}
+    collected = {name for rounds in candidate.cases for name in (rounds.case_id, rounds.former_id)}
     return tuple(rounds for rounds in runs[-1].cases if rounds.case_id not in collected)
+
+
+def _doubt(
+    rounds: Rounds,
+    named: Sequence[Sequence[Rounds]],
+    runs: Sequence[RunRounds],
+    beside: Iterable[Rounds],
+) -> str:
+    """Return why stored cases may be of this test and are not compared with; "" if none may be."""
+    several = max(named, key=len, default=())
+    if several:
+        return (
+            f"the stored runs have {len(several)} cases under the id {several[0].case_id}: an "
+            f"earlier version kept tests of several folders, or attempts at one, under one id"
+        )
+    taken = {other.case_id for other in beside}
+    less = (one.case_id for run in reversed(runs) for one in run.cases if one.case_id not in taken)
+    former = next((name for name in less if rounds.case_id.endswith(f"/{name}")), None)
+    if former is None:
+        return ""
+    return (
+        f"the stored runs have {former}, which may be this test: an earlier version named tests "
+        f"of submodules from their own root, and several may have had this id"
+    )

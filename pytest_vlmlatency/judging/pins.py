@@ -39,9 +39,10 @@ class Pin:
         return self.cases is None or case_id in self.cases
 
 
-def pin_of(pins: Sequence[Pin], case_id: str) -> Pin | None:
-    """Return the pin that was set last for a case."""
-    return next((pin for pin in reversed(pins) if pin.is_of(case_id)), None)
+def pin_of(pins: Sequence[Pin], case_id: str, former_id: str | None = None) -> Pin | None:
+    """Return the pin that was set last for a case, under its id or under its former one."""
+    ids = (case_id,) if former_id is None else (case_id, former_id)
+    return next((pin for pin in reversed(pins) if any(map(pin.is_of, ids))), None)
 
 
 def read_pins(root: Path, fingerprint: str) -> tuple[Pin, ...]:

@@ -7,6 +7,7 @@ by `gate`, which alone knows the statistics.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -50,7 +51,8 @@ def series_of_runs(
     """Return a series for each phase that was asked for; `runs` are in their order, newest last.
 
     Each case is compared with itself as the latest run has it: runs that did other work are left
-    out, and runs in which something disturbed it.
+    out, runs in which something disturbed it, and runs that hold several cases under its id. Runs
+    of earlier versions have it under its former id.
     """
     return tuple(
         _series(case_id, rounds, phase, commits_between)
@@ -70,20 +72,25 @@ class _CaseRuns:
 
 
 def _by_case(runs: Sequence[RunRounds], wanted: Wanted) -> Mapping[str, _CaseRuns]:
+    today = {rounds.former_id: rounds.case_id for run in runs for rounds in run.cases}
     cases: dict[str, list[tuple[RunHeader, Rounds]]] = {}
     for run in runs:
         for rounds in run.cases:
-            if wanted.has_case(rounds):
-                cases.setdefault(rounds.case_id, []).append((run.header, rounds))
-    return {case_id: _usable(found) for case_id, found in cases.items()}
+            case_id = today.get(rounds.case_id, rounds.case_id)
+            cases.setdefault(case_id, []).append((run.header, rounds))
+    usable = {case_id: _usable(found) for case_id, found in cases.items()}
+    return {case_id: case for case_id, case in usable.items() if wanted.has_case(case.latest)}
 
 
 def _usable(found: Sequence[tuple[RunHeader, Rounds]]) -> _CaseRuns:
     latest = found[-1][1]
+    counted = Counter(header.id for header, _ in found)
     usable = (
         (header, rounds)
         for header, rounds in found
-        if not disturbances(rounds) and not work_differences(rounds, latest)
+        if counted[header.id] == 1
+        and not disturbances(rounds)
+        and not work_differences(rounds, latest)
     )
     return _CaseRuns(latest=latest, runs=tuple(usable), n_all=len(found))
 

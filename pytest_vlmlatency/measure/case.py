@@ -24,13 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What a case is called. `id` is stable between runs; a configuration is appended to it."""
+    """What a case is called. `id` is stable between runs; a configuration is appended to it.
+
+    `former_id` is what earlier versions called it, None where that was the same.
+    """
 
     id: str
     name: str
     test: str | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     worker: str | None = None
+    former_id: str | None = None
 
 
 def finished_case(
@@ -49,7 +53,8 @@ def finished_case(
     subject.check_flushes_between()
     subject.check_discards()
     return Case(
-        id=_id(identity, subject.config),
+        id=_id(identity.id, subject.config),
+        former_id=_former_id(identity, subject.config),
         name=_name(identity, subject.config),
         test=identity.test,
         params=identity.params,
@@ -73,7 +78,8 @@ def finished_case(
 def unmeasured_case(identity: Identity, config: Configuration | None, *, device: str) -> Case:
     """Return the case of a call that was made but not measured."""
     return Case(
-        id=_id(identity, config),
+        id=_id(identity.id, config),
+        former_id=_former_id(identity, config),
         name=_name(identity, config),
         test=identity.test,
         params=identity.params,
@@ -216,11 +222,15 @@ def _values(config: Configuration | None) -> dict[str, Scalar] | None:
     return None if config is None else dict(config.values())
 
 
-def _id(identity: Identity, config: Configuration | None) -> str:
+def _id(test: str, config: Configuration | None) -> str:
     values = _values(config)
     if values is None:
-        return identity.id
-    return f"{identity.id}{{{','.join(f'{key}={value}' for key, value in values.items())}}}"
+        return test
+    return f"{test}{{{','.join(f'{key}={value}' for key, value in values.items())}}}"
+
+
+def _former_id(identity: Identity, config: Configuration | None) -> str | None:
+    return None if identity.former_id is None else _id(identity.former_id, config)
 
 
 def _name(identity: Identity, config: Configuration | None) -> str:

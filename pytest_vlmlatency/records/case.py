@@ -106,6 +106,7 @@ class Case:
     `labels` are short words for the mode (shown in the table), `notes` are sentences on what a
     reader should know before believing the numbers. `n_threads` is torch's thread count then.
     `terms` say how the case is to be judged, `prediction` what an estimator expected of it.
+    `former_id` is the id under which runs of earlier versions hold it, None where it is the same.
     """
 
     id: str
@@ -129,6 +130,7 @@ class Case:
     discovery: Discovery | None = None
     terms: GateTerms = field(default_factory=GateTerms)
     prediction: Prediction | None = None
+    former_id: str | None = None
 
     @property
     def gating_measure(self) -> str:

@@ -50,6 +50,7 @@ class Rounds:
     throttle_reasons: tuple[str, ...] = ()
     n_other_processes: int | None = None
     terms: GateTerms = field(default_factory=GateTerms)
+    former_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,9 +60,16 @@ class RunRounds:
     header: RunHeader
     cases: tuple[Rounds, ...]
 
-    def case(self, case_id: str) -> Rounds | None:
-        """Return the rounds of a case by its id, None if this run has none."""
-        return next((rounds for rounds in self.cases if rounds.case_id == case_id), None)
+    def named(self, *case_ids: str | None) -> tuple[Rounds, ...]:
+        """Return the cases under the first of these ids that this run has; more than one is rare.
+
+        Versions up to 0.1 kept several tests, or several attempts at a test, under one id.
+        """
+        of_ids = (
+            tuple(rounds for rounds in self.cases if rounds.case_id == case_id)
+            for case_id in case_ids
+        )
+        return next(filter(None, of_ids), ())
 
 
 def run_rounds_of(run: Run) -> RunRounds:
@@ -95,6 +103,7 @@ def rounds_of(case: Case) -> Rounds:
         throttle_reasons=case.throttle_reasons,
         n_other_processes=case.n_other_processes,
         terms=case.terms,
+        former_id=case.former_id,
     )
 
 

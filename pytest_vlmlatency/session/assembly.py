@@ -6,11 +6,14 @@ test that measures is set up.
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.case_ids import id_of
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.history.location import repository_root
@@ -20,6 +23,8 @@ from pytest_vlmlatency.session import settings
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pytest_vlmlatency.models.load import LoadedModel
     from pytest_vlmlatency.session.measurement import Engine
 
@@ -78,13 +83,57 @@ def status_line(config: pytest.Config) -> StatusLine | None:
 
 
 def identify(item: pytest.Item) -> Identity:
-    """Name a test by its path from the repository's root, so that history finds it again."""
-    root = repository_root(item.path.parent) or item.config.rootpath
-    inside, _, rest = item.nodeid.partition("::")
-    path = item.path.relative_to(root).as_posix() if item.path.is_relative_to(root) else inside
-    test = f"{path}::{rest}" if rest else path
+    """Name a test by its path from the repository that pytest runs in, so that history finds it."""
+    root = home_of(item.config)
+    test = id_of(item, root)
     worker = getattr(item.config, "workerinput", {}).get("workerid")
-    return Identity(id=test, name=item.name, test=test, params=plain_params(item), worker=worker)
+    return Identity(
+        id=test,
+        name=item.name,
+        test=test,
+        params=plain_params(item),
+        worker=worker,
+        former_id=_former_id(item, root, test),
+    )
+
+
+def home_of(config: pytest.Config) -> Path:
+    """Return the folder that all ids of a run are relative to: the repository around the rootdir.
+
+    Where the rootdir is in none and pytest was called outside of it, as with `-c /dev/null`, it is
+    the repository around the working directory.
+    """
+    root, called_in = config.rootpath, config.invocation_params.dir
+    around = repository_root(root)
+    if around is None and not called_in.is_relative_to(root):
+        around = repository_root(called_in)
+    return around or root
+
+
+def _former_id(item: pytest.Item, root: Path, test: str) -> str | None:
+    """Return the id that versions up to 0.1 gave a test, None if it is the same or not its alone.
+
+    They named a test from the innermost repository around it, so that tests of two submodules, or
+    of a submodule and the repository around it, had the same id where their paths were the same.
+    """
+    own = repository_root(item.path.parent) or item.config.rootpath
+    inside, _, rest = item.nodeid.partition("::")
+    is_inside = item.path.is_relative_to(own)
+    path = item.path.relative_to(own).as_posix() if is_inside else inside
+    former = f"{path}::{rest}" if rest else path
+    others = (folder for folder in (root, *_repositories_in(root)) if folder != own)
+    is_shared = any((folder / path).is_file() for folder in others)
+    return None if former == test or is_shared else former
+
+
+@cache
+def _repositories_in(root: Path) -> tuple[Path, ...]:
+    """Return the folders of a repository's submodules."""
+    try:
+        text = (root / ".gitmodules").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return ()
+    return tuple(root / path.strip() for path in re.findall(r"^\s*path\s*=\s*(.+)$", text, re.M))
 
 
 def plain_params(item: pytest.Item) -> dict[str, str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.confirmation.checkouts import Checkout, Side
-from pytest_vlmlatency.confirmation.overlay import lay_over
-from tests.repositories import repository, write
+from pytest_vlmlatency.confirmation.overlay import lay_over, take_off
+from tests.repositories import commit, repository, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -75,3 +75,20 @@ def test_the_candidate_is_only_read(tmp_path: Path) -> None:
 
     with pytest.raises(AssertionError, match="working tree is never written to"):
         lay_over([Path("benchmarks/test_x.py")], source=baseline, target=candidate)
+
+
+def test_a_folder_of_tests_in_a_submodule_is_taken_whole_and_given_back(tmp_path: Path) -> None:
+    baseline, candidate = two_sides(tmp_path, {"a.txt": "1"}, {"a.txt": "1"})
+    for side, text in ((baseline, "old"), (candidate, "new")):
+        repository(
+            side.root / "one", {"model.py": text, "tests/test_x.py": text, "test_y.py": text}
+        )
+        commit(side.root, {"a.txt": "2"})
+    names = ["one/model.py", "one/tests/test_x.py", "one/test_y.py"]
+
+    laid = lay_over([Path(name) for name in names[1:]], source=candidate, target=baseline)
+    during = texts(baseline.root, names)
+    take_off(laid, baseline)
+
+    assert during == ["old", "new", "new"]
+    assert texts(baseline.root, names) == ["old"] * 3

@@ -44,6 +44,13 @@ def test_the_pin_that_was_set_last_for_a_case_is_its_own() -> None:
     assert pin_of(pins, "b") is pins[0]
 
 
+def test_a_pin_of_a_case_holds_under_the_id_that_earlier_versions_gave_it() -> None:
+    pins = (a_pin("1" * 16, cases=("tests/test_x.py::test_a",)),)
+
+    assert pin_of(pins, "one/tests/test_x.py::test_a", "tests/test_x.py::test_a") is pins[0]
+    assert pin_of(pins, "one/tests/test_x.py::test_a", None) is None
+
+
 def test_a_pin_of_all_cases_takes_the_place_of_those_of_some(tmp_path: Path) -> None:
     add_pin(tmp_path, MACHINE, a_pin("1" * 16, cases=("a",)), machine=[])
     add_pin(tmp_path, MACHINE, a_pin("2" * 16), machine=[])

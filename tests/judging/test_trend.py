@@ -152,3 +152,30 @@ def test_runs_without_commits_have_steps_without_ends() -> None:
 
     (step,) = decode.steps
     assert (step.last_good, step.first_bad, step.commits) == (None, None, ())
+
+
+OF_A_SUBMODULE = "one/tests/test_x.py::test_caption"
+
+
+def test_runs_of_earlier_versions_are_in_the_series_of_a_case_that_has_another_id_now() -> None:
+    times = {"total": [10.0] * 5}
+    named = {"case_id": OF_A_SUBMODULE, "former_id": "tests/test_x.py::test_caption"}
+    runs = [
+        a_stored_run(0, some_rounds(times)),
+        a_stored_run(1, some_rounds(times, **named)),
+    ]
+
+    (series,) = series_of_runs(runs, EVERYTHING, nothing_between)
+
+    assert (series.case_id, len(series.points)) == (OF_A_SUBMODULE, 2)
+
+
+def test_a_run_with_several_cases_under_one_id_is_left_out_of_its_series() -> None:
+    runs = [
+        a_stored_run(0, some_rounds({"total": [10.0] * 5}), some_rounds({"total": [90.0] * 5})),
+        a_stored_run(1, some_rounds({"total": [10.0] * 5})),
+    ]
+
+    (series,) = series_of_runs(runs, EVERYTHING, nothing_between)
+
+    assert [point.run for point in series.points] == [f"{1:016x}"]
