@@ -1,16 +1,20 @@
 """What a test is called in every run: its file from the repository's root, then pytest's own name.
 
-Owns the id that histories, gates and fresh processes know a test by. Paths are all relative to one
-folder, so that two tests of a run never share an id, whatever packages or submodules hold them.
+Owns the id that histories, gates and fresh processes know a test by, and the shorter name that a
+table shows. Paths are all relative to one folder, so that two tests of a run never share an id,
+whatever packages or submodules hold them.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     import pytest
 
 
@@ -34,3 +38,42 @@ def _relative(path: Path, root: Path) -> str:
         return Path(os.path.relpath(path, root)).as_posix()
     except ValueError:  # another drive
         return path.as_posix()
+
+
+def told_apart(named: Iterable[tuple[str, str]]) -> list[str]:
+    """Return what a table calls each case; `named` are the cases' ids with their own names.
+
+    A name that several cases have gets as much of their files and classes as tells them apart:
+    `one/test_x.py::test_page` and `two/test_x.py::test_page`. Names that show other settings by the
+    same values give way to the ids.
+    """
+    named = list(named)
+    alike: dict[str, list[str]] = {}
+    for case_id, name in dict.fromkeys(named):
+        alike.setdefault(name, []).append(case_id)
+    shown: dict[tuple[str, str], str] = {}
+    for name, ids in alike.items():
+        if len(ids) > 1:
+            places = _places(ids)
+            is_apart = len(set(places.values())) == len(ids)
+            shown |= {(one, name): f"{places[one]}::{name}" if is_apart else one for one in ids}
+    return [shown.get(one, one[1]) for one in named]
+
+
+def _places(ids: Sequence[str]) -> dict[str, str]:
+    """Return the ends of the places of tests that differ, of the same number of parts."""
+    parts = {case_id: _parts(case_id) for case_id in ids}
+    longest = max(map(len, parts.values()))
+    for n_parts in range(1, longest + 1):
+        ends = {case_id: "".join(of_id[-n_parts:]) for case_id, of_id in parts.items()}
+        if len(set(ends.values())) == len(ids):
+            break
+    return {case_id: end.removesuffix("/").removesuffix("::") for case_id, end in ends.items()}
+
+
+def _parts(case_id: str) -> list[str]:
+    """Return the folders, the file and the classes that an id names, each with what ends it."""
+    path, _, rest = case_id.partition("::")
+    *folders, file = path.split("/")
+    *classes, _test = re.split(r"[\[{]", rest, maxsplit=1)[0].split("::")
+    return [*(f"{folder}/" for folder in folders), *(f"{name}::" for name in (file, *classes))]

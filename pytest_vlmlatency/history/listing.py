@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.history.location import shortened
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.records import TOTAL
@@ -133,6 +134,7 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [
         ("started (UTC)", "run", "commit", "branch", "machine", "state", *last)
     ]
+    names = iter(told_apart((case.id, case.name) for run in listing.runs for case in run.cases))
     for run in listing.runs:
         state = [word for word, is_so in _states(run) if is_so]
         about = (
@@ -144,7 +146,7 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
             ", ".join(state) or "clean",
         )
         if listing.has_cases:
-            rows += [(*about, case.name, _total(case)) for case in run.cases]
+            rows += [(*about, next(names), _total(case)) for case in run.cases]
         else:
             rows.append((*about, str(len(run.cases))))
     return rows

@@ -89,16 +89,21 @@ def _newest_by_machine(names: Sequence[RunName]) -> list[RunName]:
 
 def _case_ids(texts: Sequence[str], run: RunRounds) -> tuple[str, ...]:
     """Return the ids of the cases that are named; UsageProblem for one that the run lacks."""
+    from pytest_vlmlatency.case_ids import told_apart  # noqa: PLC0415 - light --help
+
     ids = []
+    names = told_apart((case.case_id, case.case_name) for case in run.cases)
+    known = list(zip(names, run.cases, strict=True))
     for text in texts:
-        found = [case.case_id for case in run.cases if text in (case.case_id, case.case_name)]
+        found = [
+            case.case_id for name, case in known if text in (case.case_id, case.case_name, name)
+        ]
         if len(found) != 1:
-            known = [case.case_name for case in run.cases]
-            near = get_close_matches(text, known, n=1)
+            near = get_close_matches(text, names, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise UsageProblem(
                 f"--case {text!r} is {len(found)} cases of run {run.header.id}; expected a name or "
-                f"an id of one{hint} It has {', '.join(known)}."
+                f"an id of one{hint} It has {', '.join(names)}."
             )
         ids += found
     return tuple(ids)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.report.predicted import HEADER, predicted_figures, predicted_marks
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ class Column:
     def without_spread(self) -> Column:
         """Return the column with its medians only; one of other figures as it is."""
         return self if self.medians is None else replace(self, cells=self.medians)
+
+
+def named_apart(cases: Sequence[Case]) -> list[Case]:
+    """Return the cases with names that tell them apart, for one table or one list of notes."""
+    names = told_apart((case.id, case.name) for case in cases)
+    return [replace(case, name=name) for case, name in zip(cases, names, strict=True)]
 
 
 def columns_of(cases: Sequence[Case]) -> tuple[Column, ...]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.records import GateStatus, Verdict
-from pytest_vlmlatency.report.gate_standing import Standing, outcome_of, standings
+from pytest_vlmlatency.report.gate_standing import Standing, named_apart, outcome_of, standings
 from pytest_vlmlatency.report.gate_words import (
     change_text,
     failing_phases,
@@ -45,7 +45,7 @@ def annotation_lines(report: GateReport, sources: Mapping[str, SourceLine]) -> t
     errors = list(_errors(report, sources))
     warnings = [
         _line("warning", case, sources, title=f"{case.case_name}: past its quarantine", text=text)
-        for case in report.cases
+        for case in named_apart(report.cases)
         if case.is_quarantine_past and (text := quarantine_text(case))
     ]
     return (*_shown("error", errors), *_shown("warning", warnings))

@@ -6,12 +6,16 @@ Pure. Owns the groups, their headings, and what is said of the whole.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
+from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.records import CaseState, GateMode, GateStatus, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pytest_vlmlatency.records import CaseVerdict, GateReport
 
 
@@ -60,9 +64,15 @@ def standing_of(case: CaseVerdict) -> Standing:
 def standings(report: GateReport) -> dict[Standing, list[CaseVerdict]]:
     """Return the cases of each group that has some, in the order in which they are read."""
     groups: dict[Standing, list[CaseVerdict]] = {standing: [] for standing in Standing}
-    for case in report.cases:
+    for case in named_apart(report.cases):
         groups[standing_of(case)].append(case)
     return {standing: cases for standing, cases in groups.items() if cases}
+
+
+def named_apart(cases: Sequence[CaseVerdict]) -> list[CaseVerdict]:
+    """Return the cases of one report with names that tell them apart."""
+    names = told_apart((case.case_id, case.case_name) for case in cases)
+    return [replace(case, case_name=name) for case, name in zip(cases, names, strict=True)]
 
 
 def heading_of(standing: Standing, *, is_strict: bool) -> str:

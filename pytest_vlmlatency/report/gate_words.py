@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.records import CPU, GateMode, Verdict
+from pytest_vlmlatency.report.gate_standing import named_apart
 from pytest_vlmlatency.report.terminal import notes_about
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def remarks_on(report: GateReport, *, has_times: bool) -> list[str]:
         *map(confirmation_text, report.confirmations),
         *(text for one in report.confirmations for text in one.failures),
         *([text] if has_times and (text := measures_text(report.cases)) else []),
-        *notes_about((case.case_name, case.notes) for case in report.cases),
+        *notes_about((case.case_name, case.notes) for case in named_apart(report.cases)),
         *report.remarks,
     ]
 

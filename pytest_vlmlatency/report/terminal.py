@@ -15,6 +15,7 @@ from pytest_vlmlatency.report.columns import (
     columns_of,
     figure_of,
     marks_of,
+    named_apart,
 )
 from pytest_vlmlatency.report.marks import meaning_of
 from pytest_vlmlatency.report.predicted import HEADER, LEGEND, about_lines
@@ -56,6 +57,7 @@ def summary_lines(cases: Sequence[Case], *, width: int | None) -> list[str]:
     """
     if not cases:
         return []
+    cases = named_apart(cases)
     columns, left_out = fitted(columns_of(cases), width)
     rows = [row_text(columns, index) for index in range(-1, len(cases))]
     rule = "-" * max(map(len, rows))
@@ -126,6 +128,8 @@ def _room_for_names(figures: Sequence[Column], width: int) -> int:
 def _shortened(names: Column, width: int) -> Column:
     width = max(width, len(names.header))
     cells = tuple(_middle_out(name, width) for name in names.cells)
+    if len(set(cells)) < len(set(names.cells)):  # two names look alike: wrapped lines are better
+        return _shortened(names, width + 1)
     return Column(header=names.header, cells=cells, is_left=True)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.records import GateStatus
 from pytest_vlmlatency.report.gate_terminal import Line, Tone
 from pytest_vlmlatency.report.gate_words import counted, interval_text
@@ -28,9 +29,11 @@ def trend_lines(trend: Trend, *, width: int | None, has_all: bool = False) -> tu
     """Return the whole page; `has_all` shows the series without a step, too."""
     told = f"vlm trend: {_counts(trend)} in {counted(trend.n_runs, 'run')} of {_commits(trend)}"
     lines = [Line(text) for text in wrapped([f"{told}, {trend.described}"], width)]
-    shown = [series for series in trend.series if series.steps or has_all]
-    for series in shown:
-        lines += [Line(""), *_series(series, width)]
+    names = told_apart((series.case_id, series.case_name) for series in trend.series)
+    named = zip(names, trend.series, strict=True)
+    shown = [(name, series) for name, series in named if series.steps or has_all]
+    for name, series in shown:
+        lines += [Line(""), *_series(series, name, width)]
     if shown:
         lines.append(Line(""))
     remarks = [*_hidden(trend, len(shown)), *trend.remarks]
@@ -47,11 +50,11 @@ def _commits(trend: Trend) -> str:
     return counted(trend.n_commits, "commit")
 
 
-def _series(series: TrendSeries, width: int | None) -> Iterator[Line]:
+def _series(series: TrendSeries, name: str, width: int | None) -> Iterator[Line]:
     tone = Tone.BAD if series.is_slower else Tone.GOOD if series.steps else Tone.PLAIN
     values = [point.value_ms for point in series.points]
     outcome = series.reason or ("; ".join(map(_step_text, series.steps)) or "no step")
-    head = f"{series.case_name} {series.phase}: {outcome}"
+    head = f"{name} {series.phase}: {outcome}"
     yield from (Line(text, tone) for text in wrapped([head], width))
     if values:
         room = (width or DEFAULT_WIDTH) - len(INDENT)

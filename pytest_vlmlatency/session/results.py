@@ -15,6 +15,7 @@ from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all
+from pytest_vlmlatency.report.columns import named_apart
 from pytest_vlmlatency.report.discovery import discovery_lines
 from pytest_vlmlatency.report.predicted import off_lines
 from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
@@ -92,6 +93,7 @@ def print_summary(
 ) -> None:
     """Print the table, as wide as it needs to be unless a terminal would wrap it."""
     width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else None
+    cases = named_apart(cases)
     waited_ms = sum(parcel["waited_ms"] for parcel in parcels)
     reporter.write_sep("-", title_of(cases), yellow=True)
     for line in summary_lines(cases, width=width):

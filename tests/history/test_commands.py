@@ -104,6 +104,18 @@ def test_a_case_is_followed_through_its_runs(tmp_path: Path, said: Said) -> None
     ]
 
 
+def test_the_cases_of_two_folders_are_told_apart_in_a_list_of_runs(
+    tmp_path: Path, said: Said
+) -> None:
+    cases = [a_case(id=f"{folder}/test_x.py::test_page", name="test_page") for folder in "ab"]
+    open_store(tmp_path).write(a_run(cases=cases))
+
+    page = said("history", "--history", tmp_path, "--case", "test_page")
+
+    assert "a/test_x.py::test_page" in page
+    assert "b/test_x.py::test_page" in page
+
+
 def test_a_listing_for_programs_is_one_json_object(tmp_path: Path, said: Said) -> None:
     keep(tmp_path, a_run(1))
 
