@@ -2,7 +2,8 @@
 
 Owns the id that histories, gates and fresh processes know a test by, and the shorter name that a
 table shows. Paths are all relative to one folder, so that two tests of a run never share an id,
-whatever packages or submodules hold them.
+whatever packages or submodules hold them. What differs from process to process is no part of an
+id: the address of an object, the group of a distribution to workers.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ if TYPE_CHECKING:
 
     import pytest
 
+_ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+"""As in `<Model object at 0x7f31c0>`, what repr() returns for an object without one of its own."""
+
 
 def id_of(item: pytest.Item, root: Path) -> str:
     """Return the id of a test: `tests/test_x.py::TestCaption::test_page[512]`."""
-    rest = item.nodeid.partition("::")[2]
-    path = _relative(item.path, root)
-    return f"{path}::{rest}" if rest else path
+    return f"{path_of(item.path, root)}::{name_in_file(item)}"
 
 
-def _relative(path: Path, root: Path) -> str:
+def path_of(path: Path, root: Path) -> str:
     """Return a path from a folder, by way of `..` where it lies outside.
 
     Links are followed only where one of the two was reached through a link: two linked folders
@@ -38,6 +40,36 @@ def _relative(path: Path, root: Path) -> str:
         return Path(os.path.relpath(path, root)).as_posix()
     except ValueError:  # another drive
         return path.as_posix()
+
+
+def name_in_file(item: pytest.Item) -> str:
+    """Return the names of a test below its file: `TestCaption::test_page[512]`.
+
+    Made of the names that were collected: pytest-xdist's loadgroup adds `@group` to a node's id.
+    """
+    parent = item.parent
+    above = "" if parent is None else parent.nodeid.partition("::")[2]
+    return f"{above}::{steady_name(item)}" if above else steady_name(item)
+
+
+def steady_name(item: pytest.Item) -> str:
+    """Return a test's own name, each address in it replaced by the index of its parameters.
+
+    `test_page[<Model object at 0x7f31c0>]` becomes `test_page[<Model object #0>]`.
+    """
+    return _ADDRESS.sub(f"#{_index(item)}", item.name) if has_address(item) else item.name
+
+
+def has_address(item: pytest.Item) -> bool:
+    """Whether a test's name holds the address of an object, which each process has another of."""
+    return _ADDRESS.search(item.name) is not None
+
+
+def _index(item: pytest.Item) -> str:
+    """Return where a test stands among the parameters of its function; those are in order."""
+    callspec = getattr(item, "callspec", None)
+    indices = [] if callspec is None else callspec.indices.values()
+    return "-".join(map(str, dict.fromkeys(indices))) or "0"
 
 
 def told_apart(named: Iterable[tuple[str, str]]) -> list[str]:

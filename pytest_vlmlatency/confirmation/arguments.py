@@ -45,7 +45,10 @@ SHOWING = (
     *("--xfail-tb", "--no-fold-skipped", "--force-short-summary", "--capture", "-s", "--debug"),
     *("--version", "--help", "--markers", "--fixtures", "--fixtures-per-test", "--trace-config"),
 )
-WRITING = ("--junit-xml", "--junit-prefix", "--html", "--report-log", "--json-report-file")
+WRITING = (
+    *("--junit-xml", "--junit-prefix", "--html", "--report-log", "--json-report-file"),
+    *("--store-durations", "--clean-durations"),
+)
 OF_A_LAUNCH = ("--rootdir", "--config-file", "--confcutdir")
 MEASURING = (
     *("--vlm-per-token", "--vlm-threads", "--vlm-device", "--vlm-model", "--vlm-dtype"),

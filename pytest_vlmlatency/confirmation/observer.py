@@ -10,11 +10,15 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.case_ids import id_of
+from pytest_vlmlatency.case_ids import id_of, path_of
 from pytest_vlmlatency.confirmation.arguments import invocation_of
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 FIXTURE = "vlm_latency"
 ASKED = "--vlm-asked"
@@ -24,6 +28,8 @@ INDEX = "GIT_INDEX_FILE"
 MODULE = "pytest_vlmlatency.confirmation.observer"
 WITHOUT_CASES = "the test did not run"
 NOT_COLLECTED = "the test was not collected"
+NAME = "vlmlatency_test"
+"""The attribute of a report that holds the name of its test."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -47,51 +53,70 @@ class Observer:
         self._tests = frozenset(tests)
         self._told = Path(told)
         self._failed: dict[str, str] = {}
-        self._seen: dict[str, str] = {}
+        self._broken: dict[str, str] = {}
+        self._collected: frozenset[str] = frozenset()
         self._measuring: list[str] = []
 
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
-    ) -> None:
-        """Leave out what was not asked for."""
-        self._seen = {item.nodeid: id_of(item, self._root) for item in items}
-        self._measuring = [
-            self._seen[item.nodeid]
-            for item in items
-            if FIXTURE in getattr(item, "fixturenames", ())
-        ]
-        chosen = [i for i in items if not self._tests or self._seen[i.nodeid] in self._tests]
-        left_out = [item for item in items if item not in chosen]
-        if left_out:
-            config.hook.pytest_deselected(items=left_out)
+    ) -> Generator[None, object, object]:
+        """Run what was asked for, whatever other plugins and conftests deselect or split again."""
+        collected = list(items)
+        result = yield
+        self._collected = frozenset(id_of(item, self._root) for item in collected)
+        if self._tests:
+            kept = {id(item) for item in items}
+            others = [item for item in collected if id(item) not in kept]
+            chosen = [item for item in (*items, *others) if id_of(item, self._root) in self._tests]
+            left_out = [item for item in items if id_of(item, self._root) not in self._tests]
+            if left_out:
+                config.hook.pytest_deselected(items=left_out)
             items[:] = chosen
+        return result
 
-    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
-        """Remember why a file could not be collected, for each of its tests."""
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Remember which of the tests that are left measure."""
+        measuring = (i for i in session.items if FIXTURE in getattr(i, "fixturenames", ()))
+        self._measuring = [id_of(item, self._root) for item in measuring]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_make_collect_report(
+        self, collector: pytest.Collector
+    ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+        """Remember why a file could not be collected."""
+        report = yield
         if report.failed:
-            file = report.nodeid.partition("::")[0]
-            reason = _last_line(report.longreprtext)
-            of_file = (test for test in self._tests if _file_of(test).endswith(file))
-            self._failed.update((test, reason) for test in of_file)
+            self._broken[path_of(collector.path, self._root)] = _last_line(report.longreprtext)
+        return report
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Name the test of a report: node ids of files outside of the rootdir are no names."""
+        report = yield
+        setattr(report, NAME, id_of(item, self._root))
+        return report
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Remember why a test failed, or was skipped."""
-        if report.passed:
-            return
-        test = self._seen.get(report.nodeid, report.nodeid)
-        self._failed.setdefault(test, _reason(report))
+        """Remember why a test failed, or was skipped; its last attempt counts."""
+        test = getattr(report, NAME, report.nodeid)
+        if report.when == "setup":
+            self._failed.pop(test, None)
+        if not report.passed:
+            self._failed.setdefault(test, _reason(report))
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self) -> None:
         """Tell it, once every test has imported what it needs."""
-        collected = set(self._seen.values())
-        for test in self._tests - collected:
-            self._failed.setdefault(test, NOT_COLLECTED)
+        for test in self._tests - self._collected:
+            self._failed.setdefault(test, self._broken.get(_file_of(test), NOT_COLLECTED))
         told = {"failed": self._failed, "modules": modules_with_files(), **self._survey()}
         self._told.write_text(json.dumps(told), encoding="utf-8")
 
     def _survey(self) -> dict[str, object]:
-        """Return how this pytest was called, and which of all tests measure."""
+        """Return how this pytest was called, and which of its tests measure."""
         called = invocation_of(self._config)
         return {
             "measuring": list(dict.fromkeys(self._measuring)),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.case_ids import id_of
+from pytest_vlmlatency.case_ids import id_of, steady_name
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.history.location import repository_root
@@ -89,7 +89,7 @@ def identify(item: pytest.Item) -> Identity:
     worker = getattr(item.config, "workerinput", {}).get("workerid")
     return Identity(
         id=test,
-        name=item.name,
+        name=steady_name(item),
         test=test,
         params=plain_params(item),
         worker=worker,

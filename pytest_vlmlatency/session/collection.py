@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.case_ids import has_address, name_in_file
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
 from pytest_vlmlatency.options import marker_layer, merge_options
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM
@@ -27,6 +28,7 @@ def accept(config: pytest.Config, items: list[pytest.Item]) -> None:
     _leave_out_warning(config, items)
     try:
         check_collected(config, items)
+        _warn_of_addresses(items)
     except pytest.UsageError as problem:
         output = getattr(config, "workeroutput", None)
         if output is None:
@@ -67,6 +69,24 @@ def _leave_out_warning(config: pytest.Config, items: Iterable[pytest.Item]) -> N
     session = getattr(config, "_benchmarksession", None)
     if session is not None and all(FIXTURE in asked for asked in names if "benchmark" in asked):
         session.xdist_benchmark_found = False
+
+
+def _warn_of_addresses(items: Iterable[pytest.Item]) -> None:
+    """Warn of tests named by the address of an object; UsageError where warnings are errors."""
+    measuring = (item for item in items if FIXTURE in getattr(item, "fixturenames", ()))
+    found = [item for item in measuring if has_address(item)]
+    if not found:
+        return
+    others = f", and {len(found) - 1} more" if len(found) > 1 else ""
+    warning = pytest.PytestWarning(
+        f"{found[0].nodeid}{others}: the id holds the address of an object, which differs in each "
+        f"process; histories and gates call the test {name_in_file(found[0])}, by the place among "
+        f"its parameters. Give the parameters names: pytest.param(..., id='small'), or ids=[...]"
+    )
+    try:
+        found[0].warn(warning)
+    except pytest.PytestWarning as problem:
+        raise pytest.UsageError(str(problem)) from None
 
 
 def _check_markers(item: pytest.Item) -> None:

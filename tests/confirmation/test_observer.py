@@ -1,11 +1,53 @@
 from __future__ import annotations
 
+import json
 import sys
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.confirmation.observer import modules_with_files
+from pytest_vlmlatency.confirmation.observer import (
+    ASKED,
+    MODULE,
+    NOT_COLLECTED,
+    modules_with_files,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+MEASURED = """\
+import pytest
+
+
+@pytest.mark.parametrize("size", ["low", "high"])
+def test_caption(vlm_latency, size):
+    vlm_latency.case = size
+"""
+PLAIN = "def test_caption():\n    pass\n\n\ndef test_page():\n    pass\n"
+OUTSIDE = ("-c", "config/pytest.ini")
+"""The rootdir is the folder of the ini file: tests beside it have node ids without a path."""
+SHARD = """\
+def pytest_collection_modifyitems(config, items):
+    config.hook.pytest_deselected(items=items[:])
+    del items[:]
+"""
+
+
+def observed(
+    pytester: pytest.Pytester, tests: Sequence[str], *args: str, where: Path | None = None
+) -> dict[str, object]:
+    """Run pytest with the observer; return what it told."""
+    root = where or pytester.path
+    asked = {"root": str(root), "tests": list(tests), "told": str(root / "told.json")}
+    (root / "asked.json").write_text(json.dumps(asked))
+    pytester.runpytest_inprocess(
+        "-p", MODULE, ASKED, str(root / "asked.json"), "-p", "no:cacheprovider", *args
+    )
+    told: dict[str, object] = json.loads((root / "told.json").read_text())
+    return told
 
 
 def test_a_module_that_made_its_path_up_is_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -17,3 +59,70 @@ def test_a_module_that_made_its_path_up_is_not_told(monkeypatch: pytest.MonkeyPa
 
     assert "made_up" not in modules
     assert modules["pytest"] == pytest.__file__
+
+
+def test_what_was_asked_for_runs_whatever_others_deselect(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(SHARD)
+    pytester.makepyfile(test_x=PLAIN.replace("pass", "assert False"))
+
+    told = observed(pytester, ["test_x.py::test_page"])
+
+    assert told["failed"] == {"test_x.py::test_page": "assert False"}
+
+
+def test_a_test_that_is_not_there_is_told_from_one_that_was_deselected(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.makeconftest(SHARD)
+    pytester.makepyfile(test_x=PLAIN)
+
+    told = observed(pytester, ["test_x.py::test_page", "test_x.py::test_gone"])
+
+    assert told["failed"] == {"test_x.py::test_gone": NOT_COLLECTED}
+
+
+@pytest.mark.parametrize(
+    "selection", [("-k", "low"), ("--deselect", "test_x.py::test_caption[high]")]
+)
+def test_only_tests_that_are_selected_are_told_to_measure(
+    pytester: pytest.Pytester, selection: tuple[str, ...]
+) -> None:
+    pytester.makepyfile(test_x=MEASURED)
+
+    told = observed(pytester, [], "--collect-only", *selection)
+
+    assert told["measuring"] == ["test_x.py::test_caption[low]"]
+
+
+def test_files_of_one_name_outside_of_the_rootdir_are_told_apart(
+    pytester: pytest.Pytester,
+) -> None:
+    failing = PLAIN.replace("pass", "assert False", 1)
+    for folder, text in {"a": PLAIN, "b": failing}.items():
+        pytester.mkdir(folder).joinpath("test_x.py").write_text(text)
+    pytester.mkdir("config").joinpath("pytest.ini").write_text("[pytest]\n")
+    tests = [f"{folder}/test_x.py::test_caption" for folder in ("a", "b")]
+
+    told = observed(
+        pytester, tests, *OUTSIDE, "--import-mode=importlib", "a/test_x.py", "b/test_x.py"
+    )
+
+    assert told["failed"] == {"b/test_x.py::test_caption": "assert False"}
+
+
+def test_a_file_that_cannot_be_collected_fails_its_own_tests_alone(
+    pytester: pytest.Pytester,
+) -> None:
+    pytester.mkdir("config").joinpath("pytest.ini").write_text("[pytest]\n")
+    pytester.makepyfile(test_x=PLAIN, test_y="raise ImportError('gone')\n")
+
+    told = observed(
+        pytester,
+        ["test_x.py::test_page", "test_y.py::test_page"],
+        *OUTSIDE,
+        "--continue-on-collection-errors",
+        "test_x.py",
+        "test_y.py",
+    )
+
+    assert told["failed"] == {"test_y.py::test_page": "ImportError: gone"}
