@@ -99,7 +99,7 @@ def test_a_pin_holds_the_baseline_where_a_rolling_one_would_have_moved_on(
     assert "the release" in pinned.stdout.str()
 
 
-def test_a_new_case_and_one_that_was_not_collected_are_listed_and_do_not_fail(
+def test_a_renamed_test_is_not_new_for_want_of_stored_runs(
     pytester: pytest.Pytester, root: Path
 ) -> None:
     pytester.runpytest_inprocess(*QUIET)
@@ -108,9 +108,23 @@ def test_a_new_case_and_one_that_was_not_collected_are_listed_and_do_not_fail(
 
     result = pytester.runpytest_inprocess(*GATE)
 
-    assert result.ret == pytest.ExitCode.OK
-    assert "the baseline does not have this case" in result.stdout.str()
+    assert result.ret == NOT_APPLIED
+    assert "no stored run of the baseline has this case" in result.stdout.str()
     assert "not measured in this run" in result.stdout.str()
+
+
+def test_a_renamed_file_is_judged_against_the_runs_of_its_former_name(
+    pytester: pytest.Pytester, root: Path
+) -> None:
+    pytester.runpytest_inprocess(*QUIET)
+    add_history(root, 10)
+    git(root, "mv", "test_x.py", "test_y.py")
+    slow_down(root, vision_ms=0.2)
+
+    result = pytester.runpytest_inprocess(*GATE)
+
+    assert result.ret == SLOWER
+    assert "not measured in this run" not in result.stdout.str()
 
 
 def test_a_quarantine_past_its_day_does_not_fail_and_is_loud(

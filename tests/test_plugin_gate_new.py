@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.confirmation.pairs import OTHER_ID
 from tests.gated_projects import BENCHMARK, gated_project
 from tests.projects import in_subprocess
 from tests.repositories import commit
@@ -99,6 +100,19 @@ def test_a_test_in_a_file_that_the_baseline_does_not_have_is_new_alone_too(
     assert result.ret == pytest.ExitCode.OK
     assert cases_by_state(root) == {"new": ["the baseline does not have this test"]}
     assert "Not confirmed by fresh pairs" not in result.stdout.str()
+
+
+def test_a_test_whose_id_differs_in_each_process_is_not_applied_and_says_so(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    named = "import uuid\n" + OF_BOTH.replace("{names}", "['SLOWER'], ids=[str(uuid.uuid4())]")
+    commit(root, {"test_x.py": named})
+    commit(root, {"captioner.py": "SLOWER = {'vision_ms': 19}\n"})
+
+    result = in_subprocess(pytester, monkeypatch, *GATE)
+
+    assert result.ret == NOT_APPLIED
+    assert cases_by_state(root) == {"not applied": [f"could not be measured again: {OTHER_ID}"]}
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def repository_of(folder: Path) -> Path:
 
 def commit_of(root: Path, ref: str, *, say: Callable[[str], None]) -> str:
     """Return the id of the commit that a ref means; a commit that is not here is fetched."""
-    here = _local(root, ref)
+    here = local_commit(root, ref)
     if here is not None:
         return here
     remote = remote_of(root)
@@ -49,7 +49,8 @@ def remote_of(root: Path) -> str | None:
     return next((name for name in (own, "origin") if name in remotes), None)
 
 
-def _local(root: Path, ref: str) -> str | None:
+def local_commit(root: Path, ref: str) -> str | None:
+    """Return the id of the commit that a ref means here, None if it means none."""
     return asked(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
 
 
@@ -57,9 +58,14 @@ def _fetched(root: Path, remote: str, ref: str, *, say: Callable[[str], None]) -
     is_shallow = asked(root, "rev-parse", "--is-shallow-repository") == "true"
     depth = ("--depth=1",) if is_shallow else ()
     name = ref.removeprefix(f"{remote}/")
+    if ":" in name:  # git would take it for an order to write a ref of this clone
+        raise NotConfirmed(
+            f"{ref!r} is no name of a branch, a tag or a commit, here or of {remote}"
+        )
     say(f"Fetching {name} from {remote}{', with depth 1' if is_shallow else ''}.")
     try:
-        git(root, "fetch", "--quiet", "--no-tags", "--no-recurse-submodules", *depth, remote, name)
+        quiet = ("--quiet", "--no-tags", "--no-recurse-submodules")
+        git(root, "fetch", *quiet, *depth, "--end-of-options", remote, name)
     except GitFailed as problem:
         here = "in this shallow clone" if is_shallow else "here"
         raise NotConfirmed(
@@ -67,6 +73,6 @@ def _fetched(root: Path, remote: str, ref: str, *, say: Callable[[str], None]) -
             f"fetch more history (actions/checkout: fetch-depth: 0), or name a full commit id or "
             f"a branch of {remote}"
         ) from None
-    fetched = _local(root, "FETCH_HEAD")
+    fetched = local_commit(root, "FETCH_HEAD")
     assert fetched is not None, "git fetched it a moment ago"
     return fetched

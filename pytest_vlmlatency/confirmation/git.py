@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 600.0  # a checkout of a large repository, with its large files fetched
 
+OF_ANOTHER_USER = "detected dubious ownership"
+"""What git says, in English, of a repository whose files belong to another user, as in a container;
+what follows is its own way out: `git config --global --add safe.directory ...`."""
+
 OF_A_HOOK = (
     "GIT_DIR",
     "GIT_WORK_TREE",
@@ -34,9 +38,20 @@ class GitFailed(NotConfirmed):
     """An order that git did not carry out."""
 
 
-def git(root: Path, *args: str) -> str:
-    """Return what git prints for a command run at `root`; GitFailed says what it said instead."""
+class GitUnusable(GitFailed):
+    """Git that answers nothing here: it is not installed, or refuses a repository of another user.
+
+    No answer of such a git means "no", so that it is never taken for one.
+    """
+
+
+def git(root: Path, *args: str, index: Path | None = None) -> str:
+    """Return what git prints for a command run at `root`; GitFailed says what it said instead.
+
+    `index` is used in the place of the repository's own.
+    """
     command = ("git", "-C", str(root), *args)
+    of_index = {} if index is None else {"GIT_INDEX_FILE": str(index)}
     try:
         done = subprocess.run(
             command,
@@ -45,23 +60,31 @@ def git(root: Path, *args: str) -> str:
             check=False,
             encoding="utf-8",
             errors="replace",
-            env=quiet_environment(),
+            env=quiet_environment() | of_index,
             stdin=subprocess.DEVNULL,
         )
-    except FileNotFoundError:
-        raise GitFailed("git is not installed, so no other commit can be checked out") from None
+    except OSError as problem:
+        raise GitUnusable(
+            f"git could not be run ({problem.strerror}): install git, or put it on the PATH"
+        ) from None
     except subprocess.TimeoutExpired:
         raise GitFailed(f"{_told(args)} was still busy after {TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
         said = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}"
-        raise GitFailed(f"{_told(args)}: {said}")
+        kind = GitUnusable if OF_ANOTHER_USER in said else GitFailed
+        raise kind(f"{_told(args)}: {said}")
     return done.stdout
 
 
 def asked(root: Path, *args: str) -> str | None:
-    """Return the stripped answer of a question to git, None where it has none."""
+    """Return the stripped answer of a question to git, None where it has none.
+
+    GitUnusable where git answers nothing at all.
+    """
     try:
         return git(root, *args).strip() or None
+    except GitUnusable:
+        raise
     except GitFailed:
         return None
 

@@ -22,8 +22,10 @@ from pytest_vlmlatency.confirmation.forecast import (
     told_within,
 )
 from pytest_vlmlatency.confirmation.launch import Launch, Launched, MeasuredNothing, OutOfTime
+from pytest_vlmlatency.confirmation.observer import NOT_COLLECTED
 from pytest_vlmlatency.confirmation.overlay import lay_over, take_off
 from pytest_vlmlatency.confirmation.own_tests import tests_missing_in
+from pytest_vlmlatency.confirmation.renames import former_name, renamed_files
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Confirmation, Run
 
@@ -31,6 +33,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.confirmation.arguments import Invocation
+
+
+OTHER_ID = (
+    "a fresh process of the same code did not collect this test, so its id differs between "
+    "processes: give its parameters names, with pytest.param(..., id='small') or ids=[...]"
+)
 
 
 class Pair(NamedTuple):
@@ -71,6 +79,7 @@ class FreshPairs:
         self._say = say
         self._pairs: list[Pair] = []
         self._failures: dict[str, Failure] = {}
+        self._measured: set[str] = set()
         self._imported: dict[Side, tuple[str, ...]] = {}
         self._benchmark: frozenset[Path] | None = None
         self._took_s: list[float] = []
@@ -106,15 +115,24 @@ class FreshPairs:
     def look_for_missing_tests(self) -> None:
         """Find out which tests the baseline failed to measure because it does not have them.
 
-        To be called once no more pairs are needed: the baseline gets its own files back for it.
+        Only of tests that the candidate measured in a fresh process, and not of those that the
+        baseline has in a file of another name. To be called once no more pairs are needed: the
+        baseline gets its own files back for it.
         """
-        failed = [test for test, failure in self._failures.items() if failure.side is Side.BASELINE]
+        failed = [
+            test
+            for test, failure in self._failures.items()
+            if failure.side is Side.BASELINE and test in self._measured
+        ]
         if not failed:
             return
         take_off(self._benchmark or (), self._checkouts.baseline)
         self._benchmark = None
-        for test in tests_missing_in(self._prepared(Side.BASELINE, tuple(failed))):
-            self._failures[test] = replace(self._failures[test], is_missing=True)
+        former = self._former_names(failed)
+        missing = tests_missing_in(self._prepared(Side.BASELINE, tuple(former.values())))
+        for test in failed:
+            if former[test] in missing:
+                self._failures[test] = replace(self._failures[test], is_missing=True)
 
     def confirmation(self) -> Confirmation:
         """Return what is to be reported of the pairs so far."""
@@ -144,6 +162,10 @@ class FreshPairs:
             except OutOfTime:
                 self._stop(f"was over in pair {index + 1}")
                 return
+            except MeasuredNothing:
+                if side is Side.BASELINE and not runs:
+                    self._try_candidate(tests)
+                raise
             runs[side] = launched.run
             self._remember(side, launched)
             n_left = SIDES * (n_pairs - index) - len(runs)
@@ -151,6 +173,20 @@ class FreshPairs:
                 self._say(told_within(index + 1, n_pairs, self._forecast(n_left)))
         pair = Pair(baseline=runs[Side.BASELINE], candidate=runs[Side.CANDIDATE])
         self._pairs.append(pair)
+
+    def _try_candidate(self, tests: tuple[str, ...]) -> None:
+        """Learn what the candidate measures itself, where the baseline measures nothing."""
+        try:
+            self._remember(Side.CANDIDATE, self._launch(Side.CANDIDATE, tests))
+        except (OutOfTime, NotConfirmed):
+            return
+
+    def _former_names(self, tests: Sequence[str]) -> dict[str, str]:
+        """Return tests by what the baseline calls them, where their files were renamed since."""
+        candidate = self._checkouts.candidate
+        after = candidate.commit if candidate.is_worktree else None
+        renamed = renamed_files(candidate.root, self._checkouts.baseline.commit, after)
+        return {test: former_name(test, renamed) for test in tests}
 
     def _launch(self, side: Side, tests: tuple[str, ...]) -> Launched:
         start_s = time.monotonic()
@@ -175,11 +211,16 @@ class FreshPairs:
         )
 
     def _remember_failures(self, side: Side, failed: Mapping[str, str]) -> None:
+        """Keep why a test is left out; a failure of the candidate says more than the baseline's."""
         for test, reason in failed.items():
-            self._failures.setdefault(test, Failure(test=test, side=side, reason=reason))
+            if side is Side.CANDIDATE or test not in self._failures:
+                told = OTHER_ID if (side, reason) == (Side.CANDIDATE, NOT_COLLECTED) else reason
+                self._failures[test] = Failure(test=test, side=side, reason=told)
 
     def _remember(self, side: Side, launched: Launched) -> None:
         self._remember_failures(side, launched.failed)
+        if side is Side.CANDIDATE:
+            self._measured |= {str(case.test) for case in launched.run.cases}
         known = self._imported.setdefault(side, launched.imported)
         self._imported[side] = tuple(dict.fromkeys((*known, *launched.imported)))
 

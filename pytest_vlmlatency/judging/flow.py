@@ -210,10 +210,16 @@ class _Flow:
             why = self.question.unmatched.get(case_id, "no run of the baseline on this machine")
             return CaseState.NOT_APPLIED, f"{why}; and no fresh pairs: {self.no_pairs[case_id]}"
         pairs = self.pairs.get(str(self.comparisons[case_id, TOTAL].commit), ())
-        is_new = _is_measured(pairs, case_id, side=1) and not _is_measured(pairs, case_id, side=0)
-        if is_new:
-            return CaseState.NEW, "the baseline's code does not run this case"
-        return CaseState.JUDGED, ""
+        before, after = (_measured(pairs, case_id, side=side) for side in (0, 1))
+        if case_id in before or case_id not in after:
+            return CaseState.JUDGED, ""
+        gone = sorted(before - after)
+        if gone:
+            return (
+                CaseState.NOT_APPLIED,
+                f"in its place, the baseline's code runs {', '.join(gone)}",
+            )
+        return CaseState.NEW, "the baseline's code does not run this case"
 
     def _pairs_of(self, rounds: Rounds) -> tuple[tuple[Rounds, Rounds], ...]:
         commit = self.comparisons[rounds.case_id, TOTAL].commit
@@ -224,5 +230,8 @@ class _Flow:
         return (comparison for comparison in comparisons if comparison.case_id == case_id)
 
 
-def _is_measured(pairs: Sequence[RunPair], case_id: str, *, side: int) -> bool:
-    return any(case.id == case_id for pair in pairs for case in pair[side].cases)
+def _measured(pairs: Sequence[RunPair], case_id: str, *, side: int) -> set[str]:
+    """Return the ids of the cases of a case's test that a side measured."""
+    both = [case for pair in pairs for run in pair for case in run.cases]
+    tests = {case.test for case in both if case.id == case_id}
+    return {case.id for pair in pairs for case in pair[side].cases if case.test in tests}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_vlmlatency.confirmation.renames import renamed_files
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.judging import repository
@@ -16,7 +17,13 @@ from pytest_vlmlatency.judging.baseline import Choice, pinned, rolling
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
 from pytest_vlmlatency.judging.flow import answer
-from pytest_vlmlatency.judging.matching import matching, software_remarks, uncollected
+from pytest_vlmlatency.judging.matching import (
+    matching,
+    new_names,
+    software_remarks,
+    uncollected,
+    under_new_names,
+)
 from pytest_vlmlatency.judging.pins import Pin, pin_of, read_pins
 from pytest_vlmlatency.judging.question import OpenPairs, Question
 from pytest_vlmlatency.records import (
@@ -29,13 +36,16 @@ from pytest_vlmlatency.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.judging.repository import Lineage
     from pytest_vlmlatency.records import Rounds
+
+
+NOT_STORED = "no stored run of the baseline has this case"
 
 
 class History(Protocol):
@@ -120,10 +130,12 @@ class _Baselines:
         self.today = request.today
         self.fingerprint = fingerprint_of(candidate.header.environment)
         self.remarks: list[str] = []
+        self.renames: dict[str, Mapping[str, str]] = {}
         self.lineage = self._lineage(request)
         self.names = self._names()
         root = repository.find_root(request.root)
-        self.pins = () if root is None else read_pins(root, self.fingerprint)
+        self.root = request.root if root is None else root
+        self.pins = () if root is None else self._followed(read_pins(root, self.fingerprint))
         self.choices = self._choices()
         self.read = self._read()
 
@@ -133,16 +145,13 @@ class _Baselines:
         main = next((choice for choice in by_case.values() if choice is not None), None)
         main_runs = [] if main is None else self._runs(main)
         baselines: dict[str, CaseBaseline] = {}
-        new: set[str] = set()
         unmatched: dict[str, str] = {}
         for rounds in self.candidate.cases:
             choice = by_case[rounds.case_id]
             runs = [] if choice is None else self._runs(choice)
             same, refused = matching(rounds, runs, beside=self.candidate.cases)
-            if refused:
-                unmatched[rounds.case_id] = refused
-            elif runs and not same:
-                new.add(rounds.case_id)
+            if runs and not same:
+                unmatched[rounds.case_id] = refused or NOT_STORED
             if choice is not None:
                 baselines[rounds.case_id] = CaseBaseline(
                     rounds=same,
@@ -156,7 +165,6 @@ class _Baselines:
             baseline="nothing to compare with" if main is None else main.described,
             baselines=baselines,
             runs=tuple(run.header for run in main_runs),
-            new=frozenset(new),
             unmatched=unmatched,
             uncollected=uncollected(self.candidate, main_runs),
             remarks=(*self.remarks, *self._versions(main_runs), *self._machines(main_runs)),
@@ -212,7 +220,26 @@ class _Baselines:
         return {by_id[run.header.id]: run for run in stored.runs}
 
     def _runs(self, choice: Choice) -> list[RunRounds]:
-        return [self.read[name] for name in choice.names if name in self.read]
+        """Return the runs of a choice, their cases by the names that their files have now."""
+        runs = [self.read[name] for name in choice.names if name in self.read]
+        renamed = self._renamed(choice.commit)
+        return [under_new_names(run, renamed) for run in runs]
+
+    def _followed(self, pins: Sequence[Pin]) -> tuple[Pin, ...]:
+        return tuple(
+            pin
+            if pin.cases is None
+            else replace(pin, cases=new_names(pin.cases, self._renamed(pin.commit)))
+            for pin in pins
+        )
+
+    def _renamed(self, commit: str | None) -> Mapping[str, str]:
+        """Return the files that were renamed since a commit, with their former paths."""
+        if commit is None:
+            return {}
+        if commit not in self.renames:
+            self.renames[commit] = renamed_files(self.root, commit)
+        return self.renames[commit]
 
     def _widest(self, rounds: Rounds) -> tuple[Rounds, ...]:
         choice = self.choices[None]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.judging.comparability import version_differences, work_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_vlmlatency.records import Environment, Rounds, RunRounds
 
@@ -34,6 +35,22 @@ def matching(
         differences = "; ".join(work_differences(found[-1], rounds))
         return (), f"the stored runs of this case did other work ({differences})"
     return (), _doubt(rounds, named, runs, beside)
+
+
+def new_names(case_ids: Iterable[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
+    """Return ids of cases by the paths of their files now; `renamed` are those with former ones."""
+    now = {before: after for after, before in renamed.items()}
+    parted = (case_id.partition("::") for case_id in case_ids)
+    return tuple(f"{now.get(file, file)}{separator}{rest}" for file, separator, rest in parted)
+
+
+def under_new_names(run: RunRounds, renamed: Mapping[str, str]) -> RunRounds:
+    """Return a stored run whose cases have the ids that the renamed files give them now."""
+    if not renamed:
+        return run
+    ids = new_names([rounds.case_id for rounds in run.cases], renamed)
+    cases = zip(run.cases, ids, strict=True)
+    return replace(run, cases=tuple(replace(rounds, case_id=now) for rounds, now in cases))
 
 
 def uncollected(candidate: RunRounds, runs: Sequence[RunRounds]) -> tuple[Rounds, ...]:

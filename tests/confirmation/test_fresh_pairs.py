@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.confirmation import pairs
 from pytest_vlmlatency.confirmation.arguments import Invocation
 from pytest_vlmlatency.confirmation.checkouts import Checkout, Checkouts, Side
-from pytest_vlmlatency.confirmation.launch import Launch, Launched, OutOfTime
-from pytest_vlmlatency.confirmation.pairs import Failure, FreshPairs
+from pytest_vlmlatency.confirmation.launch import Launch, Launched, MeasuredNothing, OutOfTime
+from pytest_vlmlatency.confirmation.observer import NOT_COLLECTED
+from pytest_vlmlatency.confirmation.pairs import OTHER_ID, Failure, FreshPairs
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Environment, Run
+from tests.cases import a_case
 from tests.repositories import repository
 
 if TYPE_CHECKING:
@@ -38,8 +42,13 @@ class Launches:
         self.now_s += min(self.takes_s, timeout_s)
         if timeout_s < self.takes_s:
             raise OutOfTime
-        run = Run(started_at=str(self.now_s), environment=NOWHERE, commit=None, cases=())
-        return Launched(run=run, failed=self.failed.get(side, {}), imported=(f"{side}'s code",))
+        failed = self.failed.get(side, {})
+        measured = [test for test in launch.tests if test not in failed]
+        if not measured:
+            raise MeasuredNothing(f"the {side} measured nothing", failed)
+        cases = tuple(replace(a_case(), id=test, test=test) for test in measured)
+        run = Run(started_at=str(self.now_s), environment=NOWHERE, commit=None, cases=cases)
+        return Launched(run=run, failed=failed, imported=(f"{side}'s code",))
 
 
 @pytest.fixture
@@ -197,3 +206,65 @@ def test_a_test_outside_of_the_repository_is_refused(
 ) -> None:
     with pytest.raises(NotConfirmed, match=r"elsewhere/test_y.py is not in the candidate's"):
         fresh_pairs(checkouts).extend_to(1, ["elsewhere/test_y.py::test_z"])
+
+
+def missing(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """Let the baseline's own files lack every test that they are searched for; return which."""
+    searched: list[tuple[str, ...]] = []
+
+    def lacks_all(launch: Launch) -> frozenset[str]:
+        searched.append(launch.tests)
+        return frozenset(launch.tests)
+
+    monkeypatch.setattr(pairs, "tests_missing_in", lacks_all)
+    return searched
+
+
+def test_a_test_that_the_baseline_lacks_is_missing_once_the_candidate_measured_it(
+    checkouts: Checkouts, launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing(monkeypatch)
+    launches.failed = {Side.BASELINE: dict.fromkeys(TESTS, "AttributeError: no such model")}
+    source = fresh_pairs(checkouts)
+
+    with pytest.raises(NotConfirmed, match="the baseline measured nothing"):
+        source.extend_to(1, TESTS)
+    source.look_for_missing_tests()
+
+    assert [side for side, _tests in launches.launched] == [Side.BASELINE, Side.CANDIDATE]
+    assert [failure.is_missing for failure in source.failures] == [True, True]
+
+
+def test_a_test_that_the_candidate_does_not_collect_again_is_not_missing(
+    checkouts: Checkouts, launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = missing(monkeypatch)
+    launches.failed = {side: dict.fromkeys(TESTS, NOT_COLLECTED) for side in Side}
+    source = fresh_pairs(checkouts)
+
+    with pytest.raises(NotConfirmed):
+        source.extend_to(1, TESTS)
+    source.look_for_missing_tests()
+
+    assert searched == []
+    assert source.failures == tuple(
+        Failure(test=test, side=Side.CANDIDATE, reason=OTHER_ID) for test in TESTS
+    )
+
+
+def test_a_test_of_a_renamed_file_is_searched_for_under_its_former_name(
+    checkouts: Checkouts, launches: Launches, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    searched = missing(monkeypatch)
+    monkeypatch.setattr(
+        pairs,
+        "renamed_files",
+        lambda *_args: {"benchmarks/test_x.py": "benchmarks/test_former.py"},
+    )
+    launches.failed = {Side.BASELINE: {TESTS[1]: "AttributeError: no such model"}}
+    source = fresh_pairs(checkouts)
+
+    source.extend_to(1, TESTS)
+    source.look_for_missing_tests()
+
+    assert searched == [("benchmarks/test_former.py::test_b",)]

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
 from pytest_vlmlatency.history.store import StoredRuns
-from pytest_vlmlatency.judging import repository
+from pytest_vlmlatency.judging import gate, repository
 from pytest_vlmlatency.judging.gate import GateRequest, NoHistory, judge_run
 from pytest_vlmlatency.judging.pins import Pin, add_pin
 from pytest_vlmlatency.judging.repository import Lineage, NoLineage
@@ -348,11 +348,68 @@ def test_other_work_is_measured_now_and_without_a_way_to_do_so_not_applied() -> 
     )
 
 
-def test_a_case_that_the_baseline_does_not_have_is_new_and_does_not_fail() -> None:
-    report = judged(a_run(61, [a_noisy_case(99), a_noisy_case(98, name="test_new")]))
+def history_of_another_name() -> list[Run]:
+    """Return ten runs of the case before its test was renamed."""
+    return [
+        a_run(number, [a_noisy_case(number, name="test_former")]) for number in range(1, N_RUNS + 1)
+    ]
 
-    assert [case.state for case in report.cases] == [CaseState.JUDGED, CaseState.NEW]
-    assert report.status is GateStatus.PASSED
+
+def test_a_case_that_no_stored_run_has_is_measured_on_both_commits() -> None:
+    slower = {"decode_ms": 0.5}
+
+    report = judged(
+        candidate(slower=slower), history_of_another_name(), pairs=SimulatedPairs(slower=slower)
+    )
+
+    assert verdicts(report.cases[0])["decode"] == "slower"
+    assert report.status is GateStatus.SLOWER
+
+
+def test_a_case_that_no_stored_run_has_is_not_new_where_nothing_can_be_measured() -> None:
+    report = judged(candidate(), history_of_another_name())
+
+    assert report.cases[0].state is CaseState.NOT_APPLIED
+    assert report.cases[0].reason == (
+        "no stored run of the baseline has this case; and no fresh pairs: there is one machine"
+    )
+    assert report.status is GateStatus.NOT_APPLIED
+
+
+def test_a_renamed_file_is_followed_in_the_stored_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = {"tests/test_x.py": "tests/test_former.py"}
+    monkeypatch.setattr(gate, "renamed_files", lambda _root, _commit: renamed)
+    former = "tests/test_former.py::test_caption[low]"
+    history = [
+        replace(run, cases=tuple(replace(case, id=former) for case in run.cases))
+        for run in a_history()
+    ]
+
+    report = judged(candidate(slower={"vision_ms": 0.2}), history)
+
+    assert only(report).phases[0].judgement.verdict is Verdict.SLOWER
+    assert only(report).phases[0].judgement.n_runs == N_RUNS
+
+
+def test_a_pin_of_a_case_follows_its_renamed_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    renamed = {"tests/test_x.py": "tests/test_former.py"}
+    monkeypatch.setattr(gate, "renamed_files", lambda _root, _commit: renamed)
+    history = a_history()
+    pin = Pin(
+        run=history[0].id,
+        commit=commit_id(1),
+        started_at=history[0].started_at,
+        accepted_on="2026-11-02",
+        why="the release",
+        cases=("tests/test_former.py::test_caption[low]",),
+    )
+    add_pin(tmp_path, fingerprint_of(ENVIRONMENT), pin, machine=[])
+
+    report = judged(candidate(), history)
+
+    assert report.baseline == "1 run of 000000000, accepted on 2026-11-02: the release"
 
 
 def test_a_case_that_the_baselines_code_does_not_run_is_new() -> None:
@@ -363,6 +420,16 @@ def test_a_case_that_the_baselines_code_does_not_run_is_new() -> None:
 
     assert only(report).state is CaseState.NEW
     assert [n_pairs for n_pairs, _tests in pairs.asked] == [3]
+
+
+def test_a_case_in_whose_place_the_baselines_code_runs_another_is_not_applied() -> None:
+    pairs = SimulatedPairs()
+    pairs.baseline_cases = [replace(a_noisy_case(1), id="tests/test_x.py::test_caption[low]{a=1}")]
+
+    report = judged(candidate(), [], pairs=pairs)
+
+    assert only(report).state is CaseState.NOT_APPLIED
+    assert only(report).reason.endswith("tests/test_x.py::test_caption[low]{a=1}")
 
 
 def test_a_case_that_was_not_measured_is_listed_and_does_not_fail() -> None:
@@ -440,9 +507,13 @@ def test_a_budget_of_another_device_is_noted_and_not_applied() -> None:
 
 
 def test_a_new_case_can_be_over_its_budget() -> None:
-    new = a_noisy_case(9, name="test_new", terms=gate_terms(budget_ms={"total": 1}))
+    over = candidate(terms=gate_terms(budget_ms={"total": 1}))
+    pairs = SimulatedPairs()
+    pairs.baseline_cases = []
 
-    report = judged(a_run(61, [a_noisy_case(99), new]))
+    report = judged(over, [], pairs=pairs)
+
+    assert only(report).state is CaseState.NEW
 
     assert report.status is GateStatus.SLOWER
 
