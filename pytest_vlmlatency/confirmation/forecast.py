@@ -1,4 +1,7 @@
-"""What confirming will still cost, in words: from the launches so far."""
+"""How long confirming can take, in words: before it begins, and while it runs. Pure.
+
+Every bound is the worst case: each pair that the rules may need, or the time limit if that is less.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,61 @@ from statistics import fmean
 
 S_PER_MIN = 60
 SIDES = 2
+N_CELLS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forecast:
-    """The launches of one look: how long each took so far, and how many are to come.
+    """Where confirming stands: how long each launch took so far, and what bounds the rest.
 
-    Fewer tests take less time, so launches are forecast from the latest ones.
+    `most_pairs` is how many pairs the rules may need, None where that is not known yet. Fewer tests
+    take less time, so a pair is forecast from the latest launches.
     """
 
     took_s: tuple[float, ...]
-    n_launches_left: int
+    n_pairs: int
+    most_pairs: int | None
+    limit_s: float
 
     @property
-    def left_s(self) -> float | None:
-        """The seconds that the rest of the look will take, None before the first launch."""
-        if not self.took_s:
-            return None
-        return fmean(self.took_s[-2 * SIDES :]) * self.n_launches_left
+    def pair_s(self) -> float | None:
+        """The seconds that a pair will take, None before the first launch."""
+        return fmean(self.took_s[-2 * SIDES :]) * SIDES if self.took_s else None
+
+    @property
+    def left_s(self) -> float:
+        """The seconds until the time limit."""
+        return self.limit_s - sum(self.took_s)
+
+    @property
+    def most_s(self) -> float:
+        """The seconds that the rest will take at most, counted from the latest launch's end."""
+        left_s = max(self.left_s, 0.0)
+        if self.pair_s is None or self.most_pairs is None:
+            return left_s
+        n_launches = SIDES * self.most_pairs - len(self.took_s)
+        return min(left_s, max(n_launches, 0) * self.pair_s / SIDES)
 
 
-def told_before(n_tests: int, n_pairs: int, forecast: Forecast) -> str:
-    """Say before a look what it will cost."""
+def told_before(n_tests: int, forecast: Forecast) -> str:
+    """Return what confirming will cost at most."""
     tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
-    launches = f"{forecast.n_launches_left} launches"
-    left_s = forecast.left_s
-    cost = "the first launch tells how long" if left_s is None else f"about {told_time(left_s)}"
-    return f"Confirming {tests} with fresh pairs up to pair {n_pairs}: {launches}, {cost}."
+    limit = f"{told_time(forecast.limit_s)} (--vlm-confirm-time)"
+    most = "" if forecast.most_pairs is None else f"{forecast.most_pairs} pairs or "
+    return f"Confirming {tests} with fresh pairs of processes: at most {most}{limit}."
 
 
-def told_within(pair: int, n_pairs: int, forecast: Forecast) -> str:
-    """Say within a look how far it is."""
-    left_s = forecast.left_s
-    left = "" if left_s is None else f", about {told_time(left_s)} left"
-    return f"Pair {pair} of {n_pairs}{left}."
+def told_within(forecast: Forecast) -> str:
+    """Return how far confirming is, as one line with a bar of the worst case."""
+    most = forecast.most_pairs
+    so_far_s = sum(forecast.took_s)
+    share = so_far_s / (so_far_s + forecast.most_s) if so_far_s else 0.0
+    bar = f"{'#' * int(N_CELLS * share):.<{N_CELLS}}"
+    of_most = "" if most is None else f" of at most {most}"
+    return (
+        f"[{bar}] {forecast.n_pairs} fresh pair{'' if forecast.n_pairs == 1 else 's'}{of_most} in "
+        f"{told_time(so_far_s)}, at most {told_time(forecast.most_s)} left"
+    )
 
 
 def told_time(seconds: float) -> str:

@@ -11,11 +11,10 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from pytest_vlmlatency.confirmation.checkouts import Checkouts, Side, open_checkouts
 from pytest_vlmlatency.confirmation.forecast import (
-    SIDES,
     Forecast,
     told_before,
     told_time,
@@ -26,6 +25,7 @@ from pytest_vlmlatency.confirmation.observer import NOT_COLLECTED
 from pytest_vlmlatency.confirmation.overlay import lay_over, take_off
 from pytest_vlmlatency.confirmation.own_tests import tests_missing_in
 from pytest_vlmlatency.confirmation.renames import former_name, renamed_files
+from pytest_vlmlatency.confirmation.worktrees import interruption
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Confirmation, Run
 
@@ -61,8 +61,22 @@ class Failure:
     is_missing: bool = False
 
 
+class Bar(Protocol):
+    """One line of a terminal that is written again and again."""
+
+    def show(self, text: str) -> None:
+        """Write over the line."""
+
+    def clear(self) -> None:
+        """Take the line away."""
+
+
 class FreshPairs:
-    """Measures pairs of two checkouts, as many as are asked for in all, within a time limit."""
+    """Measures pairs of two checkouts, as many as are asked for in all, within a time limit.
+
+    `say` writes lines that stay. How far it is goes to `bar`, and without one (a log) to `say`,
+    after each pair.
+    """
 
     def __init__(
         self,
@@ -71,12 +85,16 @@ class FreshPairs:
         *,
         time_limit_s: float,
         say: Callable[[str], None] = print,
+        bar: Bar | None = None,
     ) -> None:
         self.cut_short_because: str | None = None
+        self.interrupted_by: str | None = None
         self._checkouts = checkouts
         self._invocation = invocation
         self._time_limit_s = time_limit_s
         self._say = say
+        self._bar = bar
+        self._most_pairs: int | None = None
         self._pairs: list[Pair] = []
         self._failures: dict[str, Failure] = {}
         self._measured: set[str] = set()
@@ -94,23 +112,41 @@ class FreshPairs:
         """The tests that a side could not measure, and why."""
         return tuple(self._failures.values())
 
-    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> tuple[Pair, ...]:
+    def extend_to(
+        self, n_pairs: int, tests: Sequence[str], *, most_pairs: int | None = None
+    ) -> tuple[Pair, ...]:
         """Return the first `n_pairs` in all, new ones of `tests` only (as `Case.test` names them).
 
-        Fewer where the time is over, which `cut_short_because` says, or where every test failed.
-        The first call's tests have to include those of all later ones.
+        Fewer where something ended it (the time limit, Ctrl-C, SIGTERM), which `cut_short_because`
+        names, or where every test failed. The first call's tests have to include those of all
+        later ones. `most_pairs` is how many may be needed in all, None where that is not known.
         """
         tests = tuple(test for test in dict.fromkeys(tests) if test not in self._failures)
         if len(self._pairs) >= n_pairs or self.cut_short_because is not None or not tests:
             return self.pairs[:n_pairs]
-        if self._benchmark is None:
-            self._benchmark = self._lay_over(tests)
-        n_left = SIDES * (n_pairs - len(self._pairs))
-        self._say(told_before(len(tests), n_pairs, self._forecast(n_left)))
-        while len(self._pairs) < n_pairs and tests and self._may_go_on():
-            self._add_pair(n_pairs, tests)
-            tests = tuple(test for test in tests if test not in self._failures)
+        self._most_pairs = most_pairs
+        try:
+            if self._benchmark is None:
+                self._benchmark = self._lay_over(tests)
+                self._say(told_before(len(tests), self._forecast()))
+            while len(self._pairs) < n_pairs and tests and self._may_go_on():
+                self._add_pair(tests)
+                tests = tuple(test for test in tests if test not in self._failures)
+        except KeyboardInterrupt as end:
+            self.interrupted_by = interruption(end)
+            self.stop(f"{self.interrupted_by} in pair {len(self._pairs) + 1}")
+        finally:
+            if self._bar is not None:
+                self._bar.clear()
         return self.pairs[:n_pairs]
+
+    def stop(self, because: str) -> None:
+        """Measure no more pairs; what was measured is kept."""
+        if self._bar is not None:
+            self._bar.clear()
+        self.cut_short_because = because
+        if self._pairs or self.interrupted_by is None:
+            self._say(f"Confirming ends early: {because}.")
 
     def look_for_missing_tests(self) -> None:
         """Find out which tests the baseline failed to measure because it does not have them.
@@ -124,7 +160,7 @@ class FreshPairs:
             for test, failure in self._failures.items()
             if failure.side is Side.BASELINE and test in self._measured
         ]
-        if not failed:
+        if not failed or self.interrupted_by is not None:
             return
         take_off(self._benchmark or (), self._checkouts.baseline)
         self._benchmark = None
@@ -143,6 +179,7 @@ class FreshPairs:
             candidate=self._checkouts.candidate.described,
             imported={str(side): imported for side, imported in self._imported.items()},
             cut_short_because=self.cut_short_because,
+            interrupted_by=self.interrupted_by,
             failures=tuple(
                 f"The {failure.side} could not measure {failure.test}: {failure.reason}"
                 for failure in self.failures
@@ -150,7 +187,7 @@ class FreshPairs:
             ),
         )
 
-    def _add_pair(self, n_pairs: int, tests: tuple[str, ...]) -> None:
+    def _add_pair(self, tests: tuple[str, ...]) -> None:
         index = len(self._pairs)
         order = (
             (Side.BASELINE, Side.CANDIDATE) if index % 2 == 0 else (Side.CANDIDATE, Side.BASELINE)
@@ -160,7 +197,7 @@ class FreshPairs:
             try:
                 launched = self._launch(side, tests)
             except OutOfTime:
-                self._stop(f"was over in pair {index + 1}")
+                self._out_of_time(f"was over in pair {index + 1}")
                 return
             except MeasuredNothing:
                 if side is Side.BASELINE and not runs:
@@ -168,11 +205,12 @@ class FreshPairs:
                 raise
             runs[side] = launched.run
             self._remember(side, launched)
-            n_left = SIDES * (n_pairs - index) - len(runs)
-            if n_left:
-                self._say(told_within(index + 1, n_pairs, self._forecast(n_left)))
+            if self._bar is not None:
+                self._bar.show(told_within(self._forecast()))
         pair = Pair(baseline=runs[Side.BASELINE], candidate=runs[Side.CANDIDATE])
         self._pairs.append(pair)
+        if self._bar is None:
+            self._say(told_within(self._forecast()))
 
     def _try_candidate(self, tests: tuple[str, ...]) -> None:
         """Learn what the candidate measures itself, where the baseline measures nothing."""
@@ -228,20 +266,24 @@ class FreshPairs:
         """Whether another pair fits, by the forecast; the first one is tried in any case."""
         if self.cut_short_because is not None:
             return False
-        pair_s = self._forecast(SIDES).left_s
-        left_s = self._time_limit_s - sum(self._took_s)
+        forecast = self._forecast()
+        pair_s, left_s = forecast.pair_s, forecast.left_s
         if pair_s is None or pair_s <= left_s:
             return True
-        self._stop(f"leaves {told_time(left_s)}, and a pair takes about {told_time(pair_s)}")
+        self._out_of_time(f"leaves {told_time(left_s)}, and a pair takes about {told_time(pair_s)}")
         return False
 
-    def _stop(self, why: str) -> None:
+    def _out_of_time(self, why: str) -> None:
         limit = told_time(self._time_limit_s)
-        self.cut_short_because = f"the time limit of {limit} (--vlm-confirm-time) {why}"
-        self._say(f"Confirming ends early: {self.cut_short_because}.")
+        self.stop(f"the time limit of {limit} (--vlm-confirm-time) {why}")
 
-    def _forecast(self, n_launches_left: int) -> Forecast:
-        return Forecast(took_s=tuple(self._took_s), n_launches_left=n_launches_left)
+    def _forecast(self) -> Forecast:
+        return Forecast(
+            took_s=tuple(self._took_s),
+            n_pairs=len(self._pairs),
+            most_pairs=self._most_pairs,
+            limit_s=self._time_limit_s,
+        )
 
     def _lay_over(self, tests: tuple[str, ...]) -> frozenset[Path]:
         """Give the baseline the candidate's benchmark files and its pytest's configuration."""
@@ -268,13 +310,14 @@ def open_pairs(
     invocation: Invocation,
     time_limit_s: float,
     say: Callable[[str], None] = print,
+    bar: Bar | None = None,
 ) -> Iterator[FreshPairs]:
     """Check both sides out (see `open_checkouts`), and be ready to measure pairs of them."""
     opened = open_checkouts(
         root, baseline=baseline, candidate=candidate, setup=setup, paths=paths, say=say
     )
     with opened as checkouts:
-        yield FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say)
+        yield FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say, bar=bar)
 
 
 def _configuration(invocation: Invocation, checkouts: Checkouts) -> frozenset[Path]:

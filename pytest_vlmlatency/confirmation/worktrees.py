@@ -29,6 +29,11 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM as an exception, as Ctrl-C is one: what was opened is closed on its way out."""
 
 
+def interruption(end: KeyboardInterrupt) -> str:
+    """Return what ended something from outside: SIGTERM, or Ctrl-C."""
+    return "SIGTERM" if isinstance(end, Terminated) else "Ctrl-C"
+
+
 @contextmanager
 def worktree_folder(root: Path) -> Iterator[Path]:
     """Make a folder for worktrees, which are gone at its end, also from git's own list."""

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation.checkouts import open_checkouts
-from pytest_vlmlatency.confirmation.pairs import FreshPairs
+from pytest_vlmlatency.confirmation.pairs import Bar, FreshPairs
 from pytest_vlmlatency.confirmation.survey import survey
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.gate import GateRule
@@ -44,10 +44,17 @@ class AbRequest:
     setup: str | None
     time_limit_s: float
     is_strict: bool = False
+    is_fail_fast: bool = False
 
 
-def compare_commits(request: AbRequest, *, say: Callable[[str], None]) -> GateReport:
-    """Measure both commits in fresh pairs of processes until every phase is decided."""
+def compare_commits(
+    request: AbRequest, *, say: Callable[[str], None], bar: Bar | None = None
+) -> GateReport:
+    """Measure both commits in fresh pairs of processes until every phase is decided.
+
+    Ctrl-C and SIGTERM raise KeyboardInterrupt before the first pair is measured; later, the pairs
+    that are there are judged.
+    """
     before, after = request.refs
     opened = open_checkouts(
         request.root,
@@ -59,8 +66,12 @@ def compare_commits(request: AbRequest, *, say: Callable[[str], None]) -> GateRe
     )
     with opened as checkouts:
         invocation, tests = survey(checkouts, request.args, folder=request.folder)
-        pairs = FreshPairs(checkouts, invocation, time_limit_s=request.time_limit_s, say=say)
+        pairs = FreshPairs(
+            checkouts, invocation, time_limit_s=request.time_limit_s, say=say, bar=bar
+        )
         first = pairs.extend_to(GateRule().looks[0], tests)
+        if not first and pairs.interrupted_by:
+            raise KeyboardInterrupt
         if not first:
             raise NotConfirmed(f"not one pair was measured: {pairs.cut_short_because}")
         question = _question(request, checkouts, first[0].candidate)
@@ -83,6 +94,7 @@ def _question(request: AbRequest, checkouts: Checkouts, run: Run) -> Question:
         },
         budgets={case.id: budgets_of(case, run.environment) for case in measured},
         is_strict=request.is_strict,
+        is_fail_fast=request.is_fail_fast,
     )
 
 

@@ -6,7 +6,9 @@ Imports nothing heavy until it runs.
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from pytest_vlmlatency.judging.ab import AbRequest
+    from pytest_vlmlatency.report.progress import StatusLine
 
 NAME = "ab"
 SUMMARY = "measure two commits now, in turn, and say which phase became slower"
@@ -44,10 +47,10 @@ examples:
       a project that must be built, with its packages in the folder python
 
 exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
-12 not applied (nothing could be measured), 2 asked in a wrong way
+12 not applied (nothing could be measured), 2 usage error, 130 interrupted: after
+Ctrl-C or SIGTERM the pairs measured by then are judged and shown
 """
 TIME_LIMIT_S = 600.0
-INTERRUPTED = 130  # as a shell says it of Ctrl-C
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +76,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         type=float,
         default=TIME_LIMIT_S,
-        help="begin no pair that would not end within this time (default: %(default)g)",
+        help="begin no pair that would not end within this time, and judge those that are there "
+        "(default: %(default)g)",
+    )
+    parser.add_argument(
+        "--fail-fast",
+        action="store_true",
+        help="measure no more pairs once a phase is certainly slower (or undecided under --strict)",
     )
     add_output_arguments(parser)
 
@@ -84,13 +93,13 @@ def run(given: argparse.Namespace) -> int:
 
     request = _request(given)
     try:
-        report = compare_commits(request, say=_say)
+        report = compare_commits(request, say=_say, bar=_bar())
     except NotConfirmed as problem:
         sys.stderr.write(f"vlmlatency: not applied: {problem}\n")
         return int(GateStatus.NOT_APPLIED)
     except KeyboardInterrupt:
         sys.stderr.write("vlmlatency: interrupted; the checkouts are removed\n")
-        return INTERRUPTED
+        return int(GateStatus.INTERRUPTED)
     return show_report(report, given)
 
 
@@ -114,7 +123,17 @@ def _request(given: argparse.Namespace) -> AbRequest:
         setup=given.confirm_setup,
         time_limit_s=given.confirm_time,
         is_strict=given.strict,
+        is_fail_fast=given.fail_fast,
     )
+
+
+def _bar() -> StatusLine | None:
+    """Return the line that shows how far it is, None where nobody watches."""
+    from pytest_vlmlatency.report.progress import StatusLine, Stderr  # noqa: PLC0415 - light --help
+
+    if not sys.stderr.isatty():
+        return None
+    return StatusLine(Stderr(), width=get_terminal_size().columns, uncaptured=nullcontext)
 
 
 def _say(line: str) -> None:

@@ -15,7 +15,7 @@ from pytest_vlmlatency.gate import Suspicion, look
 from pytest_vlmlatency.records import Judgement, rounds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmlatency.judging.comparisons import Comparison
     from pytest_vlmlatency.records import Case, Rounds, Run
@@ -30,11 +30,17 @@ RunPair = tuple["Run", "Run"]
 class PairSource(Protocol):
     """What measures pairs: fresh processes of both checkouts, in ABBA order."""
 
-    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> Sequence[RunPair]:
+    def extend_to(
+        self, n_pairs: int, tests: Sequence[str], *, most_pairs: int | None = None
+    ) -> Sequence[RunPair]:
         """Return all pairs so far after measuring these tests until there are `n_pairs`.
 
-        Fewer come back where no more can be had, such as at a time limit.
+        Fewer come back where no more can be had, such as at a time limit or after Ctrl-C.
+        `most_pairs` is how many may be asked for in all.
         """
+
+    def stop(self, because: str) -> None:
+        """Measure no more pairs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,11 +56,17 @@ class Looked:
 
 
 def confirm(
-    suspicions: Mapping[Key, Suspicion], comparisons: Mapping[Key, Comparison], source: PairSource
+    suspicions: Mapping[Key, Suspicion],
+    comparisons: Mapping[Key, Comparison],
+    source: PairSource,
+    *,
+    stop_because: Callable[[Mapping[Key, Judgement]], str] = lambda _decided: "",
 ) -> Looked:
     """Measure pairs until each suspicion is decided, or its rule's looks are used up.
 
-    Raises NotConfirmed where not one pair could be measured; later, what was decided is kept.
+    `stop_because` returns why what was decided so far makes more pairs needless, "" where it does
+    not; what is open then is judged by the pairs that are there. Raises NotConfirmed where not one
+    pair could be measured; later, what was decided is kept.
     """
     open_keys = dict(suspicions)
     decided: dict[Key, Judgement] = {}
@@ -64,19 +76,19 @@ def confirm(
             break
         tests = sorted({_test(comparisons[key]) for key in open_keys})
         try:
-            pairs = source.extend_to(n_pairs, tests)
+            most_pairs = max(comparisons[key].rule.looks[-1] for key in open_keys)
+            pairs = source.extend_to(n_pairs, tests, most_pairs=most_pairs)
         except NotConfirmed as problem:
             if not pairs:
                 raise
             return Looked(judgements=decided, pairs=tuple(pairs), broken_because=str(problem))
-        is_cut_short = len(pairs) < n_pairs
-        for key in list(open_keys):
-            judgement = _looked(
-                open_keys[key], comparisons[key], pairs, n_pairs, is_cut_short=is_cut_short
-            )
-            if judgement is not None:
-                decided[key] = judgement
-                del open_keys[key]
+        _look_at_all(
+            open_keys, decided, comparisons, pairs, n_pairs, is_cut_short=len(pairs) < n_pairs
+        )
+        why = stop_because(decided) if open_keys else ""
+        if why:
+            source.stop(why)
+            _look_at_all(open_keys, decided, comparisons, pairs, n_pairs, is_cut_short=True)
     assert not open_keys, "each rule's last look comes to a judgement"
     return Looked(judgements=decided, pairs=tuple(pairs))
 
@@ -87,6 +99,25 @@ def pair_rounds(pairs: Sequence[RunPair], case_id: str) -> tuple[tuple[Rounds, R
     return tuple(
         (before, after) for before, after in both if before is not None and after is not None
     )
+
+
+def _look_at_all(
+    open_keys: dict[Key, Suspicion],
+    decided: dict[Key, Judgement],
+    comparisons: Mapping[Key, Comparison],
+    pairs: Sequence[RunPair],
+    n_pairs: int,
+    *,
+    is_cut_short: bool,
+) -> None:
+    """Move what the pairs so far decide from the open ones to the decided ones."""
+    for key in list(open_keys):
+        judgement = _looked(
+            open_keys[key], comparisons[key], pairs, n_pairs, is_cut_short=is_cut_short
+        )
+        if judgement is not None:
+            decided[key] = judgement
+            del open_keys[key]
 
 
 def _looked(

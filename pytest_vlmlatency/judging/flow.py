@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation.checkouts import Side
+from pytest_vlmlatency.confirmation.worktrees import interruption
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.gate import Suspicion, pool_noise, screen
 from pytest_vlmlatency.judging.comparability import work_differences
@@ -26,10 +27,11 @@ from pytest_vlmlatency.records import (
     Judgement,
     Rounds,
     RunRounds,
+    Verdict,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_vlmlatency.confirmation.pairs import Failure
     from pytest_vlmlatency.judging.confirming import Key
@@ -50,6 +52,7 @@ def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:
         remarks=(*question.remarks, *flow.remarks),
         confirmations=tuple(flow.confirmations),
         is_strict=question.is_strict,
+        interrupted_by=flow.interrupted_by,
     )
 
 
@@ -68,9 +71,11 @@ class _Flow:
         self.comparisons: dict[Key, Comparison] = {}
         self.suspicions: dict[Key, Suspicion] = {}
         self.judgements: dict[Key, Judgement] = {}
+        self.confirmed: set[Key] = set()
         self.pairs: dict[str, tuple[RunPair, ...]] = {}
         self.no_pairs: dict[str, str] = {}
         self.failures: dict[str | None, Failure] = {}
+        self.interrupted_by: str | None = None
 
     def screen_all(self) -> None:
         """Screen every phase of every case with the noise that their histories share."""
@@ -98,11 +103,19 @@ class _Flow:
                 why = self.question.no_pairs_because or "the baseline is no commit to check out"
                 self.no_pairs |= {key[0]: why for key in keys}
                 continue
+            if self.interrupted_by is not None or (why := self._fails_anyway(self._decided())):
+                why = self.interrupted_by or why
+                self.no_pairs |= {key[0]: why for key in keys}
+                continue
             try:
                 with open_pairs(commit) as source:
                     self._confirm(keys, commit, source)
             except NotConfirmed as problem:
                 self.no_pairs |= {key[0]: str(problem) for key in keys}
+            except KeyboardInterrupt as end:
+                self.interrupted_by = interruption(end)
+                left = keys if commit not in self.pairs else ()
+                self.no_pairs |= {key[0]: self.interrupted_by for key in left}
         for why in dict.fromkeys(self.no_pairs.values()):
             self.remarks.append(f"Not confirmed by fresh pairs: {why}")
 
@@ -136,7 +149,13 @@ class _Flow:
     def _confirm(self, keys: Sequence[Key], commit: str, source: MeasuringPairs) -> None:
         suspicions = {key: self.suspicions[key] for key in keys}
         try:
-            looked = confirm(suspicions, self.comparisons, source)
+            looked = confirm(
+                suspicions,
+                self.comparisons,
+                source,
+                stop_because=lambda decided: self._fails_anyway({**self._decided(), **decided}),
+            )
+            self.confirmed |= looked.judgements.keys()
             self.judgements |= looked.judgements
             self.pairs[commit] = looked.pairs
             if looked.broken_because:
@@ -145,6 +164,7 @@ class _Flow:
                 self.no_pairs |= {key[0]: why for key in left}
         except NotConfirmed as problem:
             self.no_pairs |= {key[0]: str(problem) for key in keys}
+        self.interrupted_by = source.interrupted_by
         source.look_for_missing_tests()
         self.confirmations.append(source.confirmation())
         self.failures |= {failure.test: failure for failure in source.failures}
@@ -152,6 +172,38 @@ class _Flow:
         for key in keys:
             if self.comparisons[key].test in missing:
                 self.no_pairs.pop(key[0], None)
+
+    def _decided(self) -> dict[Key, Judgement]:
+        """Return the judgements that no pair will change."""
+        return {
+            key: judgement
+            for key, judgement in self.judgements.items()
+            if key not in self.suspicions or key in self.confirmed
+        }
+
+    def _fails_anyway(self, decided: Mapping[Key, Judgement]) -> str:
+        """Return why it is certain that the gate fails, "" where it is not, or is not asked."""
+        question = self.question
+        if not question.is_fail_fast:
+            return ""
+        failing = [case for case in question.candidate.cases if case.terms.mode is GateMode.FAIL]
+        fails_by = {Verdict.SLOWER, *([Verdict.UNDECIDED] if question.is_strict else [])}
+        found = (
+            *question.not_applied_because,
+            *(
+                f"{case.case_name}: {budget.quantity} over its budget"
+                for case in failing
+                for budget in question.budgets.get(case.case_id, ())
+                if budget.is_over
+            ),
+            *(
+                f"{case.case_name}: {phase} {judgement.verdict}"
+                for case in failing
+                for (case_id, phase), judgement in decided.items()
+                if case_id == case.case_id and judgement.verdict in fails_by
+            ),
+        )
+        return f"fail-fast: the gate fails in any case ({found[0]})" if found else ""
 
     def _verdict(self, rounds: Rounds) -> CaseVerdict:
         question = self.question

@@ -73,6 +73,7 @@ class GateRequest:
     today: date
     ref: str | None = None
     is_strict: bool = False
+    is_fail_fast: bool = False
     no_pairs_because: str = ""
 
 
@@ -91,6 +92,7 @@ def judge_run(
         not_applied_because=lost,
         no_pairs_because=request.no_pairs_because,
         is_strict=request.is_strict,
+        is_fail_fast=request.is_fail_fast,
     )
     return answer(question, open_pairs)
 

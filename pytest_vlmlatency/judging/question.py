@@ -28,6 +28,10 @@ class MeasuringPairs(PairSource, Protocol):
     def failures(self) -> Sequence[Failure]:
         """The tests that a side could not measure, and why."""
 
+    @property
+    def interrupted_by(self) -> str | None:
+        """What ended the measuring from outside: Ctrl-C or SIGTERM; None where nothing did."""
+
     def look_for_missing_tests(self) -> None:
         """Find out which of them the baseline does not have; no pair is asked for after."""
 
@@ -46,6 +50,7 @@ class Question:
     `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
     `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
     newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so.
+    `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
     """
 
     candidate: RunRounds
@@ -62,3 +67,4 @@ class Question:
     not_applied_because: tuple[str, ...] = ()
     no_pairs_because: str = ""
     is_strict: bool = False
+    is_fail_fast: bool = False

@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.report.progress import StatusLine
+from pytest_vlmlatency.report.progress import StatusLine, Stderr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,7 +31,7 @@ class Progress:
         self._start_s = now_s()
         self._logged_s = self._start_s - LOGGED_EVERY_S
         self._status = (
-            StatusLine(_Stderr(), width=get_terminal_size().columns, uncaptured=nullcontext)
+            StatusLine(Stderr(), width=get_terminal_size().columns, uncaptured=nullcontext)
             if sys.stderr.isatty()
             else None
         )
@@ -81,14 +81,3 @@ def duration(time_s: float) -> str:
     if minutes < S_PER_MIN:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60:02} min"
-
-
-class _Stderr:
-    """Standard error as a screen for one line."""
-
-    def ensure_newline(self) -> None:
-        """Nothing else writes on this line."""
-
-    def rewrite(self, line: str, **_markup: bool) -> None:
-        sys.stderr.write(f"\r\x1b[K{line}")
-        sys.stderr.flush()

@@ -23,6 +23,7 @@ class GateStatus(IntEnum):
     SLOWER = 10
     UNDECIDED = 11
     NOT_APPLIED = 12
+    INTERRUPTED = 130  # as a shell reports Ctrl-C
 
 
 class CaseState(StrEnum):
@@ -113,7 +114,8 @@ class Confirmation:
     """The fresh pairs that were measured: how many, how long it took, what it was cut short by.
 
     `imported` says by side where its code was imported from, as each process saw it. `failures` say
-    which tests a side could not measure, and why: no pair has them.
+    which tests a side could not measure, and why: no pair has them. `interrupted_by` names what
+    ended it from outside: Ctrl-C, or SIGTERM.
     """
 
     n_pairs: int
@@ -123,6 +125,7 @@ class Confirmation:
     imported: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     cut_short_because: str | None = None
     failures: tuple[str, ...] = ()
+    interrupted_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +136,8 @@ class GateReport:
     each of them fails the run. `remarks` are what else a reader should know. Cases whose baselines
     are different commits (one is pinned, say) have a confirmation for each. `stopped_because` is
     why the run ended before its last test, such as --maxfail: then pytest's own status stays.
+    `interrupted_by` names what ended the confirmation from outside (Ctrl-C, SIGTERM): the pairs
+    measured by then are judged, and the run does not pass.
     """
 
     candidate: RunHeader | None
@@ -144,12 +149,15 @@ class GateReport:
     confirmations: tuple[Confirmation, ...] = ()
     is_strict: bool = False
     stopped_because: str | None = None
+    interrupted_by: str | None = None
 
     @property
     def status(self) -> GateStatus:
-        """How the run ends: slower before not applied before undecided (under strict)."""
+        """How the run ends: slower, interrupted, not applied, undecided (under strict)."""
         if any(case.fails for case in self.cases):
             return GateStatus.SLOWER
+        if self.interrupted_by is not None:
+            return GateStatus.INTERRUPTED
         is_unjudged = any(
             case.state is CaseState.NOT_APPLIED and case.terms.mode is GateMode.FAIL
             for case in self.cases

@@ -37,6 +37,7 @@ _HEADINGS = {
     Standing.NOT_APPLIED: "not applied: this fails the gate",
     Standing.QUARANTINED: "quarantined: shown, and not failing",
 }
+_OUTCOMES = {GateStatus.PASSED: "passed", GateStatus.INTERRUPTED: "INTERRUPTED"}
 _BY_STATE = {
     CaseState.NOT_APPLIED: Standing.NOT_APPLIED,
     CaseState.NEW: Standing.NEW,
@@ -96,7 +97,7 @@ def title_of(report: GateReport) -> str:
     ordered = (case for cases in standings(report).values() for case in cases)
     counts = Counter(outcome_of(case) for case in ordered)
     told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
-    outcome = "passed" if report.status is GateStatus.PASSED else "FAILED"
+    outcome = _OUTCOMES.get(report.status, "FAILED")
     return f"vlm gate {outcome}: {told or 'nothing judged'}"
 
 
@@ -110,6 +111,11 @@ def status_text(report: GateReport) -> str:
             why = "slower, or over a budget"
         case GateStatus.UNDECIDED:
             why = "undecided, where only a decision passes (strict)"
+        case GateStatus.INTERRUPTED:
+            return (
+                f"Interrupted by {report.interrupted_by}: the pairs measured by then are judged, "
+                f"and the run ends with exit status {status.value}."
+            )
         case GateStatus.NOT_APPLIED:
             why = "it was asked for and could not be applied"
         case _:

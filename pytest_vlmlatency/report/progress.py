@@ -6,6 +6,7 @@ for the moment of writing only.
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
@@ -24,6 +25,18 @@ class Screen(Protocol):
 
     def rewrite(self, line: str, **markup: bool) -> None:
         """Write over the current line."""
+
+
+class Stderr:
+    """Standard error as a screen for one line, where no reporter of pytest's owns it."""
+
+    def ensure_newline(self) -> None:
+        """Nothing else writes on this line."""
+
+    def rewrite(self, line: str, **_markup: bool) -> None:
+        """Write over the current line."""
+        sys.stderr.write(f"\r\x1b[K{line}")
+        sys.stderr.flush()
 
 
 class StatusLine:

@@ -16,6 +16,7 @@ from pytest_vlmlatency.confirmation.checkouts import default_paths
 from pytest_vlmlatency.confirmation.commits import repository_of
 from pytest_vlmlatency.confirmation.pairs import FreshPairs, open_pairs
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.session.assembly import status_line
 from pytest_vlmlatency.session.command_line import said_in_ini, setting
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class PairsOpener:
         limit_s = setting(config, "--vlm-confirm-time")
         self._left_s = TIME_LIMIT_S if limit_s is None else float(str(limit_s))
         self._say = _sayer(config)
+        self._bar = status_line(config)
 
     def __call__(self, commit: str) -> AbstractContextManager[FreshPairs]:
         """Open pairs against a commit; NotConfirmed where it cannot be checked out."""
@@ -58,6 +60,7 @@ class PairsOpener:
             invocation=self._invocation,
             time_limit_s=self._left_s,
             say=self._say,
+            bar=self._bar,
         )
         with opened as pairs:
             try:

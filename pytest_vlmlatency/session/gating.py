@@ -126,6 +126,7 @@ class Gate:
             today=datetime.now(UTC).date(),
             ref=None if ref is None else str(ref),
             is_strict=is_strict,
+            is_fail_fast=bool(self._setting("--vlm-fail-fast")),
         )
         history = history_of(self._config) or NoHistory()
         try:

@@ -36,6 +36,15 @@ SETTINGS: tuple[Setting, ...] = (
         "are shown and pass.",
     ),
     Setting(
+        "--vlm-fail-fast",
+        None,
+        None,
+        "bool",
+        "Measure no more fresh pairs once it is certain that the gate fails: a phase is slower or "
+        "over its budget (or undecided under --vlm-strict). What is open by then is undecided, or "
+        "judged by the pairs that are there.",
+    ),
+    Setting(
         "--vlm-target",
         "RATIO",
         ratio,

@@ -14,6 +14,7 @@ from pytest_vlmlatency.confirmation.checkouts import Checkout, Checkouts, Side
 from pytest_vlmlatency.confirmation.launch import Launch, Launched, MeasuredNothing, OutOfTime
 from pytest_vlmlatency.confirmation.observer import NOT_COLLECTED
 from pytest_vlmlatency.confirmation.pairs import OTHER_ID, Failure, FreshPairs
+from pytest_vlmlatency.confirmation.worktrees import Terminated
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Environment, Run
 from tests.cases import a_case
@@ -22,6 +23,8 @@ from tests.repositories import repository
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from pytest_vlmlatency.confirmation.pairs import Bar
 
 TESTS = ["benchmarks/test_x.py::test_a", "benchmarks/test_x.py::test_b"]
 NOWHERE = Environment(machine={}, versions={}, settings={}, devices=())
@@ -35,10 +38,13 @@ class Launches:
         self.takes_s = takes_s
         self.failed: Mapping[Side, Mapping[str, str]] = {}
         self.launched: list[tuple[Side, tuple[str, ...]]] = []
+        self.interrupted_at: tuple[int, type[KeyboardInterrupt]] | None = None
 
     def run(self, launch: Launch, *, timeout_s: float) -> Launched:
         side = launch.checkout.side
         self.launched.append((side, launch.tests))
+        if self.interrupted_at is not None and self.interrupted_at[0] == len(self.launched):
+            raise self.interrupted_at[1]
         self.now_s += min(self.takes_s, timeout_s)
         if timeout_s < self.takes_s:
             raise OutOfTime
@@ -80,12 +86,16 @@ def checkouts(tmp_path: Path) -> Checkouts:
 
 
 def fresh_pairs(
-    checkouts: Checkouts, said: list[str] | None = None, *, time_limit_s: float = 600.0
+    checkouts: Checkouts,
+    said: list[str] | None = None,
+    *,
+    time_limit_s: float = 600.0,
+    bar: Bar | None = None,
 ) -> FreshPairs:
     root = checkouts.working_tree
     invocation = Invocation(options=(), folder=root, rootdir=root, inifile=None)
     say = (said if said is not None else []).append
-    return FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say)
+    return FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say, bar=bar)
 
 
 def test_sides_take_turns_in_being_first(checkouts: Checkouts, launches: Launches) -> None:
@@ -118,24 +128,70 @@ def test_the_runs_of_a_pair_are_each_of_their_side(
     assert ends == [("10.0", "20.0"), ("40.0", "30.0")]
 
 
-def test_the_cost_is_told_before_a_look_and_on_the_way(
+def test_a_log_has_the_worst_case_once_and_then_how_far_it_is_after_each_pair(
     checkouts: Checkouts, launches: Launches
 ) -> None:
     said: list[str] = []
-    source = fresh_pairs(checkouts, said)
+    source = fresh_pairs(checkouts, said, time_limit_s=300.0)
 
-    source.extend_to(2, TESTS)
-    source.extend_to(3, TESTS[:1])
+    source.extend_to(2, TESTS, most_pairs=27)
+    source.extend_to(3, TESTS[:1], most_pairs=12)
 
     assert said == [
-        "Confirming 2 tests with fresh pairs up to pair 2: 4 launches, the first launch tells how "
-        "long.",
-        "Pair 1 of 2, about 30 s left.",
-        "Pair 1 of 2, about 20 s left.",
-        "Pair 2 of 2, about 10 s left.",
-        "Confirming 1 test with fresh pairs up to pair 3: 2 launches, about 20 s.",
-        "Pair 3 of 3, about 10 s left.",
+        "Confirming 2 tests with fresh pairs of processes: at most 27 pairs or 5 min "
+        "(--vlm-confirm-time).",
+        "[#...................] 1 fresh pair of at most 27 in 20 s, at most 5 min left",
+        "[##..................] 2 fresh pairs of at most 27 in 40 s, at most 4 min left",
+        "[#####...............] 3 fresh pairs of at most 12 in 60 s, at most 3 min left",
     ]
+
+
+class WrittenOver:
+    """A line of a terminal, and what it showed."""
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def show(self, text: str) -> None:
+        self.shown.append(text)
+
+    def clear(self) -> None:
+        self.shown.append("")
+
+
+def test_a_terminal_has_one_bar_after_each_launch_and_no_lines_that_stay(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    said: list[str] = []
+    bar = WrittenOver()
+
+    fresh_pairs(checkouts, said, bar=bar).extend_to(1, TESTS, most_pairs=3)
+
+    assert len(said) == 1
+    assert bar.shown == [
+        "[###.................] 0 fresh pairs of at most 3 in 10 s, at most 50 s left",
+        "[######..............] 0 fresh pairs of at most 3 in 20 s, at most 40 s left",
+        "",
+    ]
+
+
+@pytest.mark.parametrize(("end", "name"), [(KeyboardInterrupt, "Ctrl-C"), (Terminated, "SIGTERM")])
+def test_an_interruption_keeps_the_whole_pairs_and_begins_no_other(
+    checkouts: Checkouts, launches: Launches, end: type[KeyboardInterrupt], name: str
+) -> None:
+    launches.interrupted_at = (6, end)
+    launches.failed = {Side.BASELINE: {TESTS[1]: "ImportError: no such model"}}
+    source = fresh_pairs(checkouts)
+
+    pairs = source.extend_to(3, TESTS)
+
+    assert len(pairs) == 2
+    assert source.extend_to(5, TESTS) == pairs
+    source.look_for_missing_tests()
+    assert len(launches.launched) == 6
+    confirmation = source.confirmation()
+    assert confirmation.interrupted_by == name
+    assert confirmation.cut_short_because == f"{name} in pair 3"
 
 
 def test_no_pair_begins_that_would_not_end_in_time(

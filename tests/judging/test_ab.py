@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.cli import main
+from pytest_vlmlatency.confirmation.launch import Launch, Launched
 from pytest_vlmlatency.confirmation.worktrees import all_worktrees
 from tests.hand_moved_projects import FILES, SLOWER
+from tests.judging.runs import a_noisy_case, a_run
 from tests.projects import heed_interrupts
 from tests.repositories import commit, find_these_tests, repository, state_of
 
@@ -58,7 +60,7 @@ def test_a_slower_decode_is_found_in_decode_alone(
     }
     assert out.startswith("vlm gate FAILED: 1 slower\n")
     assert "Imported by the baseline: own: 1 module of" in out
-    assert err.startswith("Confirming 1 test with fresh pairs up to pair 3: 6 launches, ")
+    assert err.startswith("Confirming 1 test with fresh pairs of processes: at most 10 min ")
     assert state_of(root) == before
     assert all_worktrees(root) == (root,)
 
@@ -131,3 +133,29 @@ def test_an_interrupted_comparison_ends_its_launch_and_removes_its_checkouts(
     assert process.returncode == 130
     assert all_worktrees(root) == (root,)
     assert not worktrees[1].parent.exists()
+
+
+def test_an_interrupted_comparison_judges_the_pairs_that_are_there(
+    root: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launched: list[Launch] = []
+
+    def launch_or_end(launch: Launch, *, timeout_s: float) -> Launched:
+        launched.append(launch)
+        if len(launched) > 6:
+            signal.raise_signal(signal.SIGTERM)
+        slower = {"decode_ms": 0.06 * (len(launched) % 2)}
+        case = a_noisy_case(len(launched), n_rounds=5, slower=slower, test=launch.tests[0])
+        return Launched(run=a_run(len(launched), [case]), failed={}, imported=())
+
+    monkeypatch.setattr(Launch, "run", launch_or_end)
+    options = ("--verdict", str(root.parent / "verdict.json"))
+
+    status, out, err = ab(capfd, "HEAD", "HEAD", *options, "--", "benchmarks")
+
+    assert status == 130
+    assert verdicts_in(root.parent / "verdict.json")["decode"] == "undecided"
+    assert verdicts_in(root.parent / "verdict.json")["vision"] == "same"
+    assert out.startswith("vlm gate INTERRUPTED: 1 undecided\n")
+    assert "Confirming ends early: SIGTERM in pair 4." in err
+    assert all_worktrees(root) == (root,)

@@ -63,17 +63,25 @@ class SimulatedPairs:
     def __init__(self, *, slower: Mapping[str, float] | None = None, most: int = 99) -> None:
         self.slower = slower or {}
         self.most = most
+        self.interrupted_by: str | None = None
+        self.stopped: list[str] = []
         self.asked: list[tuple[int, tuple[str, ...]]] = []
         self.opened: list[str] = []
         self.pairs: list[RunPair] = []
         self.baseline_cases: Sequence[Case] | None = None
         self.failures: tuple[Failure, ...] = ()
 
-    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> Sequence[RunPair]:
+    def extend_to(
+        self, n_pairs: int, tests: Sequence[str], *, most_pairs: int | None = None
+    ) -> Sequence[RunPair]:
+        assert most_pairs is None or n_pairs <= most_pairs
         self.asked.append((n_pairs, tuple(tests)))
         for index in range(len(self.pairs), min(n_pairs, self.most)):
             self.pairs.append((self._baseline(5000 + index), self._candidate(7000 + index)))
         return self.pairs[:n_pairs]
+
+    def stop(self, because: str) -> None:
+        self.stopped.append(because)
 
     def look_for_missing_tests(self) -> None:
         """The failures say it from the start."""
@@ -257,10 +265,12 @@ def test_pairs_that_cannot_be_measured_are_named_and_the_history_speaks() -> Non
 class PairsThatBreakOff(SimulatedPairs):
     """Vision is slower, decode in every other pair only, and after three pairs nothing runs."""
 
-    def extend_to(self, n_pairs: int, tests: Sequence[str]) -> Sequence[RunPair]:
+    def extend_to(
+        self, n_pairs: int, tests: Sequence[str], *, most_pairs: int | None = None
+    ) -> Sequence[RunPair]:
         if n_pairs > 3:
             raise NotConfirmed("the candidate's process ended with status -9")
-        return super().extend_to(n_pairs, tests)
+        return super().extend_to(n_pairs, tests, most_pairs=most_pairs)
 
     def _candidate(self, seed: int) -> Run:
         slower = {"vision_ms": 0.3, "decode_ms": 0.06 * (seed % 2)}
@@ -673,3 +683,78 @@ def test_unchanged_runs_raise_nothing(first_seed: int) -> None:
 
     assert report.status is GateStatus.PASSED
     assert not only(report).is_slower
+
+
+class PairsThatVary(SimulatedPairs):
+    """Decode is slower in every other pair only, so that it stays undecided."""
+
+    def _candidate(self, seed: int) -> Run:
+        slower = {**self.slower, "decode_ms": 0.06 * (seed % 2)}
+        return a_run(seed, [a_noisy_case(seed, n_rounds=5, slower=slower)])
+
+
+@pytest.mark.parametrize(
+    ("vision", "n_pairs", "verdict", "status"),
+    [
+        (0.3, 3, "slower", GateStatus.SLOWER),
+        (0.0, 4, "same", GateStatus.INTERRUPTED),
+        (0.0, 0, "undecided", GateStatus.INTERRUPTED),
+    ],
+)
+def test_pairs_that_were_interrupted_are_judged_and_the_run_does_not_pass(
+    vision: float, n_pairs: int, verdict: str, status: GateStatus
+) -> None:
+    pairs = PairsThatVary(slower={"vision_ms": vision}, most=n_pairs)
+    pairs.interrupted_by = "SIGTERM"
+    run = candidate(slower={"vision_ms": 0.03, "decode_ms": 0.03})
+
+    report = judged(run, a_history(2), pairs=pairs)
+
+    assert verdicts(only(report))["vision"] == verdict
+    assert verdicts(only(report))["decode"] == "undecided"
+    assert only(report).phases[0].judgement.n_pairs == min(n_pairs, 3)
+    assert report.interrupted_by == "SIGTERM"
+    assert report.status is status
+
+
+def test_an_interruption_before_the_first_pair_leaves_the_history_to_speak() -> None:
+    @contextmanager
+    def interrupted(_commit: str) -> Iterator[SimulatedPairs]:
+        raise KeyboardInterrupt
+        yield SimulatedPairs()
+
+    stored = RunsInMemory(a_history(2))
+    request = GateRequest(root=None, today=TODAY)  # type: ignore[arg-type]  # not asked for here
+    run = candidate(slower={"vision_ms": 0.03})
+    report = judge_run(run, stored, request, open_pairs=interrupted)
+
+    assert only(report).phases[0].judgement.n_runs == 2
+    assert (report.interrupted_by, report.status) == ("Ctrl-C", GateStatus.INTERRUPTED)
+
+
+@pytest.mark.parametrize(("is_fail_fast", "decode"), [(True, "undecided"), (False, "slower")])
+def test_fail_fast_measures_no_pair_beyond_the_look_that_finds_a_slower_phase(
+    *, is_fail_fast: bool, decode: str
+) -> None:
+    pairs = PairsThatVary(slower={"vision_ms": 0.3})
+    run = candidate(slower={"vision_ms": 0.3, "decode_ms": 0.03})
+
+    report = judged(run, a_history(2), pairs=pairs, is_fail_fast=is_fail_fast)
+
+    assert verdicts(only(report))["vision"] == "slower"
+    assert verdicts(only(report))["decode"] == decode
+    assert (pairs.asked[-1][0] == 3) == is_fail_fast
+    assert bool(pairs.stopped) == is_fail_fast
+    assert report.status is GateStatus.SLOWER
+
+
+def test_fail_fast_measures_no_pair_where_a_budget_is_exceeded() -> None:
+    terms = gate_terms(budget_ms={"total": 1.0})
+    pairs = SimulatedPairs(slower={"vision_ms": 0.05})
+    run = candidate(slower={"vision_ms": 0.05}, terms=terms)
+
+    report = judged(run, a_history(2), pairs=pairs, is_fail_fast=True)
+
+    assert pairs.opened == []
+    assert report.status is GateStatus.SLOWER
+    assert verdicts(only(report))["vision"] == "undecided"
