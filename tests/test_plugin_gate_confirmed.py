@@ -64,6 +64,29 @@ def test_an_unchanged_commit_raises_nothing(
     assert verdicts(root) == UNCHANGED
 
 
+def test_documentation_alone_passes_without_fresh_processes_where_that_is_asked_for(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    commit(root, {"docs/model.md": "# A model"})
+
+    result = in_subprocess(pytester, monkeypatch, *GATE, "--vlm-skip-unchanged")
+
+    assert result.ret == pytest.ExitCode.OK
+    assert verdicts(root) == UNCHANGED
+    assert "only files changed that the tests do not read: docs/model.md" in result.stdout.str()
+    assert "Confirming" not in result.stdout.str()
+
+
+def test_code_that_is_slower_is_measured_beside_documentation_whatever_is_skipped(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
+) -> None:
+    commit(root, {"docs/model.md": "# A model", "src/own/__init__.py": SLOWER})
+
+    result = in_subprocess(pytester, monkeypatch, *GATE, "--vlm-skip-unchanged")
+
+    assert result.ret == GATE_FAILED
+
+
 def test_work_that_the_benchmark_changed_is_measured_on_both_commits(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:

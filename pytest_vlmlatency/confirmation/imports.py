@@ -36,7 +36,7 @@ def imported_by(
     `modules` are files by module name, `benchmark` the relative paths of files that are no code.
     """
     files = {name: Path(os.path.realpath(file)) for name, file in modules.items()}
-    installed = _installed_places()
+    installed = installed_places()
     others = {
         name: file
         for name, file in files.items()
@@ -100,12 +100,24 @@ def _owner(file: Path, roots: tuple[Path, ...]) -> Path | None:
     return max(around, key=lambda root: len(root.parts), default=None)
 
 
-def _installed_places() -> frozenset[Path]:
+def installed_places() -> frozenset[Path]:
     """Return where the interpreter and installed packages are: perhaps inside a checkout."""
     kinds = ("stdlib", "platstdlib", "purelib", "platlib")
     named = [sysconfig.get_path(kind) for kind in kinds]
     places = (*named, *site.getsitepackages())
     return frozenset(Path(os.path.realpath(place)) for place in places)
+
+
+def own_files() -> list[str]:
+    """Return the files that this process imported, but the interpreter's and installed ones.
+
+    The import system makes paths absolute; a relative one was made up by a module itself.
+    """
+    places = tuple(f"{place}{os.sep}" for place in installed_places())
+    files = {getattr(module, "__file__", None) for module in [*sys.modules.values()]}
+    own = {file for file in files if file and not file.startswith(places)}
+    real = {os.path.realpath(file) for file in own if Path(file).is_absolute()}
+    return sorted(file for file in real if not file.startswith(places))
 
 
 def _listed(names: list[str], files: Mapping[str, Path]) -> str:

@@ -29,8 +29,10 @@ TIMEOUT_S = 600.0
 
 def survey(
     checkouts: Checkouts, args: Sequence[str], *, folder: Path
-) -> tuple[Invocation, tuple[str, ...]]:
-    """Return how pytest is called with these arguments, and the tests that measure.
+) -> tuple[Invocation, tuple[str, ...], tuple[str, ...]]:
+    """Return how pytest is called with these arguments, the tests that measure, and their imports.
+
+    Those are the files of the modules that were imported to collect the tests.
 
     `folder` is where the user stands in his own working tree.
     """
@@ -68,7 +70,8 @@ def survey(
             f"no test that pytest collects with {shlex.join(args)!r} in "
             f"{checkouts.candidate.commit[:10]} uses the vlm_latency fixture; name some behind --"
         )
-    return _invocation(seen, checkouts, folder), tuple(seen["measuring"])
+    invocation = _invocation(seen, checkouts, folder)
+    return invocation, tuple(seen["measuring"]), tuple(seen["modules"].values())
 
 
 def _invocation(seen: dict[str, object], checkouts: Checkouts, folder: Path) -> Invocation:

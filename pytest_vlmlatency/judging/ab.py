@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.confirmation.changes import changes_between, read_by
 from pytest_vlmlatency.confirmation.checkouts import open_checkouts
 from pytest_vlmlatency.confirmation.pairs import Bar, FreshPairs
 from pytest_vlmlatency.confirmation.survey import survey
@@ -19,14 +20,16 @@ from pytest_vlmlatency.judging.budgets import budgets_of
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
 from pytest_vlmlatency.judging.flow import answer
 from pytest_vlmlatency.judging.question import Question
-from pytest_vlmlatency.records import run_rounds_of
+from pytest_vlmlatency.judging.unchanged import Sameness, sameness
+from pytest_vlmlatency.records import CaseState, CaseVerdict, GateReport, run_rounds_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pytest_vlmlatency.confirmation.changes import Read
     from pytest_vlmlatency.confirmation.checkouts import Checkouts
-    from pytest_vlmlatency.records import GateReport, Run
+    from pytest_vlmlatency.records import Run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class AbRequest:
     time_limit_s: float
     is_strict: bool = False
     is_fail_fast: bool = False
+    is_skipping_unchanged: bool = False
 
 
 def compare_commits(
@@ -65,7 +69,10 @@ def compare_commits(
         say=say,
     )
     with opened as checkouts:
-        invocation, tests = survey(checkouts, request.args, folder=request.folder)
+        invocation, tests, imported = survey(checkouts, request.args, folder=request.folder)
+        same = _sameness(request, checkouts, read_by(tests, imported))
+        if same.reason:
+            return _unmeasured_report(request, checkouts, tests, same)
         pairs = FreshPairs(
             checkouts, invocation, time_limit_s=request.time_limit_s, say=say, bar=bar
         )
@@ -77,7 +84,46 @@ def compare_commits(
         question = _question(request, checkouts, first[0].candidate)
         report = answer(question, lambda _commit: nullcontext(pairs))
         unmeasured = _unmeasured(pairs, first[0].candidate)
-        return replace(report, not_applied_because=(*report.not_applied_because, *unmeasured))
+        return replace(
+            report,
+            not_applied_because=(*report.not_applied_because, *unmeasured),
+            remarks=(*report.remarks, *same.remarks),
+        )
+
+
+def _sameness(request: AbRequest, checkouts: Checkouts, read: Read) -> Sameness:
+    """Return whether both commits are the same code; the same name twice asks for the noise."""
+    before, after = checkouts.baseline.commit, checkouts.candidate.commit
+    if request.refs[0] == request.refs[1]:
+        return Sameness()
+    candidate = checkouts.candidate.root
+    changes = changes_between(candidate, before, after, read)
+    if changes is None:
+        return Sameness()
+    return sameness(candidate, before, changes, read, is_skipping=request.is_skipping_unchanged)
+
+
+def _unmeasured_report(
+    request: AbRequest, checkouts: Checkouts, tests: Sequence[str], same: Sameness
+) -> GateReport:
+    """Return the report of two commits that are the same, with the tests as cases."""
+    return GateReport(
+        candidate=None,
+        baseline=f"{request.refs[0]} ({checkouts.baseline.described})",
+        cases=tuple(
+            CaseVerdict(
+                case_id=test,
+                case_name=test.rpartition("::")[2],
+                test=test,
+                device="not measured",
+                state=CaseState.JUDGED,
+                reason=same.reason,
+            )
+            for test in tests
+        ),
+        remarks=same.remarks,
+        is_strict=request.is_strict,
+    )
 
 
 def _question(request: AbRequest, checkouts: Checkouts, run: Run) -> Question:

@@ -28,6 +28,8 @@ Measure two commits against each other, now and on this machine: each is checked
 out in a temporary folder, and fresh processes of both measure in turn (A B,
 B A, ...) until every phase is decided, or the time is over. Both run the
 benchmark files of REF_B, each on its own code. Your working tree is untouched.
+Two names of identical trees are the same, and nothing is measured; the same
+name twice is measured, and shows the noise.
 
 What is behind -- goes to pytest, as you would give it.
 """
@@ -84,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="measure no more pairs once a phase is certainly slower (or undecided under --strict)",
     )
+    parser.add_argument(
+        "--skip-unchanged",
+        action="store_true",
+        help="pass at once where the commits differ only in files that the tests do not read, such "
+        "as documentation",
+    )
     add_output_arguments(parser)
 
 
@@ -124,6 +132,7 @@ def _request(given: argparse.Namespace) -> AbRequest:
         time_limit_s=given.confirm_time,
         is_strict=given.strict,
         is_fail_fast=given.fail_fast,
+        is_skipping_unchanged=given.skip_unchanged,
     )
 
 

@@ -78,7 +78,10 @@ class _Flow:
         self.interrupted_by: str | None = None
 
     def screen_all(self) -> None:
-        """Screen every phase of every case with the noise that their histories share."""
+        """Screen every phase of every case with the noise that their histories share.
+
+        What is suspected is the same all the same where both sides run the same code.
+        """
         for rounds in self.question.candidate.cases:
             self._add(rounds)
         noise = pool_noise([comparison.widest for comparison in self.comparisons.values()])
@@ -90,7 +93,10 @@ class _Flow:
                 rule=comparison.rule,
                 is_disturbed=comparison.is_disturbed,
             )
-            if isinstance(seen, Suspicion):
+            unchanged = self.question.unchanged.get(comparison.case_id)
+            if isinstance(seen, Suspicion) and unchanged is not None:
+                self.judgements[key] = Judgement(verdict=Verdict.SAME, reason=unchanged)
+            elif isinstance(seen, Suspicion):
                 self.suspicions[key] = seen
                 self.judgements[key] = seen.unconfirmed
             else:

@@ -9,12 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
+from pytest_vlmlatency.confirmation.changes import changes_between, read_by
 from pytest_vlmlatency.confirmation.renames import renamed_files
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import Choice, pinned, rolling
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
+from pytest_vlmlatency.judging.comparability import version_differences
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
 from pytest_vlmlatency.judging.flow import answer
 from pytest_vlmlatency.judging.matching import (
@@ -26,6 +28,7 @@ from pytest_vlmlatency.judging.matching import (
 )
 from pytest_vlmlatency.judging.pins import Pin, pin_of, read_pins
 from pytest_vlmlatency.judging.question import OpenPairs, Question
+from pytest_vlmlatency.judging.unchanged import sameness
 from pytest_vlmlatency.records import (
     GateReport,
     Run,
@@ -66,6 +69,9 @@ class History(Protocol):
 class GateRequest:
     """How a gate was asked for. `ref` None: the default branch.
 
+    `imported` are the files that the processes of the tests imported. `is_skipping_unchanged`: a
+    change outside of what they read is the same without pairs.
+
     `no_pairs_because` says why nothing may be measured now, "" where it may.
     """
 
@@ -75,6 +81,8 @@ class GateRequest:
     is_strict: bool = False
     is_fail_fast: bool = False
     no_pairs_because: str = ""
+    imported: tuple[str, ...] = ()
+    is_skipping_unchanged: bool = False
 
 
 def judge_run(
@@ -129,15 +137,16 @@ class _Baselines:
         self.candidate = candidate
         self.header = candidate.header
         self.history = history
+        self.request = request
         self.today = request.today
         self.fingerprint = fingerprint_of(candidate.header.environment)
         self.remarks: list[str] = []
         self.renames: dict[str, Mapping[str, str]] = {}
         self.lineage = self._lineage(request)
         self.names = self._names()
-        root = repository.find_root(request.root)
-        self.root = request.root if root is None else root
-        self.pins = () if root is None else self._followed(read_pins(root, self.fingerprint))
+        self.root = repository.find_root(request.root)
+        pins = () if self.root is None else read_pins(self.root, self.fingerprint)
+        self.pins = self._followed(pins)
         self.choices = self._choices()
         self.read = self._read()
 
@@ -148,12 +157,16 @@ class _Baselines:
         main_runs = [] if main is None else self._runs(main)
         baselines: dict[str, CaseBaseline] = {}
         unmatched: dict[str, str] = {}
+        unchanged: dict[str, str] = {}
+        reasons = {choice: self._sameness(choice) for choice in dict.fromkeys(by_case.values())}
         for rounds in self.candidate.cases:
             choice = by_case[rounds.case_id]
             runs = [] if choice is None else self._runs(choice)
             same, refused = matching(rounds, runs, beside=self.candidate.cases)
             if runs and not same:
                 unmatched[rounds.case_id] = refused or NOT_STORED
+            if reasons[choice] and not refused:
+                unchanged[rounds.case_id] = reasons[choice]
             if choice is not None:
                 baselines[rounds.case_id] = CaseBaseline(
                     rounds=same,
@@ -168,6 +181,7 @@ class _Baselines:
             baselines=baselines,
             runs=tuple(run.header for run in main_runs),
             unmatched=unmatched,
+            unchanged=unchanged,
             uncollected=uncollected(self.candidate, main_runs),
             remarks=(*self.remarks, *self._versions(main_runs), *self._machines(main_runs)),
         )
@@ -237,7 +251,7 @@ class _Baselines:
 
     def _renamed(self, commit: str | None) -> Mapping[str, str]:
         """Return the files that were renamed since a commit, with their former paths."""
-        if commit is None:
+        if commit is None or self.root is None:
             return {}
         if commit not in self.renames:
             self.renames[commit] = renamed_files(self.root, commit)
@@ -246,6 +260,26 @@ class _Baselines:
     def _widest(self, rounds: Rounds) -> tuple[Rounds, ...]:
         choice = self.choices[None]
         return () if choice is None else matching(rounds, self._runs(choice))[0]
+
+    def _sameness(self, choice: Choice | None) -> str:
+        """Return why the code is the same as a choice's commit's, "" where that is not certain.
+
+        Nor is it where its runs were measured with other software: that may be what is slower.
+        """
+        if choice is None or choice.commit is None or self.root is None:
+            return ""
+        read = read_by([case.test for case in self.candidate.cases], self.request.imported)
+        changes = changes_between(self.root, choice.commit, None, read)
+        if changes is None:
+            return ""
+        why = sameness(
+            self.root, choice.commit, changes, read, is_skipping=self.request.is_skipping_unchanged
+        )
+        self.remarks += why.remarks
+        here = self.header.environment
+        runs = self._runs(choice)
+        is_other = any(version_differences(run.header.environment, here) for run in runs)
+        return "" if is_other else why.reason
 
     def _versions(self, runs: Sequence[RunRounds]) -> list[str]:
         """Name the software that differs from the newest run of the baseline's."""

@@ -50,7 +50,8 @@ class Question:
     `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
     `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
     newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so.
-    `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
+    `unchanged` says why a case's code is certainly the same on both sides: it is the same, without
+    pairs. `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
     """
 
     candidate: RunRounds
@@ -60,6 +61,7 @@ class Question:
     runs: tuple[RunHeader, ...] = ()
     new: frozenset[str] = frozenset()
     unmatched: Mapping[str, str] = field(default_factory=dict)
+    unchanged: Mapping[str, str] = field(default_factory=dict)
     uncollected: tuple[Rounds, ...] = ()
     budgets: Mapping[str, tuple[BudgetVerdict, ...]] = field(default_factory=dict)
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -16,6 +16,7 @@ from pytest_vlmlatency.records import (
     Judgement,
     PhaseVerdict,
     Rounds,
+    Verdict,
 )
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def judged(case: JudgedCase, *, today: date) -> CaseVerdict:
     """Return a case with its verdicts; where nothing can be said of its total it is not applied."""
     total = case.judgements[TOTAL]
     notes = (*case.notes, *_notes(case))
-    if total.change_ratio is None:
+    if total.change_ratio is None and total.verdict is Verdict.UNDECIDED:
         return unjudged(
             case.rounds,
             CaseState.NOT_APPLIED,
@@ -93,7 +94,7 @@ def judged(case: JudgedCase, *, today: date) -> CaseVerdict:
             if not had or comparison.phase in had
         ),
         budgets=case.budgets,
-        shares_ms=shares_ms(before, after),
+        shares_ms={} if total.change_ratio is None else shares_ms(before, after),
         notes=notes,
         terms=case.rounds.terms,
         is_quarantine_past=case.rounds.terms.is_past(today),

@@ -2,14 +2,15 @@
 
 A test's report carries them as plain data: pytest-xdist ships a report's attributes, so a run with
 workers and one without take the same path, and what was sent survives a later crash of its worker.
-The environment travels with them, so that the controller of a run with workers needs no torch.
+The environment, and which files the process imported, travel with them, so that the controller of a
+run with workers needs no torch.
 """
 
 from __future__ import annotations
 
 import json
 from functools import cache
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,6 +32,7 @@ class Parcel(TypedDict):
     cases: Sequence[Mapping[str, object]]
     environment: Mapping[str, object]
     waited_ms: float
+    imported: NotRequired[Sequence[str]]
 
 
 def attach(report: pytest.TestReport, fixture: VlmLatency) -> None:
@@ -44,6 +46,8 @@ def attach(report: pytest.TestReport, fixture: VlmLatency) -> None:
             environment=_environment(measurement.devices) if unsent else {},
             waited_ms=measurement.waited_ms,
         )
+        if unsent:
+            parcel["imported"] = _imported()
         setattr(report, ATTRIBUTE, parcel)
 
 
@@ -58,6 +62,13 @@ def plain_builtins(record: object) -> dict[str, object]:
 
     plain: dict[str, object] = json.loads(to_json(record))
     return plain
+
+
+def _imported() -> Sequence[str]:
+    """Return the files that this process imported, but those of installed packages."""
+    from pytest_vlmlatency.confirmation.imports import own_files  # noqa: PLC0415 - as above
+
+    return own_files()
 
 
 @cache

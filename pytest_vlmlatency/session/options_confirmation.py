@@ -22,6 +22,16 @@ SETTINGS: tuple[Setting, ...] = (
         "Judge by the history alone: far less is found, and what is doubtful stays undecided.",
     ),
     Setting(
+        "--vlm-skip-unchanged",
+        None,
+        None,
+        "bool",
+        "Measure no fresh pairs for a change that lies outside of what the tests read: only "
+        "documentation, files of CI services and Python files that are neither imported nor named "
+        "by what is imported. It is then the same; without this, such a change is reported. A "
+        "tree that is identical to the baseline's is the same in any case.",
+    ),
+    Setting(
         "--vlm-confirm-path",
         "FOLDER",
         None,

@@ -16,7 +16,7 @@ from pytest_vlmlatency.confirmation.worktrees import all_worktrees
 from tests.hand_moved_projects import FILES, SLOWER
 from tests.judging.runs import a_noisy_case, a_run
 from tests.projects import heed_interrupts
-from tests.repositories import commit, find_these_tests, repository, state_of
+from tests.repositories import commit, find_these_tests, git, repository, state_of, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,7 +67,7 @@ def test_a_slower_decode_is_found_in_decode_alone(
 
 def test_a_commit_is_the_same_as_itself(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
     options = ("--verdict", str(root.parent / "verdict.json"))
-    status, out, _err = ab(capfd, "main", "HEAD", *options, "--", "benchmarks")
+    status, out, _err = ab(capfd, "HEAD", "HEAD", *options, "--", "benchmarks")
 
     assert status == 0
     assert set(verdicts_in(root.parent / "verdict.json").values()) == {"same"}
@@ -159,3 +159,27 @@ def test_an_interrupted_comparison_judges_the_pairs_that_are_there(
     assert out.startswith("vlm gate INTERRUPTED: 1 undecided\n")
     assert "Confirming ends early: SIGTERM in pair 4." in err
     assert all_worktrees(root) == (root,)
+
+
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [({}, ()), ({"docs/model.md": "# A model\n"}, ("--skip-unchanged",))],
+    ids=["identical trees", "documentation, skipped"],
+)
+def test_commits_whose_code_is_the_same_pass_without_a_measurement(
+    root: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    files: dict[str, str],
+    options: tuple[str, ...],
+) -> None:
+    monkeypatch.setattr(Launch, "run", lambda *_args, **_options: pytest.fail("launched"))
+    write(root, files)
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--allow-empty", "--message", "A change")
+
+    status, out, _err = ab(capfd, "HEAD~1", "HEAD", *options, "--", "benchmarks")
+
+    assert status == 0
+    assert out.startswith("vlm gate passed: 1 same\n")
+    assert "Same without fresh pairs: " in out

@@ -5,13 +5,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.confirmation.changes import Changes
 from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
 from pytest_vlmlatency.history.store import StoredRuns
-from pytest_vlmlatency.judging import gate, repository
+from pytest_vlmlatency.judging import gate, repository, unchanged
 from pytest_vlmlatency.judging.gate import GateRequest, NoHistory, judge_run
 from pytest_vlmlatency.judging.pins import Pin, add_pin
 from pytest_vlmlatency.judging.repository import Lineage, NoLineage
@@ -37,7 +39,6 @@ from tests.judging.runs import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from pytest_vlmlatency.confirmation.pairs import Failure
     from pytest_vlmlatency.history.names import RunName
@@ -758,3 +759,68 @@ def test_fail_fast_measures_no_pair_where_a_budget_is_exceeded() -> None:
     assert pairs.opened == []
     assert report.status is GateStatus.SLOWER
     assert verdicts(only(report))["vision"] == "undecided"
+
+
+IDENTICAL = Changes(paths=())
+DOCUMENTED = Changes(paths=(Path("docs/model.md"),))
+
+
+@pytest.fixture
+def changes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Changes | None]:
+    """What differs from each commit; every change is outside of what the tests read."""
+    known: dict[str, Changes | None] = {}
+    monkeypatch.setattr(gate, "changes_between", lambda _root, before, *_: known.get(before))
+    monkeypatch.setattr(unchanged, "is_outside_of_the_tests", lambda *_: True)
+    return known
+
+
+@pytest.mark.parametrize("n_runs", [0, 2], ids=["no history", "history"])
+def test_an_identical_tree_is_the_same_at_once_whatever_this_run_looks_like(
+    changes: dict[str, Changes | None], n_runs: int
+) -> None:
+    changes[commit_id(60)] = IDENTICAL
+    pairs = SimulatedPairs()
+
+    report = judged(candidate(slower={"vision_ms": 0.3}), a_history(n_runs), pairs=pairs)
+
+    assert set(verdicts(only(report)).values()) == {"same"}
+    assert only(report).phases[0].judgement.change_ratio is None
+    assert only(report).shares_ms == {}
+    assert (report.status, pairs.opened) == (GateStatus.PASSED, [])
+    assert any("identical" in remark for remark in report.remarks)
+
+
+def test_an_identical_tree_is_measured_where_the_history_had_other_software(
+    changes: dict[str, Changes | None],
+) -> None:
+    changes[commit_id(60)] = IDENTICAL
+    newer = replace(ENVIRONMENT, versions={**ENVIRONMENT.versions, "torch": "2.14.1"})
+    pairs = SimulatedPairs()
+    run = replace(candidate(slower={"vision_ms": 0.05}), environment=newer)
+
+    report = judged(run, pairs=pairs)
+
+    assert pairs.opened == [commit_id(60)]
+    assert only(report).phases[0].judgement.n_pairs > 0
+
+
+def test_an_identical_tree_over_its_budget_fails(changes: dict[str, Changes | None]) -> None:
+    changes[commit_id(60)] = IDENTICAL
+    run = candidate(terms=gate_terms(budget_ms={"total": 1.0}))
+
+    assert judged(run, [], pairs=SimulatedPairs()).status is GateStatus.SLOWER
+
+
+@pytest.mark.parametrize("is_skipping", [True, False])
+def test_a_change_that_the_tests_do_not_read_is_reported_and_skipped_if_that_is_asked_for(
+    changes: dict[str, Changes | None], *, is_skipping: bool
+) -> None:
+    changes[commit_id(60)] = DOCUMENTED
+    pairs = SimulatedPairs()
+    run = candidate(slower={"vision_ms": 0.05})
+
+    report = judged(run, [], pairs=pairs, is_skipping_unchanged=is_skipping)
+
+    assert set(verdicts(only(report)).values()) == {"same"}
+    assert bool(pairs.opened) != is_skipping
+    assert any("docs/model.md" in remark for remark in report.remarks)

@@ -1,0 +1,198 @@
+"""What differs between a commit and the code that was measured, and whether the tests may read it.
+
+Owns two facts: that two trees are identical, and that a change lies outside of what the tests read.
+Where either is not certain, it does not hold: then both sides are measured.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.confirmation.git import GitFailed, git
+from pytest_vlmlatency.confirmation.imports import installed_places
+from pytest_vlmlatency.confirmation.overlay import CONFTEST
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+PYTHON = ".py"
+DOCUMENTATION = frozenset({".md", ".rst", ".adoc"})
+FOR_PEOPLE = frozenset(
+    {
+        *("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS", "CONTRIBUTORS", "CODEOWNERS"),
+        *("CHANGELOG", "CHANGES", "README", ".gitignore", ".editorconfig", ".mailmap"),
+        *(".git-blame-ignore-revs", ".pre-commit-config.yaml"),
+    }
+)
+OF_A_SERVICE = (".github", ".gitlab", ".vlm_accepted")
+"""Folders of CI services, and of accepted runs: what is in them has chosen this run, no more."""
+
+N_NAMED = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """What is known of the tests: their files, and the files that their processes imported."""
+
+    tests: frozenset[Path]
+    imported: frozenset[Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """The files that differ, relative to the repository's root; a submodule is one of them.
+
+    `deleted` are those that the candidate no longer has. `hidden_from_git` are files that the tests
+    imported and git does not keep, so that nobody knows whether they are the same.
+    """
+
+    paths: tuple[Path, ...]
+    deleted: frozenset[Path] = frozenset()
+    hidden_from_git: tuple[Path, ...] = ()
+
+    @property
+    def is_identical(self) -> bool:
+        """Whether both sides certainly run the same code."""
+        return not self.paths and not self.hidden_from_git
+
+    @property
+    def named(self) -> str:
+        """The files, the first few of them."""
+        names = ", ".join(path.as_posix() for path in self.paths[:N_NAMED])
+        more = len(self.paths) - N_NAMED
+        return f"{names} and {more} more" if more > 0 else names
+
+
+def changes_between(root: Path, before: str, after: str | None, read: Read) -> Changes | None:
+    """Return what differs from a commit in another one, in the working tree where that is None.
+
+    Uncommitted changes, new files and submodules count. None where git does not know.
+    """
+    commits = [before] if after is None else [before, after]
+    try:
+        flags = ("--name-status", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none")
+        words = git(root, "diff", *flags, *commits, "--").split("\0")
+        changed = {
+            Path(path): status for status, path in zip(words[::2], words[1::2], strict=False)
+        }
+        if after is None:
+            changed |= dict.fromkeys(_new_files(root), "A")
+            changed |= dict.fromkeys(_unwatched_files(root), "M")
+        kept = _kept(root)
+    except GitFailed:
+        return None
+    imported = _inside(root, read.imported)
+    return Changes(
+        paths=tuple(sorted(changed)),
+        deleted=frozenset(path for path, status in changed.items() if status == "D"),
+        hidden_from_git=tuple(sorted(imported - kept - changed.keys())),
+    )
+
+
+def is_outside_of_the_tests(root: Path, changes: Changes, read: Read) -> bool:
+    """Whether the tests certainly read none of the files that differ.
+
+    That is certain of documentation, and of Python files that are there and were not imported,
+    unless a file that the tests import, or may import, names them. Whatever else there is may be
+    data, and a Python file that is gone may have been imported before.
+    """
+    if changes.is_identical or changes.hidden_from_git:
+        return False
+    if not all(_may_be_unread(path, changes, read) for path in changes.paths):
+        return False
+    reached, texts = _reach(root, read)
+    if reached & set(changes.paths):
+        return False
+    suffixes = {path.suffix for path in changes.paths if path.suffix}
+    anything = [re.compile(rf"[\"'*}}]{re.escape(suffix)}\b") for suffix in sorted(suffixes)]
+    names = [path.name for path in changes.paths if path.suffix != PYTHON]
+    return not any(
+        any(name in text for name in names) or any(glob.search(text) for glob in anything)
+        for text in texts
+    )
+
+
+def _may_be_unread(path: Path, changes: Changes, read: Read) -> bool:
+    """Whether a file is of a kind that tests read only by importing it, or by its name."""
+    folders = {test.parent for test in read.tests} - {Path()}
+    if any(path.is_relative_to(folder) for folder in folders):
+        return False
+    if path.suffix == PYTHON:
+        return path not in changes.deleted and path.name != CONFTEST
+    return _is_for_people(path)
+
+
+def _reach(root: Path, read: Read) -> tuple[set[Path], list[str]]:
+    """Return the Python files that the tests may import or run, with their texts.
+
+    Those that were imported, the tests' files with their folders and conftests, and each whose name
+    stands in one of these, and so on: what another process imports is among them.
+    """
+    kept = {path for path in _kept(root) if path.suffix == PYTHON}
+    near = {test.parent for test in read.tests}
+    begin = _inside(root, read.imported) | read.tests
+    begin |= {path for path in kept if path.name == CONFTEST or path.parent in near}
+    by_name: dict[str, set[Path]] = {}
+    for path in kept:
+        name = path.parent.name if path.stem == "__init__" else path.stem
+        by_name.setdefault(name, set()).add(path)
+    reached: set[Path] = set()
+    texts = []
+    left = list(begin)
+    while left:
+        path = left.pop()
+        if path in reached or not (root / path).is_file() or path.suffix != PYTHON:
+            continue
+        reached.add(path)
+        text = (root / path).read_text(encoding="utf-8", errors="replace")
+        texts.append(text)
+        words = set(re.findall(r"\w+", text))
+        left += [file for name in words & by_name.keys() for file in by_name[name]]
+    return reached, texts
+
+
+def _is_for_people(path: Path) -> bool:
+    is_of_a_service = path.parts[0] in OF_A_SERVICE
+    return is_of_a_service or path.suffix in DOCUMENTATION or path.name in FOR_PEOPLE
+
+
+def _kept(root: Path) -> set[Path]:
+    """Return what git keeps in the working tree, or would keep if it were added."""
+    own = git(root, "ls-files", "-z", "-co", "--exclude-standard")
+    of_submodules = git(root, "ls-files", "-z", "--recurse-submodules")
+    return {Path(name) for name in (own + of_submodules).split("\0") if name}
+
+
+def _new_files(root: Path) -> list[Path]:
+    """Return files that git does not track and does not ignore; a repository counts as one."""
+    listed = git(root, "ls-files", "-z", "-o", "--exclude-standard")
+    return [Path(name) for name in listed.split("\0") if name]
+
+
+def _unwatched_files(root: Path) -> list[Path]:
+    """Return files whose changes git was made to overlook (assume-unchanged, skip-worktree)."""
+    lines = (line for line in git(root, "ls-files", "-z", "-v").split("\0") if line)
+    marked = (Path(line[2:]) for line in lines if line[0].islower() or line[0] == "S")
+    return [path for path in marked if (root / path).exists()]
+
+
+def _inside(root: Path, files: Iterable[Path]) -> set[Path]:
+    """Return those files that are the repository's, relative to its root."""
+    real = Path(os.path.realpath(root))
+    places = [place for place in installed_places() if place.is_relative_to(real)]
+    found = (Path(os.path.realpath(file)) for file in files)
+    return {
+        file.relative_to(real)
+        for file in found
+        if file.is_relative_to(real) and not any(file.is_relative_to(place) for place in places)
+    }
+
+
+def read_by(tests: Sequence[str | None], imported: Iterable[str]) -> Read:
+    """Return what tests read, as their cases name them and as their processes imported it."""
+    files = frozenset(Path(test.partition("::")[0]) for test in tests if test)
+    return Read(tests=files, imported=frozenset(map(Path, imported)))

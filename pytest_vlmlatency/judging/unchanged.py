@@ -1,0 +1,43 @@
+"""What a change that the tests do not read means for a verdict, in words. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.confirmation.changes import is_outside_of_the_tests
+from pytest_vlmlatency.confirmation.commits import SHORT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_vlmlatency.confirmation.changes import Changes, Read
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sameness:
+    """Why both sides run the same code, "" where that is not certain, and what to report of it."""
+
+    reason: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def sameness(
+    root: Path, commit: str, changes: Changes, read: Read, *, is_skipping: bool
+) -> Sameness:
+    """Return whether a change is none, or, where such ones are skipped, none that tests read."""
+    short = commit[:SHORT]
+    if changes.is_identical:
+        reason = f"the same files as {short}, whose tree is identical: no pair can differ"
+        return Sameness(reason=reason, remarks=(f"Same without fresh pairs: {reason}.",))
+    if changes.hidden_from_git and not changes.paths:
+        hidden = ", ".join(path.as_posix() for path in changes.hidden_from_git)
+        told = f"the tree is that of {short}, but git ignores files that the tests import: {hidden}"
+        return Sameness(remarks=(f"Measured, though {told}.",))
+    if not is_outside_of_the_tests(root, changes, read):
+        return Sameness()
+    what = f"since {short}, only files changed that the tests do not read: {changes.named}"
+    if is_skipping:
+        return Sameness(reason=what, remarks=(f"Same without fresh pairs: {what}.",))
+    told = f"{what[0].upper()}{what[1:]}. Such a change passes at once with --vlm-skip-unchanged."
+    return Sameness(remarks=(told,))
