@@ -124,11 +124,11 @@ def _from_function(request: Request) -> Source:
     subject, inputs = made
     if not (isinstance(inputs, Mapping) or callable(inputs)):
         raise _unexpected(request.source, f"({_described(subject)}, {_described(inputs)})")
-    generate = _generate_of(subject, request.source)
+    generate = generate_of(subject, request.source)
     lengths = _Lengths(
         n_asked=request.max_new_tokens,
         n_default=DEFAULT_NEW_TOKENS if isinstance(subject, torch.nn.Module) else None,
-        is_taken=_takes_lengths(generate),
+        is_taken=takes_lengths(generate),
     )
     is_fresh = not isinstance(inputs, Mapping)
     return Source(
@@ -169,7 +169,8 @@ def _setup(make: Callable[[], object], lengths: _Lengths, source: str) -> Callab
     return fresh
 
 
-def _generate_of(subject: object, source: str) -> Callable[..., object]:
+def generate_of(subject: object, source: str, *, expected: str = EXPECTED) -> Callable[..., object]:
+    """Return what a user's function returned as a generate(): a model's, or a method of one."""
     if isinstance(subject, torch.nn.Module):
         generate = getattr(subject, "generate", None)
         if not callable(generate):
@@ -185,12 +186,13 @@ def _generate_of(subject: object, source: str) -> Callable[..., object]:
     if not callable(function) or not isinstance(
         getattr(function, "__self__", None), torch.nn.Module
     ):
-        raise _unexpected(source, f"({_described(subject)}, ...)")
+        raise UsageProblem(f"{source} returned ({_described(subject)}, ...); {expected}")
     assert callable(subject), "a partial of a method, or the method"
     return subject
 
 
-def _takes_lengths(generate: Callable[..., object]) -> bool:
+def takes_lengths(generate: Callable[..., object]) -> bool:
+    """Whether a generate() can be given max_new_tokens."""
     parameters = inspect.signature(generate).parameters.values()
     return any(
         parameter.kind is parameter.VAR_KEYWORD or parameter.name == "max_new_tokens"

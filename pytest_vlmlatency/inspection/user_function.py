@@ -6,6 +6,7 @@ part under `if __name__ == "__main__"` stays quiet.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import inspect
 import re
@@ -33,10 +34,7 @@ def call_user_function(source: str) -> object:
     written = WRITTEN.fullmatch(source)
     assert written is not None, "is_user_function was asked first"
     file, name = Path(written["file"]).expanduser(), written["function"]
-    if not file.is_file():
-        raise UsageProblem(f"there is no file {file}; expected path.py:function")
-    module = _imported(file)
-    function = _function(module, file, name)
+    function = user_callable(source)
     needed = [
         parameter.name
         for parameter in inspect.signature(function).parameters.values()
@@ -51,7 +49,20 @@ def call_user_function(source: str) -> object:
     return function()
 
 
-def _imported(file: Path) -> ModuleType:
+def user_callable(source: str, *, expected: str = "path.py:function") -> Callable[..., object]:
+    """Return the function or class that `path.py:name` names; `expected` is how it is written."""
+    written = WRITTEN.fullmatch(source)
+    file = None if written is None else Path(written["file"]).expanduser()
+    if written is None or file is None or not file.is_file():
+        raise UsageProblem(f"there is no file {file or source}; expected {expected}")
+    state = file.stat()
+    module = _imported(file.resolve(), (state.st_mtime_ns, state.st_size))
+    return _function(module, file, written["function"])
+
+
+@functools.cache
+def _imported(file: Path, _state: tuple[int, int]) -> ModuleType:
+    """Import a file, once as long as it stays as it is: its classes are the same for all."""
     name = f"_vlmlatency_inspected_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     assert spec is not None, "a .py file has a loader"
@@ -65,15 +76,15 @@ def _imported(file: Path) -> ModuleType:
     return module
 
 
-def _function(module: ModuleType, file: Path, name: str | None) -> Callable[[], object]:
+def _function(module: ModuleType, file: Path, name: str | None) -> Callable[..., object]:
     found = vars(module).get(name or "")
     if callable(found):
-        function: Callable[[], object] = found
+        function: Callable[..., object] = found
         return function
     own = [
         key
         for key, value in vars(module).items()
-        if inspect.isfunction(value)
+        if (inspect.isfunction(value) or inspect.isclass(value))
         and value.__module__ == module.__name__
         and not key.startswith("_")
     ]

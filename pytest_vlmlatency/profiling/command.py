@@ -6,6 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from pytest_vlmlatency.errors import UsageProblem
+
 NAME = "profile"
 SUMMARY = "measure a model on a data set under many configurations, as records"
 DESCRIPTION = """\
@@ -33,8 +35,16 @@ named, never written, and tried again the next time.
   [{"tier": "low", "top_k": 4, "num_active_blocks": 8}, ...]
 or a grid, of which every combination is measured,
   {"tier": ["low", "high"], "top_k": [4, 8, 12], "num_active_blocks": [8, 16]}
-They are the knobs of a MolmoE-shaped model. Without --configs, any model is
-measured as it is.
+They are the knobs of a MolmoE-shaped model. For a model of your own, name a
+class that takes your knobs: --configuration path.py:Class, with
+  values()          what was asked for, by knob
+  apply(model)      a context manager that sets the knobs, and undoes it
+  read_back(model)  the knobs of the parts that will run
+Without --configs, any model is measured as it is.
+
+--model path.py:function takes what a function of yours returns without
+arguments: (model, prepare), (model.generate, prepare) or (model, processor);
+prepare(images, prompt) returns the arguments of generate() for a sample.
 """
 EXAMPLES = """\
 examples:
@@ -42,6 +52,8 @@ examples:
       --configs grid.json --to profiled/
   vlmlatency profile --model HuggingFaceTB/SmolVLM-256M-Instruct --device cuda \\
       --dataset photos/ --prompt "What is this?" --to profiled/
+  vlmlatency profile --model mine.py:build --dataset photos/ --prompt "What?" \\
+      --configs grid.json --configuration mine.py:Knobs --to profiled/
   vlmlatency export profiled/ --to records/     the origin's layout, or one file
 
 exit status: 0 all measured, 1 some refused, 2 asked in a wrong way, 130 stopped
@@ -54,7 +66,10 @@ INTERRUPTED = 130
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--model", metavar="MODEL", required=True, help="dummy:NAME, a hub id or a folder"
+        "--model",
+        metavar="MODEL",
+        required=True,
+        help="dummy:NAME, a hub id, a folder or path.py:function",
     )
     parser.add_argument("--to", metavar="DIR", type=Path, required=True, help="where records go")
     data = parser.add_argument_group("the data set")
@@ -67,8 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--limit", metavar="N", type=_count, help="only the first N samples")
     _add_measuring(parser.add_argument_group("the measurement"))
     loading = parser.add_argument_group("loading")
-    loading.add_argument("--device", metavar="DEVICE", default="cpu", help="default: cpu")
-    loading.add_argument("--dtype", metavar="DTYPE", default="auto", help="default: auto")
+    loading.add_argument("--device", metavar="DEVICE", help="default: cpu")
+    loading.add_argument("--dtype", metavar="DTYPE", help="default: auto")
     loading.add_argument("--attn", metavar="NAME", help="eager, sdpa, flash_attention_2, ...")
     loading.add_argument(
         "--trust-remote-code", action="store_true", help="run the code that comes with the model"
@@ -77,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_measuring(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--configs", metavar="FILE", type=Path, help="see above")
+    group.add_argument(
+        "--configuration",
+        metavar="PATH.py:CLASS",
+        help="what makes the configurations of --configs (default: a MolmoE-shaped model's knobs)",
+    )
     group.add_argument(
         "--max-new-tokens",
         metavar="N",
@@ -107,7 +127,10 @@ def run(given: argparse.Namespace) -> int:
     from pytest_vlmlatency.profiling.dataset import Columns, open_dataset  # noqa: PLC0415
     from pytest_vlmlatency.profiling.sweep import Plan, sweep  # noqa: PLC0415
 
-    configurations = read_configurations(given.configs)  # a wrong file is refused before loading
+    _check_loading(given)
+    configurations = read_configurations(
+        given.configs, source=given.configuration
+    )  # a wrong file is refused before loading
     dataset = open_dataset(
         given.dataset,
         name=given.name,
@@ -122,8 +145,8 @@ def run(given: argparse.Namespace) -> int:
         rounds=given.rounds,
         measure=f"{given.measure}_ms",
         threads=given.threads,
-        device=given.device,
-        dtype=given.dtype,
+        device=given.device or "cpu",
+        dtype=given.dtype or "auto",
         attn=given.attn,
         is_trusted=given.trust_remote_code,
     )
@@ -137,6 +160,24 @@ def run(given: argparse.Namespace) -> int:
         f"{done.n_refused:,} calls refused\n"
     )
     return 1 if done.n_refused else 0
+
+
+def _check_loading(given: argparse.Namespace) -> None:
+    """Refuse options of a model that is loaded here, where a user's function makes its own."""
+    from pytest_vlmlatency.inspection.request import Loading  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.inspection.user_function import is_user_function  # noqa: PLC0415
+
+    named = Loading(
+        device=given.device,
+        dtype=given.dtype,
+        attn=given.attn,
+        trust_remote_code=given.trust_remote_code or None,
+    ).given
+    if named and is_user_function(given.model):
+        raise UsageProblem(
+            f"{', '.join(named)} {'is' if len(named) == 1 else 'are'} for a model that is loaded "
+            f"here; {given.model} makes its own: set it there"
+        )
 
 
 def _count(text: str) -> int:

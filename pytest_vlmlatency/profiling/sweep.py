@@ -22,10 +22,10 @@ from pytest_vlmlatency.measure.environment import read_environment
 from pytest_vlmlatency.measure.interception import find_target
 from pytest_vlmlatency.measure.quiet import quiet_machine
 from pytest_vlmlatency.measure.run import measure
-from pytest_vlmlatency.models.load import load_model
 from pytest_vlmlatency.options import merge_options
 from pytest_vlmlatency.profiling.ledger import Ledger
 from pytest_vlmlatency.profiling.progress import Progress
+from pytest_vlmlatency.profiling.subject import open_subject
 from pytest_vlmlatency.records import Run, fingerprint_of
 from pytest_vlmlatency.session.placement import place_of
 from pytest_vlmlatency.session.turns import turn_on, turns_folder
@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.export.fields import Record
-    from pytest_vlmlatency.models.knobs import MolmoeConfiguration
-    from pytest_vlmlatency.models.load import LoadedModel
+    from pytest_vlmlatency.options import Configuration
     from pytest_vlmlatency.profiling.dataset import Dataset, Sample
+    from pytest_vlmlatency.profiling.subject import Subject
     from pytest_vlmlatency.records import Case, Scalar
 
 ID_BYTES = 8
@@ -52,7 +52,7 @@ class Plan:
     """What is measured and how; a configuration of None is the model as it is."""
 
     model: str
-    configurations: tuple[MolmoeConfiguration | None, ...]
+    configurations: tuple[Configuration | None, ...]
     n_new_tokens: int
     rounds: int = 1
     measure: str = "wall_ms"
@@ -74,17 +74,17 @@ class Done:
 
 def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
     """Measure what is not in the folder yet; RecordsProblem if the folder is another profile's."""
-    loaded = load_model(
+    subject = open_subject(
         plan.model,
         device=plan.device,
         dtype=plan.dtype,
         attn=plan.attn,
-        trust_remote_code=plan.is_trusted,
+        is_trusted=plan.is_trusted,
     )
     for configuration in plan.configurations:  # one that does not fit is refused before the first
-        with configuration.apply(loaded.model) if configuration else nullcontext():
+        with configuration.apply(subject.model) if configuration else nullcontext():
             pass
-    devices = model_devices(loaded.model)
+    devices = model_devices(subject.model)
     run = Run(
         id=secrets.token_hex(ID_BYTES),
         started_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -96,23 +96,23 @@ def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
         "model_name": plan.model,
         "machine": fingerprint_of(run.environment),
         "measure": plan.measure,
-        "dtype": str(loaded.model.dtype).removeprefix("torch."),
-        "attention": attention_of(loaded.model),
+        "dtype": subject.dtype,
+        "attention": attention_of(subject.model),
         "device": clock_for(devices).device,
-        "n_threads": _n_threads(plan, loaded, devices),
+        "n_threads": _n_threads(plan, subject, devices),
     }
     n_new_tokens = {one.id: one.n_new_tokens or plan.n_new_tokens for one in dataset.samples}
     ledger = Ledger(folder, dataset.name, identity, n_new_tokens=n_new_tokens)
     with closing(ledger):
-        sweeper = _Sweep(plan, dataset, run, loaded, ledger)
+        sweeper = _Sweep(plan, dataset, run, subject, ledger)
         places = sorted({place_of(device) for device in devices})
         with turn_on(places, folder=turns_folder(), progress=sweeper.progress.say):
             return sweeper.complete()
 
 
-def _n_threads(plan: Plan, loaded: LoadedModel, devices: Sequence[torch.device]) -> int:
+def _n_threads(plan: Plan, subject: Subject, devices: Sequence[torch.device]) -> int:
     """Return how many threads torch will have while the model is measured."""
-    target = find_target(loaded.model.generate, (), {}, None)
+    target = find_target(subject.generate, (), {}, None)
     options = merge_options({"threads": plan.threads}, source="profile")
     with quiet_machine(target, devices, options):
         return torch.get_num_threads()
@@ -122,10 +122,10 @@ class _Sweep:
     """One pass over what is missing."""
 
     def __init__(
-        self, plan: Plan, dataset: Dataset, run: Run, loaded: LoadedModel, ledger: Ledger
+        self, plan: Plan, dataset: Dataset, run: Run, subject: Subject, ledger: Ledger
     ) -> None:
         self._plan, self._dataset, self._run = plan, dataset, run
-        self._loaded, self._ledger = loaded, ledger
+        self._subject, self._ledger = subject, ledger
         self._n_refused = 0
         self._n_before = ledger.n_records
         self._missing = list(self._what_is_missing())
@@ -150,7 +150,7 @@ class _Sweep:
             n_refused=self._n_refused,
         )
 
-    def _what_is_missing(self) -> Iterator[tuple[Sample, MolmoeConfiguration | None]]:
+    def _what_is_missing(self) -> Iterator[tuple[Sample, Configuration | None]]:
         """Yield what is to be measured; each sample begins with another configuration."""
         configurations = self._plan.configurations
         for index, sample in enumerate(self._dataset.samples):
@@ -159,7 +159,7 @@ class _Sweep:
                 if self._ledger.count(_values(configuration), sample.id) < self._plan.rounds:
                     yield sample, configuration
 
-    def _measured(self, sample: Sample, configuration: MolmoeConfiguration | None) -> list[Record]:
+    def _measured(self, sample: Sample, configuration: Configuration | None) -> list[Record]:
         """Measure one sample under one configuration, as often as is missing."""
         images = sample.open_images()
         n_new_tokens = sample.n_new_tokens or self._plan.n_new_tokens
@@ -168,7 +168,7 @@ class _Sweep:
         def arguments() -> tuple[tuple[()], dict[str, object]]:
             """Make the inputs anew: a tier decides how an image is cut up."""
             try:
-                inputs = self._loaded.prepare(images, sample.prompt)
+                inputs = self._subject.prepare(images, sample.prompt)
             except PROCESSOR_ERRORS as error:
                 raise InvalidMeasurement(
                     f"the processor could not make inputs of it: {type(error).__name__}: {error}"
@@ -186,7 +186,7 @@ class _Sweep:
             source="profile",
         )
         case = measure(
-            self._loaded.model.generate, options=options, identity=Identity(id=name, name=name)
+            self._subject.generate, options=options, identity=Identity(id=name, name=name)
         ).case
         case = replace(case, params={"dataset": self._dataset.name})
         sizes = [image.size for image in images]
@@ -218,5 +218,5 @@ class _Sweep:
             ) from problem
 
 
-def _values(configuration: MolmoeConfiguration | None) -> Mapping[str, Scalar]:
+def _values(configuration: Configuration | None) -> Mapping[str, Scalar]:
     return {} if configuration is None else configuration.values()
