@@ -9,6 +9,7 @@ error says what was seen, and `phases=` names them by hand.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
@@ -22,6 +23,7 @@ from pytest_vlmlatency.measure.doubt import (
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, find_handed
 from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named
+from pytest_vlmlatency.measure.past import NO_CACHE
 from pytest_vlmlatency.measure.step import find_prompt_end, find_step
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
 from pytest_vlmlatency.records import PhaseMap
@@ -97,6 +99,7 @@ def find_phases(
         is_vision_named=not has_methods,
         vision_methods=named.vision_methods,
         experts={str(phase): name for phase, name in trace.experts.items() if name},
+        cache=_cache(steps[kind.n_prompt_forwards - 1 :], blocks[0]),
     )
 
 
@@ -220,6 +223,22 @@ def _outermost_on_pixels(encoder: Node) -> list[str]:
         else:
             found += _outermost_on_pixels(child)
     return found
+
+
+def _cache(steps: Sequence[Node], block: str) -> str:
+    """Return the kind of cache that the last step worked with, "" where that is not seen.
+
+    Without any, each step computes the whole prompt again: its first block works on one position
+    more than it did in the step before.
+    """
+    if steps[-1].cache:
+        return steps[-1].cache
+    first_runs = [next((at for at in descend(it) if at.path == block), None) for it in steps]
+    lengths = [run.length if run else None for run in first_runs]
+    is_growing = len(steps) > 1 and all(
+        before is not None and after == before + 1 for before, after in pairwise(lengths)
+    )
+    return NO_CACHE if is_growing else ""
 
 
 def _vision_runs(trace: Trace, step: Node, entries: Container[str]) -> str:

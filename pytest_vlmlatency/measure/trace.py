@@ -17,7 +17,7 @@ import torch
 from pytest_vlmlatency.measure.arguments import is_given_nothing
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
-from pytest_vlmlatency.measure.past import kind_of_cache
+from pytest_vlmlatency.measure.past import kind_of_filled_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition, channels_of
 from pytest_vlmlatency.records import Phase
 
@@ -31,8 +31,9 @@ class Node:
 
     `is_features`: it is a method that gives vision's features. `takes_ids_alone`: all that it was
     given are whole numbers, which no features are. `is_given_nothing`: it works on no elements, as
-    a tower does on no images. `sizes` are those of the first tensor that may
-    be states (B, L, D), None without one.
+    a tower does on no images. `sizes` are those of the first tensor that may be states (B, L, D),
+    None without one, `length` is L, also where the states have further dimensions. `cache` is the
+    kind of the cache that it was given, "" without one, or where that held nothing.
     """
 
     path: str
@@ -44,6 +45,8 @@ class Node:
     takes_ids_alone: bool = False
     is_given_nothing: bool = False
     sizes: tuple[int, ...] | None = None
+    length: int | None = None
+    cache: str = ""
     has_logits: bool = False
     children: list[Node] = field(default_factory=list)
 
@@ -64,8 +67,7 @@ class Trace:
 
     `n_prepared` counts the prepare_inputs_for_generation calls by module path, `experts` is the
     experts implementation that was in force when the prompt, and when a decode step was prepared.
-    `n_given` is how often each image was passed to generate(), by its mark, `cache` the kind of
-    cache that the last step was prepared with.
+    `n_given` is how often each image was passed to generate(), by its mark.
     """
 
     roots: list[Node] = field(default_factory=list)
@@ -73,7 +75,6 @@ class Trace:
     n_prepared: dict[str, int] = field(default_factory=dict)
     experts: dict[str, str] = field(default_factory=dict)
     n_given: Counter[Mark] = field(default_factory=Counter)
-    cache: str = ""
     is_done: bool = False
 
     def nodes(self) -> Iterator[Node]:
@@ -190,7 +191,6 @@ class _Tracer:
                 self.trace.n_prepared[path] = self.trace.n_prepared.get(path, 0) + 1
                 phase = Phase.PREFILL if self.trace.n_prepared[path] == 1 else Phase.DECODE
                 self.trace.experts.setdefault(phase, experts_implementation(module))
-                self.trace.cache = kind_of_cache(kwargs.get("past_key_values"))
             return method(*args, **kwargs)
 
         return prepare
@@ -202,6 +202,8 @@ class _Tracer:
         node.takes_ids_alone = _are_ids(inputs)
         node.is_given_nothing = is_given_nothing(inputs, {})
         node.sizes = _sizes_of_states(inputs)
+        node.length = _length_of_states(inputs)
+        node.cache = kind_of_filled_cache(inputs)
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)
         self._open.append(node)
@@ -215,6 +217,12 @@ def _sizes_of_states(inputs: Sequence[object]) -> tuple[int, ...] | None:
     tensors = (value for value in inputs if isinstance(value, torch.Tensor))
     states = (it for it in tensors if it.is_floating_point() and it.dim() == STATE_DIMS)
     return next((tuple(it.shape) for it in states), None)
+
+
+def _length_of_states(inputs: Sequence[object]) -> int | None:
+    tensors = (value for value in inputs if isinstance(value, torch.Tensor))
+    states = (it for it in tensors if it.is_floating_point() and it.dim() >= STATE_DIMS)
+    return next((it.shape[1] for it in states), None)
 
 
 def _are_ids(inputs: Sequence[object]) -> bool:

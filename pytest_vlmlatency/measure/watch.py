@@ -12,7 +12,6 @@ made of is seen, and hooks are no part of what torch compiled.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
@@ -91,8 +90,7 @@ def read_phases(model: torch.nn.Module, trace: Trace, inputs: Inputs, named: Nam
         is_encoder_decoder=inputs.is_encoder_decoder,
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
-    phase_map = replace(find_phases(model, trace, kind, named=named), cache=trace.cache)
-    return seen_from_outside(model, trace, phase_map)
+    return seen_from_outside(model, trace, find_phases(model, trace, kind, named=named))
 
 
 def trace_call(

@@ -131,30 +131,28 @@ class MolmoeForConditionalGeneration(LlavaPreTrainedModel, GenerationMixin):
         crop_grids: torch.Tensor | None = None,
         attention_mask: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         mm_encoder_outputs: dict[str, BaseModelOutputWithPooling] | None = None,
         logits_to_keep: int = 0,
         **kwargs: Any,
     ) -> LlavaCausalLMOutputWithPast:
-        """Return the logits of the last `logits_to_keep` positions, 0 meaning all."""
+        """Return the logits of the last `logits_to_keep` positions, 0 meaning all.
+
+        The cache, whose name differs between versions of transformers, is handed on as it came.
+        """
         outputs = self.model(
             input_ids=input_ids,
             pixel_values=pixel_values,
             crop_grids=crop_grids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             mm_encoder_outputs=mm_encoder_outputs,
             **kwargs,
         )
+        others = {name: value for name, value in outputs.items() if name != "last_hidden_state"}
         kept = outputs.last_hidden_state[:, -logits_to_keep:]
-        return LlavaCausalLMOutputWithPast(
-            logits=self.lm_head(kept),
-            past_key_values=outputs.past_key_values,
-            image_hidden_states=outputs.image_hidden_states,
-        )
+        return LlavaCausalLMOutputWithPast(logits=self.lm_head(kept), **others)
 
     def prepare_inputs_for_generation(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the next forward is given; what the cache holds is not encoded again.
@@ -162,7 +160,7 @@ class MolmoeForConditionalGeneration(LlavaPreTrainedModel, GenerationMixin):
         transformers 5 encodes images before its loop, and leaves no pixels to be dropped here.
         """
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]  # a mixin's
-        cache = inputs.get("past_key_values")
+        cache = next((value for value in inputs.values() if isinstance(value, Cache)), None)
         if cache is not None and cache.get_seq_length() > 0:
             inputs |= {"pixel_values": None, "crop_grids": None}
         return inputs

@@ -7,6 +7,7 @@ import pytest
 
 from tests.inspection.conftest import Inspect
 from tests.modes.installed import CHUNKS_BY_CALL
+from tests.zoo.earlier import CACHE
 
 UserFile = Callable[[str], Path]
 
@@ -67,7 +68,7 @@ def test_fresh_inputs_are_made_for_each_call(inspect: Inspect, user_file: UserFi
         "def build():\n"
         "    model, inputs = zoo('llava')\n"
         "    def fresh():\n"
-        "        return {**inputs, 'past_key_values': DynamicCache()}\n"
+        f"        return {{**inputs, '{CACHE}': DynamicCache()}}\n"
         "    return model, fresh\n"
     )
 
@@ -129,8 +130,8 @@ def test_a_second_turn_has_its_new_tokens_alone(inspect: Inspect, user_file: Use
         "    ids = torch.cat([text['input_ids'], text['input_ids'][:, 1:]], dim=1)\n"
         "    def fresh():\n"
         "        cache = DynamicCache(config=model.config)\n"
-        "        model(**text, past_key_values=cache, use_cache=True)\n"
-        "        return {'input_ids': ids, 'past_key_values': cache}\n"
+        f"        model(**text, {CACHE}=cache, use_cache=True)\n"
+        f"        return {{'input_ids': ids, '{CACHE}': cache}}\n"
         "    return model, fresh\n"
     )
 

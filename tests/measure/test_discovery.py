@@ -33,7 +33,7 @@ from tests.measure.custom_models import (
 )
 from tests.modes.installed import CHUNKS_BY_CALL
 from tests.zoo import Specimen, build
-from tests.zoo.earlier import ENCODES_EACH_STEP, ENCODES_FIRST
+from tests.zoo.earlier import CACHE, ENCODES_EACH_STEP, ENCODES_FIRST
 
 
 def measure(specimen: Specimen, **settings: object) -> Case:
@@ -162,7 +162,7 @@ def test_what_decides_makes_another_kind(change: Mapping[str, object]) -> None:
                 not CHUNKS_BY_CALL, reason="chunks run past the model's call: refused"
             ),
         ),
-        {"past_key_values": "filled"},
+        {CACHE: "filled"},
     ],
     ids=["beams", "sampling", "no cache", "chunks", "a second turn"],
 )
@@ -171,7 +171,7 @@ def test_a_setting_that_decides_makes_another_kind(
 ) -> None:
     measure(llava)
 
-    if "past_key_values" in settings:
+    if CACHE in settings:
         case = measure_generate(llava.generate, setup=lambda: second_turn(llava), rounds=1)
     else:
         case = measure(llava, **settings)
@@ -181,10 +181,10 @@ def test_a_setting_that_decides_makes_another_kind(
 
 def second_turn(llava: Specimen) -> tuple[tuple[()], dict[str, object]]:
     cache = DynamicCache()
-    said = llava.generate(**llava.inputs, past_key_values=cache)
+    said = llava.generate(**llava.inputs, **{CACHE: cache})
     prompt = torch.cat([said, torch.tensor([[5, 6, 7]])], dim=1)
     mask = torch.ones_like(prompt)
-    return (), {"input_ids": prompt, "attention_mask": mask, "past_key_values": cache}
+    return (), {"input_ids": prompt, "attention_mask": mask, CACHE: cache}
 
 
 def test_modes_of_torch_that_decide_make_another_kind() -> None:

@@ -10,6 +10,7 @@ from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
 from tests.builders import FakeClock, delayed
 from tests.zoo import Specimen
+from tests.zoo.earlier import CACHE
 
 
 def test_setup_and_arguments_together_are_refused(llava: Specimen) -> None:
@@ -75,9 +76,9 @@ def test_placeholders_without_pixels_are_refused(llava: Specimen) -> None:
 
 def test_a_grown_cache_is_refused_with_advice(llava: Specimen) -> None:
     assert llava.text_inputs is not None
-    kwargs = {**llava.text_inputs, "past_key_values": DynamicCache()}
+    kwargs = {**llava.text_inputs, CACHE: DynamicCache()}
 
-    with pytest.raises(InvalidMeasurement, match=r"past_key_values: cache\[0\] then cache\[\d+\]"):
+    with pytest.raises(InvalidMeasurement, match=rf"{CACHE}: cache\[0\] then cache\[\d+\]"):
         measure_generate(llava.generate, kwargs=kwargs, rounds=3)
 
 

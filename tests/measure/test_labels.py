@@ -1,7 +1,7 @@
 """What is said of a mode beside its numbers: labels, and notes where something is not as asked."""
 
 from threading import Thread
-from typing import TYPE_CHECKING, cast
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,14 +17,12 @@ from transformers import (
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.measure.generation import Mode, read_mode
 from pytest_vlmlatency.records import Case, Scalar
+from tests.measure.custom_models import ASKED, PROMPT, Captioner, Images
 from tests.modes.installed import CHUNKS_BY_CALL
 from tests.modes.prompts import second_turn
-from tests.zoo import Specimen, build
-from tests.zoo.earlier import ENCODES_FIRST
+from tests.zoo import Specimen, build, is_available
+from tests.zoo.earlier import CACHE, ENCODES_FIRST
 from tests.zoo.shrink import VOCABULARY
-
-if TYPE_CHECKING:
-    from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 WORKED_WITH: dict[object, tuple[str, tuple[str, ...]]] = {
     DynamicCache: ("dynamic", ()),
@@ -41,7 +39,7 @@ def test_a_cache_that_transformers_replaces_by_another_is_told(llava: Specimen) 
     """Earlier ones work with a static cache instead of a hybrid one, the newest with a dynamic."""
     settings = {"cache_implementation": "hybrid", "return_dict_in_generate": True}
     bare = llava.generate(**llava.inputs, **settings)
-    kind, labels = WORKED_WITH[type(cast("GenerateDecoderOnlyOutput", bare).past_key_values)]
+    kind, labels = WORKED_WITH[type(getattr(bare, CACHE))]
 
     case = measure(llava, **settings)
 
@@ -65,6 +63,12 @@ def test_a_cache_that_stays_on_is_told() -> None:
     [
         ("llava", {"cache_implementation": "static"}, "static-cache"),
         ("florence2", {"use_cache": False}, "no-cache"),
+        pytest.param(
+            "glm5_next",
+            {"use_cache": False},
+            "no-cache",
+            marks=pytest.mark.skipif(not is_available("glm5_next"), reason="there is none"),
+        ),
     ],
 )
 def test_a_cache_as_asked_for_is_a_label(
@@ -90,13 +94,102 @@ def test_doing_without_a_cache_is_refused_where_images_are_encoded_in_every_step
         measure(llava, use_cache=False)
 
 
+class PagedCache:
+    """A cache of nobody's library: it tells how many tokens it holds."""
+
+    def __init__(self, n_tokens: int = 0) -> None:
+        self.n_tokens = n_tokens
+
+    def get_seq_length(self) -> int:
+        return self.n_tokens
+
+
+class Remembers(Captioner):
+    """Hands its cache from step to step, by a name of its own."""
+
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        images: Images | None = None,
+        memory: PagedCache | None = None,
+    ) -> SimpleNamespace:
+        assert memory is not None, "generate() makes one"
+        memory.n_tokens += input_ids.shape[1]
+        return super().forward(input_ids, images)
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]  # it takes its memory, too
+        self,
+        input_ids: torch.Tensor,
+        images: Images | None = None,
+        memory: PagedCache | None = None,
+    ) -> torch.Tensor:
+        memory = memory or PagedCache()
+        tokens = [self(input_ids, images, memory=memory).logits[:, -1].argmax(-1, keepdim=True)]
+        while len(tokens) < 4:
+            tokens.append(self(tokens[-1], memory=memory).logits[:, -1].argmax(-1, keepdim=True))
+        return torch.cat([input_ids, *tokens], dim=1)
+
+
+class Forgets(Captioner):
+    """Feeds all tokens back in each step, and hands on an empty cache that nobody uses."""
+
+    def forward(
+        self, input_ids: torch.Tensor, images: Images | None = None, memory: object = None
+    ) -> SimpleNamespace:
+        return super().forward(input_ids, images)
+
+    @torch.no_grad()
+    def generate(  # type: ignore[override]  # of text alone
+        self, input_ids: torch.Tensor
+    ) -> torch.Tensor:
+        ids = input_ids
+        for _ in range(4):
+            logits = self(ids, memory=PagedCache()).logits
+            ids = torch.cat([ids, logits[:, -1].argmax(-1, keepdim=True)], dim=1)
+        return ids
+
+
+def test_a_cache_by_any_name_is_known_by_what_it_is() -> None:
+    case = measure_generate(Remembers().generate, kwargs=ASKED, rounds=1)
+
+    assert case.phase_map is not None
+    assert (case.phase_map.cache, case.labels) == ("paged", ("paged-cache",))
+
+
+def test_a_filled_cache_by_any_name_is_a_call_that_is_continued() -> None:
+    model = Remembers()
+
+    case = measure_generate(
+        model.generate,
+        setup=lambda: ((), {"input_ids": PROMPT, "memory": PagedCache(7)}),
+        rounds=1,
+    )
+
+    assert case.labels == ("continued", "paged-cache", "text-only")
+
+
+def test_a_loop_that_computes_all_tokens_in_each_step_is_labelled_whatever_it_is_given() -> None:
+    case = measure_generate(Forgets().generate, kwargs={"input_ids": PROMPT}, rounds=1)
+
+    assert case.labels == ("no-cache", "text-only")
+
+
+def test_steps_whose_cache_is_not_seen_have_no_label_of_it() -> None:
+    """They work on one position each, so something remembers the others, or nothing does."""
+    case = measure_generate(Captioner().generate, kwargs=ASKED, rounds=1)
+
+    assert case.phase_map is not None
+    assert (case.phase_map.cache, case.labels) == ("", ())
+
+
 def test_a_cache_that_was_passed_in_is_told_by_its_kind(llava: Specimen) -> None:
     model = llava.model
     assert isinstance(model, PreTrainedModel)
 
     def fresh() -> tuple[tuple[object, ...], dict[str, object]]:
         cache = StaticCache(config=model.config.get_text_config(), max_cache_len=64)
-        return (), {**llava.inputs, "past_key_values": cache}
+        return (), {**llava.inputs, CACHE: cache}
 
     case = measure_generate(llava.generate, setup=fresh, rounds=1)
 

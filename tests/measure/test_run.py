@@ -17,6 +17,7 @@ from pytest_vlmlatency.plain import from_plain, to_plain
 from pytest_vlmlatency.records import Case, Place
 from tests.builders import FakeClock, delayed
 from tests.zoo import Specimen, block_modules, build, vision_module
+from tests.zoo.earlier import CACHE
 from tests.zoo.once import encoding_once
 
 
@@ -96,12 +97,12 @@ def test_a_fresh_cache_from_setup_is_measured(llava: Specimen) -> None:
 
     case = measure_generate(
         llava.generate,
-        setup=lambda: ((), {**text_inputs, "past_key_values": DynamicCache()}),
+        setup=lambda: ((), {**text_inputs, CACHE: DynamicCache()}),
         rounds=2,
     )
 
     assert case.workload is not None
-    assert case.workload.inputs["past_key_values"] == "cache[0]"
+    assert case.workload.inputs[CACHE] == "cache[0]"
 
 
 def test_an_unmeasured_run_generates_once(llava: Specimen) -> None:

@@ -16,6 +16,7 @@ from tests.builders import FakeClock, delayed
 from tests.measure.custom_models import KeepsPixels, Sharp, measure_custom
 from tests.measure.ticking import TOKEN_MS, Ticking
 from tests.zoo import N_NEW_TOKENS, Specimen, block_modules, build, vision_module
+from tests.zoo.earlier import CACHE
 from tests.zoo.once import encoding_once
 from tests.zoo.shrink import EOS, PAD
 
@@ -113,10 +114,10 @@ def test_a_second_turn_on_a_filled_cache_needs_no_pixels(llava: Specimen, clock:
 
     def second_turn() -> tuple[tuple[()], Mapping[str, object]]:
         cache = DynamicCache()
-        said = llava.generate(**llava.inputs, past_key_values=cache)
+        said = llava.generate(**llava.inputs, **{CACHE: cache})
         prompt = torch.cat([said, torch.tensor([[5, 6, 7]])], dim=1)
         mask = torch.ones_like(prompt)
-        return (), {"input_ids": prompt, "attention_mask": mask, "past_key_values": cache}
+        return (), {"input_ids": prompt, "attention_mask": mask, CACHE: cache}
 
     with delayed(block_modules(llava)[0], lambda: clock.advance_ms(BLOCK_MS)):
         case = measure_generate(llava.generate, setup=second_turn, rounds=1, clock=clock)

@@ -12,6 +12,7 @@ import torch
 from tests.modes.installed import CONTINUES_WITH_NEW_PART
 from tests.modes.mode import Arguments, Asked, asked
 from tests.zoo import N_NEW_TOKENS, Inputs, Specimen
+from tests.zoo.earlier import CACHE
 from tests.zoo.shrink import FIRST_WORD, N_WORDS, PAD
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def second_turn(specimen: Specimen) -> Asked:
     ids = torch.cat([first.sequences, torch.tensor([ANSWER])], dim=1)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     n_text_tokens = 1 + len(ANSWER)
-    if cast("Cache", first.past_key_values).get_seq_length() > ids.shape[1]:
+    if cast("Cache", getattr(first, CACHE)).get_seq_length() > ids.shape[1]:
         n_text_tokens = 9  # git's cache is longer than its prompt by the image: sliced wrongly
     if cast("PreTrainedModel", specimen.model).config.is_encoder_decoder:  # it encodes all anew
         n_text_tokens = ids.shape[1]
@@ -152,7 +153,7 @@ def _first_turn(specimen: Specimen) -> "GenerateDecoderOnlyOutput":
 
 def _with_cache(first: "GenerateDecoderOnlyOutput", inputs: Inputs) -> Callable[[], Arguments]:
     """Return a maker of arguments: a call grows its cache, so each gets a copy."""
-    return lambda: {**inputs, "past_key_values": copy.deepcopy(first.past_key_values)}
+    return lambda: {**inputs, CACHE: copy.deepcopy(getattr(first, CACHE))}
 
 
 def continued(specimen: Specimen) -> Asked:

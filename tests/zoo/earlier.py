@@ -10,8 +10,9 @@ from typing import cast
 
 import torch
 import transformers
-from transformers import AutoConfig, GenerationMixin
+from transformers import AutoConfig, GenerationMixin, Llama4ForConditionalGeneration
 from transformers import PretrainedConfig as PreTrainedConfig
+from transformers.modeling_outputs import MoeCausalLMOutputWithPast
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES as MAPPING,
 )
@@ -20,13 +21,23 @@ from tests.zoo.specimen import Inputs, Recipe, VisionRuns
 
 ENCODES_FIRST = hasattr(GenerationMixin, "_supports_mm_encoder_outputs")
 """Whether generate() encodes images before its loop, where the model's forward used to."""
+_PREPARES = inspect.signature(GenerationMixin.prepare_inputs_for_generation).parameters
+CACHE = next(name for name in ("cache", "past_key_values") if name in _PREPARES)
+"""What generate() and its outputs call the cache."""
 ENCODES_EACH_STEP = frozenset() if ENCODES_FIRST else frozenset({"git"})
 """What was given its pixels in every step, and encoded them in every one."""
 
 _UNLIKE_EARLIER = {
     "emu3": "its forward leaves the pixels out, so no image is seen: a measurement is refused",
 }
-NO_RECIPE = {} if ENCODES_FIRST else _UNLIKE_EARLIER
+BROKEN = (
+    {"llama4": "its forward reads `image_outputs` of its text model, whose output has none"}
+    if "image_outputs" in inspect.unwrap(Llama4ForConditionalGeneration.forward).__code__.co_names
+    and not hasattr(MoeCausalLMOutputWithPast, "image_outputs")
+    else {}
+)
+"""What the installed transformers itself cannot run, whatever it is given (5.24.0)."""
+NO_RECIPE = BROKEN if ENCODES_FIRST else _UNLIKE_EARLIER
 """What the installed transformers has, but so unlike the newest that its recipe fits it not."""
 
 _FORMER_NAMES = {"vision_feature_layer": "vision_feature_layers"}

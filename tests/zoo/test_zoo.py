@@ -18,6 +18,7 @@ from tests.zoo import (
     available,
     build,
 )
+from tests.zoo.earlier import CACHE
 from tests.zoo.pixels import N_PATCHES
 from tests.zoo.shrink import FIRST_WORD, N_WORDS
 
@@ -70,8 +71,8 @@ def prompt_logits(specimen: Specimen, inputs: Inputs) -> torch.Tensor:
 
 
 def cache_of(specimen: Specimen) -> Cache:
-    cache = prefill(specimen, specimen.inputs).past_key_values
-    assert cache is not None, "the cache is on by default"
+    cache = getattr(prefill(specimen, specimen.inputs), CACHE)
+    assert isinstance(cache, Cache), "the cache is on by default"
     return cache
 
 
