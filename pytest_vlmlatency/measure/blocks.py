@@ -2,13 +2,14 @@
 
 A list is a ModuleList or a Sequential, or a ModuleDict of modules that are all alike (one that has
 embedding, blocks and norm side by side is no list of blocks). Its children run in their order in
-every step, once each, or several times if the model goes through them again. Of several such lists
-the outermost are looked at. A head may have more parameters than all blocks, so lists in which few
-modules run are left out before parameters decide.
+every step, once each, or several times if the model goes through all of them, or a part of them,
+again. Of several such lists the outermost are looked at. A head may have more parameters than all
+blocks, so lists in which few modules run are left out before parameters decide.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -65,16 +66,24 @@ def _called_children(step: Node, lists: Mapping[str, list[str]]) -> dict[str, li
 
 
 def _is_run_in_all(runs: Sequence[Sequence[Node]], children: Sequence[str]) -> bool:
-    """Whether children ran in their order in each step, once or in as many rounds in every step."""
+    """Whether children ran in their order in each step, once or in the same rounds each time."""
     orders = [[children.index(node.path) for node in run] for run in runs]
     is_once = all(order and order == sorted(set(order)) for order in orders)
-    return is_once or (len(set(map(len, orders))) == 1 and all(map(_is_in_rounds, orders)))
+    return is_once or (all(order == orders[0] for order in orders) and _is_in_rounds(orders[0]))
 
 
 def _is_in_rounds(order: Sequence[int]) -> bool:
-    """Whether the same children ran again and again: blocks that share their weights."""
+    """Whether children ran first to last, all or some in between again: they share their weights.
+
+    Each round goes on from a child to the next one that runs at all, and starts no further than
+    where the one before it ended.
+    """
     once = sorted(set(order))
-    return bool(order) and list(order) == once * (len(order) // len(once))
+    following = dict(pairwise(once))
+    ends = bool(order) and (order[0], order[-1]) == (once[0], once[-1])
+    return ends and all(
+        after <= before or after == following[before] for before, after in pairwise(order)
+    )
 
 
 def _is_within(path: str, others: Mapping[str, Sequence[str]]) -> bool:

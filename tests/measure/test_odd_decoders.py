@@ -99,6 +99,19 @@ class Looped(LargeHead):
         return states
 
 
+class LoopedInside(Decoder):
+    """Goes through the two blocks in its middle twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block() for _ in range(4)])
+
+    def decode(self, states: torch.Tensor) -> torch.Tensor:
+        for index in (0, 1, 2, 1, 2, 3):
+            states = self.blocks[index](states)
+        return states
+
+
 class Shared(Decoder):
     """Has one block, three times."""
 
@@ -127,6 +140,7 @@ class Swapped(Decoder):
         (AllInDict(), tuple(f"transformer.blocks.{index}" for index in range(3))),
         (LargeHead(), ("blocks.0", "blocks.1", "blocks.2")),
         (Looped(), ("blocks.0", "blocks.1") * 3),
+        (LoopedInside(), tuple(f"blocks.{index}" for index in (0, 1, 2, 1, 2, 3))),
         (Shared(), ("blocks.0",) * 3),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",

@@ -157,6 +157,30 @@ _EMU3 = replace(
     # Or all features lie nearest to the same code.
     weight_gain=2.0,
 )
+_APERTUS1P5 = replace(
+    LLAVA,
+    make_pixels=pixels.sized_square,
+    # Its tokenizer halves the image's side three times: a code for each patch.
+    count_vision_tokens=every_patch,
+    overrides={
+        "vision_config.base_channels": 32,
+        "vision_config.latent_channels": 32,
+        "vision_config.num_res_blocks": 1,
+        "vision_config.channel_multiplier": [1, 1, 1, 1],
+        "vision_config.attn_resolutions": [],
+        # The vocabulary has the codes of images, and those of sound after them.
+        "vision_config.codebook_size": _N_CODES,
+        "audio_config.codebook_size": 4,
+        "text_config.hidden_act": "silu",  # its own may be another package's kernel
+        "text_config.rope_parameters": {"rope_type": "default", "rope_theta": 10000.0},
+        "audio_config.codebook_dim": TEXT_WIDTH,
+        "image_token_offset": 210,
+        "audio_token_offset": 210 + _N_CODES,
+    },
+    paths=Paths(
+        vision="model.vision_tokenizer.encoder", projector="model.vision_tokenizer.quantize"
+    ),
+)
 
 ENCODERS: dict[str, Recipe] = {
     "blip": _BLIP,
@@ -167,4 +191,5 @@ ENCODERS: dict[str, Recipe] = {
     "pp_formulanet": _PP_FORMULANET,
     "chameleon": _CHAMELEON,
     "emu3": _EMU3,
+    "apertus1p5": _APERTUS1P5,
 }

@@ -82,6 +82,18 @@ _INKLING2 = replace(
     },
     paths=Paths(projector=None),
 )
+_INKLING2_LOOP = replace(
+    _INKLING2,
+    overrides={
+        **_INKLING2.overrides,
+        # The two blocks in the middle run twice.
+        "text_config.n_layers_per_attn_res_block": 1,
+        "text_config.loop_layer_index_start": 1,
+        "text_config.loop_layer_index_end": 3,
+        "text_config.loop_num_passes": 2,
+        "text_config.loop_gate_rank": 8,
+    },
+)
 _COHERE_COMPASS = replace(
     QWEN3_VL,
     overrides={
@@ -171,12 +183,24 @@ _DOTS3_NOTE = replace(
     },
     paths=Paths(projector=None),
 )
+_HY_V4_VL = replace(
+    QWEN2_VL,
+    # Each row of merged patches has a newline.
+    count_vision_tokens=lambda config: SIDE // 2 * (SIDE // 2 + 1),
+    overrides={
+        "text_config.rope_parameters": mrope([3, 3, 2]),
+        "vision_config.max_image_size": SIDE * PATCH_SIZE,
+    },
+    paths=Paths(vision="model.vision_tower", projector=None),
+)
 
 NEWEST: dict[str, Recipe] = {
     "gemma4": _GEMMA4,
     "gemma4_unified": _GEMMA4_UNIFIED,
     "inkling_mm_model": _INKLING,
     "inkling2": _INKLING2,
+    "inkling2_loop": _INKLING2_LOOP,
+    "hy_v4_vl": _HY_V4_VL,
     "cohere_compass": _COHERE_COMPASS,
     "glm5_next": _GLM5_NEXT,
     "qwen4_exp": _QWEN4_EXP,
