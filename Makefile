@@ -5,14 +5,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 OLDEST := .venv-oldest/bin
-# Not with the oldest: what launches fresh processes of two commits, minutes of the same imports.
+# Tested with the oldest and the newest versions: all but what launches fresh processes of two
+# commits, minutes of the same imports.
 LAUNCHING := %_confirmation.py %_confirmed.py %_gate_new.py %_gate_outputs.py %/test_ab.py
-OLDEST_TESTS := tests/zoo tests/models tests/session tests/measure tests/inspection tests/records \
+VERSIONED_TESTS := tests/zoo tests/models tests/session tests/measure tests/inspection tests/records \
 	tests/history tests/gate tests/report tests/test_cli.py tests/test_options.py \
+	tests/test_versions.py \
 	$(filter-out $(LAUNCHING),$(wildcard tests/judging/test_*.py tests/test_plugin_*.py))
 OLDEST_READY := .venv-oldest/.ready
+NEWEST := .venv-newest/bin
 
-.PHONY: test test-oldest bench check evidence clean
+.PHONY: test test-oldest test-newest bench check evidence clean
 
 test: check
 	@echo "== tests, with coverage"
@@ -28,10 +31,20 @@ test: check
 # kosmos-2.5 itself, and that udop, built for the newest, says more than two words.
 test-oldest: $(OLDEST_READY)
 	@echo "== tests, with the oldest versions"
-	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 --durations=10 $(OLDEST_TESTS) \
+	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 --durations=10 $(VERSIONED_TESTS) \
 		--deselect tests/measure/test_compilation.py::test_what_inductor_compiles_is_measured \
 		--deselect "tests/zoo/test_zoo.py::test_nothing_is_logged_or_warned_of[kosmos-2.5]" \
 		--deselect "tests/zoo/test_zoo.py::test_eight_words_are_generated_and_not_all_the_same[udop]"
+
+# The newest versions that PyPI has today, in an environment of their own, brought up to date each
+# time.
+test-newest: $(NEWEST)/python
+	@echo "== environment: .venv-newest with the newest versions (minutes, and 5.5 GB, at first)"
+	$(NEWEST)/python -m pip install --no-cache-dir --quiet --upgrade --upgrade-strategy eager \
+		--editable '.[test]'
+	@echo "== tests, with the newest versions"
+	@$(NEWEST)/python -m pip list | grep -E '^(torch|transformers|pytest) '
+	$(NEWEST)/python -m pytest -n 2 --durations=10 $(VERSIONED_TESTS)
 
 bench: $(READY)
 	@echo "== benchmarks"
@@ -59,7 +72,7 @@ evidence: $(READY)
 
 clean:
 	@echo "== removing the environment and what tools left behind"
-	rm -rf .venv .venv-oldest .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find pytest_vlmlatency tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written last, so that an interrupted installation starts over.
@@ -68,6 +81,9 @@ $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
+
+$(NEWEST)/python:
+	$(PYTHON) -m venv .venv-newest
 
 $(OLDEST_READY): pyproject.toml constraints-oldest.txt
 	@echo "== environment: .venv-oldest with the versions in constraints-oldest.txt (minutes, once)"

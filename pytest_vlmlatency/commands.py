@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 USAGE_STATUS = 2
 """As argparse ends where it does not understand the command line."""
@@ -48,6 +49,12 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], *
         )
         command.add_arguments(described)
         described.set_defaults(**{key: command.run})
+
+
+def warn_of_versions() -> None:
+    """Write to stderr where torch or transformers are none that this release was tested with."""
+    for line in untested_lines(installed_versions()):
+        sys.stderr.write(f"{line}\n")
 
 
 def ended(prog: str, run: Run, given: argparse.Namespace) -> int:

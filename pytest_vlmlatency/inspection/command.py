@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.commands import warn_of_versions
 from pytest_vlmlatency.errors import PhasesNotFound, VlmLatencyError
 from pytest_vlmlatency.inspection.findings import Refusal, Refused
 from pytest_vlmlatency.inspection.request import (
@@ -135,6 +136,7 @@ def run(given: argparse.Namespace) -> int:
     """Inspect what was asked for and print it; return the exit status."""
     try:
         request = _request(given)  # a wrong one is refused before torch loads
+        warn_of_versions()
         from pytest_vlmlatency.inspection import output  # noqa: PLC0415
 
         look = output.looked(request)

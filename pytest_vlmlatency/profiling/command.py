@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pytest_vlmlatency.commands import warn_of_versions
 from pytest_vlmlatency.errors import UsageProblem
 
 NAME = "profile"
@@ -131,6 +132,7 @@ def run(given: argparse.Namespace) -> int:
     configurations = read_configurations(
         given.configs, source=given.configuration
     )  # a wrong file is refused before loading
+    warn_of_versions()
     dataset = open_dataset(
         given.dataset,
         name=given.name,

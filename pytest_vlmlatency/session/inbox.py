@@ -14,6 +14,7 @@ import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem, RecordsProblem
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
+from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,6 +47,7 @@ class Inbox:
         self._announced: dict[str, str] = {}
         self._lost: list[str] = []
         self._said: list[str] = []
+        self._has_tests = False
         self._run: Run | None = None
         self._forecast: Forecast | None = None
 
@@ -77,6 +79,7 @@ class Inbox:
         """Take in what a report carries; the setup's announces a test, the call's settles it."""
         parcel = parcel_on(report)
         if parcel is not None:
+            self._has_tests = True
             self._announced[report.nodeid] = parcel["test"]
             if parcel["cases"]:
                 self._receive(parcel)
@@ -138,7 +141,8 @@ class Inbox:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of all cases, and what became of the others."""
-        if self._parcels or self._lost or self._said:
+        untested = untested_lines(installed_versions()) if self._has_tests else ()
+        if self._parcels or self._lost or self._said or untested:
             from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where there is something
 
             run = None if self._forecast is None else self.run()
@@ -148,6 +152,7 @@ class Inbox:
                 cases=results.cases_of(self._parcels) if run is None else run.cases,
                 lost=self._lost,
                 remarks=self._said,
+                untested=untested,
             )
 
     def _fail(self, session: pytest.Session, why: str) -> None:

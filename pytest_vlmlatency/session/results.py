@@ -90,8 +90,12 @@ def print_summary(
     cases: Sequence[Case],
     lost: Sequence[str],
     remarks: Iterable[str],
+    untested: Iterable[str],
 ) -> None:
-    """Print the table, as wide as it needs to be unless a terminal would wrap it."""
+    """Print the table, as wide as it needs to be unless a terminal would wrap it.
+
+    `untested` are warnings of versions, which a run without any case has, too.
+    """
     width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else None
     cases = named_apart(cases)
     waited_ms = sum(parcel["waited_ms"] for parcel in parcels)
@@ -100,6 +104,8 @@ def print_summary(
         reporter.write_line(line)
     for line in wrapped(off_lines(cases), width):
         reporter.write_line(line, red=True, bold=True)
+    for line in wrapped(untested, width):
+        reporter.write_line(line, yellow=True)
     for line in wrapped([f"Lost with its worker: {test}" for test in lost], width):
         reporter.write_line(line, red=True)
     if reporter.config.get_verbosity() > 0:
