@@ -1,12 +1,10 @@
-"""What all tests share: one thread, light launches, and patience with slow machines."""
+"""What all tests share: one thread, and light launches."""
 
 from __future__ import annotations
 
 import os
 
 import pytest
-
-from tests.patience import pytest_runtest_protocol  # noqa: F401 - a hook
 
 # Before torch is imported here or in a process that a test launches. With more, as many workers
 # as cores make each other's threads wait.

@@ -80,10 +80,10 @@ def project(pytester: pytest.Pytester, tests: str = MEASURED, *, conftest: str =
 def in_subprocess(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str
 ) -> pytest.RunResult:
-    """Run pytest in a process of its own, which finds this repository's tests, and is patient."""
+    """Run pytest in a process of its own, which finds this repository's tests."""
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
-    return pytester.runpytest_subprocess("-p", "tests.patience", *args)
+    return pytester.runpytest_subprocess(*args)
 
 
 def heed_interrupts() -> None:

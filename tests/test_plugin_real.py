@@ -158,8 +158,7 @@ def test_a_terminal_shows_progress_and_keeps_none_of_it(
         written.extend(data)
         return b"." * len(data)
 
-    plugins = ("-p", "tests.patience", "-p", "no:cacheprovider")
-    command = [sys.executable, "-m", "pytest", *plugins, "--vlm-rounds=3"]
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--vlm-rounds=3"]
     code = pty.spawn(command, keep)
 
     assert os.waitstatus_to_exitcode(code) == 0

@@ -33,7 +33,6 @@ GRID: Mapping[str, Sequence[str | int]] = {
     "num_active_blocks": [8, 12, 16],
 }
 N_CONFIGURATIONS = 27
-PROGRAM = "pytest_vlmlatency"
 PASSES = (3, 6)
 """Calls of each piece of work that are there after each pass."""
 LONGEST_SIDE = 320
@@ -119,7 +118,16 @@ def read_circumstances() -> Circumstances:
 def profile_command(dataset: Path, grid: Path, to: Path) -> list[str]:
     """Return the command of a profile, less its rounds, as `python -m` takes it."""
     return [
-        *(PROGRAM, "profile", "--model", MODEL, "--dataset", str(dataset), "--configs", str(grid)),
+        *(
+            "pytest_vlmlatency",
+            "profile",
+            "--model",
+            MODEL,
+            "--dataset",
+            str(dataset),
+            "--configs",
+            str(grid),
+        ),
         *("--to", str(to), "--measure", "cpu", "--threads", "1"),
     ]
 

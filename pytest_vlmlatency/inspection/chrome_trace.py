@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.measure.timeline import generate_bounds, stretches
-from pytest_vlmlatency.records import DEVICE, Place
+from pytest_vlmlatency.records import DEVICE, Phase, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,14 @@ if TYPE_CHECKING:
 NS_PER_US = 1000
 NS_PER_MS = 1_000_000
 PROCESS = 1
-ROWS = {"generate()": 1, "phases": 2, "your spans": 3, "decode steps": 4, "decoder blocks": 5}
+ROWS = {
+    "generate()": 1,
+    "phases": 2,
+    "your spans": 3,
+    "parts of other": 4,
+    "decode steps": 5,
+    "decoder blocks": 6,
+}
 """The rows of the trace from top to bottom, with their thread numbers."""
 
 Event = dict[str, object]
@@ -126,7 +133,7 @@ def _phase_slices(recorder: Recorder, axis: Axis) -> Iterator[Slice]:
     open_slices: dict[str, Slice] = {}
     for stretch in stretches(recorder.marks):
         start_ns, end_ns = axis.ns(stretch.start), axis.ns(stretch.end)
-        rows = {_ROW_OF[place]: name for name, place in stretch.owners if place in _ROW_OF}
+        rows = {row: name for name, place in stretch.owners if (row := _row_of(name, place))}
         for row in tuple(open_slices):
             if rows.get(row) != open_slices[row].name:
                 yield open_slices.pop(row)
@@ -136,7 +143,11 @@ def _phase_slices(recorder: Recorder, axis: Axis) -> Iterator[Slice]:
     yield from open_slices.values()
 
 
-_ROW_OF = {Place.PART: "phases", Place.WITHIN: "your spans"}
+def _row_of(name: str, place: Place) -> str | None:
+    """Return the row of a phase, a span or a part of `other`, None for what has none."""
+    if place is Place.WITHIN and name.startswith(f"{Phase.OTHER}."):
+        return "parts of other"
+    return {Place.PART: "phases", Place.WITHIN: "your spans"}.get(place)
 
 
 def _step_slices(step_starts: Sequence[Tick], axis: Axis) -> Iterator[Slice]:

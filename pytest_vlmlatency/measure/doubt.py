@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.measure.override import HOW_TO_NAME
+from pytest_vlmlatency.measure.trace import ancestors, has_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_vlmlatency.measure.trace import Node
+    import torch
+
+    from pytest_vlmlatency.measure.trace import Node, Trace
 
 SOUND_WORDS = ("audio", "speech", "waveform", "input_features")
 """In the names of tensors that are sound; transformers calls a spectrogram input_features."""
@@ -104,10 +105,40 @@ def check_whole_prompt(
         )
 
 
+def check_no_missed_phase(
+    model: torch.nn.Module, trace: Trace, steps: Sequence[Node], known: Callable[[Node], bool]
+) -> None:
+    """Raise where something with weights ran outside of all phases, before the prompt's forwards.
+
+    `steps` are those forwards, `known` tells vision and text encoder. Time in no phase is `other`,
+    which may be long: what checks arguments or prepares inputs has no weights.
+    """
+    end = steps[-1].index
+    explained = [*steps, *(node for node in trace.nodes() if node.index < end and known(node))]
+    inside = {id(node) for node in explained}
+    around = {id(caller) for node in explained for caller in ancestors(node)} - inside
+
+    def outermost(nodes: Sequence[Node]) -> Iterator[Node]:
+        for node in nodes:
+            if id(node) in around or node.method is not None:
+                yield from outermost(() if id(node) in inside else node.children)
+            elif node.index < end and id(node) not in inside:
+                yield node
+
+    ran = [node for node in outermost(trace.roots) if not node.is_in_span]
+    names = _names(node for node in ran if _is_doubtful(model, node))
+    names += dict.fromkeys(name for index, name in trace.foreign if index <= end)
+    if names:
+        raise PhasesNotFound(
+            f"{', '.join(names[:4])} ran inside generate(), before the prompt's forward and "
+            f"outside of every phase; expected modules with weights to be part of vision, a text "
+            f"encoder or the prompt: put a pytest_vlmlatency.span() around work of your own, or "
+            f"{HOW_TO_NAME}"
+        )
+
+
 def _is_doubtful(model: torch.nn.Module, node: Node) -> bool:
-    module = model.get_submodule(node.path)
-    is_embedding = isinstance(module, torch.nn.Embedding)
-    return not is_embedding and any(True for _ in module.parameters())
+    return has_weights(model.get_submodule(node.path))
 
 
 def _names(nodes: Iterable[Node]) -> list[str]:

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
 FEATURE_METHODS = ("get_image_features", "get_video_features")
 STEP_PREPARATION = "prepare_inputs_for_generation"
 COMPILED_CALL = "get_compiled_call"
+PARTS_OF_OTHER = {
+    "_prepare_generation_config": "settings",
+    "_prepare_model_inputs": "inputs",
+    "_prepare_position_ids_for_generation": "position_ids",
+    "_expand_inputs_for_generation": "expanded_inputs",
+    "_prepare_cache_for_generation": "cache",
+    "_get_logits_processor": "logits_processors",
+    "_get_stopping_criteria": "stopping_criteria",
+    STEP_PREPARATION: "step_inputs",
+}
+"""What transformers' generate() does before the prompt's forward, by the method that does it. Most
+are private to transformers: one that is missing has no name, and its time is `other` all the same.
+"""
 
 Method = Callable[..., object]
 
@@ -70,6 +83,9 @@ def attached(
         prompt.attach(model, phase_map)
         _watch_compiled_call(step, phase_map, prompt, recorder, undo, is_chunked=is_chunked)
         _count_forwards(step, phase_map, recorder, handles, undo, is_per_token=is_per_token)
+        if recorder.names_parts:
+            for owner in {model: None, step: None}:
+                _name_parts(owner, recorder, undo)
         yield
 
 
@@ -131,6 +147,28 @@ def _watch_phase(
 ) -> None:
     handles.pre(module, lambda *_: recorder.mark(Boundary.ENTER, phase))
     handles.post(module, lambda *_: recorder.mark(Boundary.EXIT, phase, wait=True))
+
+
+def _name_parts(owner: torch.nn.Module, recorder: Recorder, undo: ExitStack) -> None:
+    """Time the known parts of `other` before the prompt, each inside the one that calls it."""
+    for name, part in PARTS_OF_OTHER.items():
+        method: Method | None = getattr(owner, name, None)
+        if method is not None:
+            timed = _timed_part(method, f"{Phase.OTHER}.{part}", recorder)
+            undo.enter_context(replaced_method(owner, name, timed))
+
+
+def _timed_part(method: Method, part: str, recorder: Recorder) -> Method:
+    @functools.wraps(method)
+    def timed(*args: object, **kwargs: object) -> object:
+        if recorder.has_step:
+            return method(*args, **kwargs)
+        recorder.mark(Boundary.PART_ENTER, part)
+        output = method(*args, **kwargs)
+        recorder.mark(Boundary.PART_EXIT, part)
+        return output
+
+    return timed
 
 
 def _watch_compiled_call(

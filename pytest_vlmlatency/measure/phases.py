@@ -17,6 +17,7 @@ from pytest_vlmlatency.measure.blocks import find_blocks
 from pytest_vlmlatency.measure.doubt import (
     check_after_vision,
     check_before_vision,
+    check_no_missed_phase,
     check_no_vision,
     check_whole_prompt,
 )
@@ -83,6 +84,14 @@ def find_phases(
     check_vision_once(trace, later_steps, first_block, blocks, vision, handed)
     if named.vision is None and not kind.has_text_encoder:
         _check_doubts(model, trace, first_block, calls, vision, has_pixels=kind.has_pixels)
+    if named.vision is None:
+        known = {*vision, *text_encoder}
+        check_no_missed_phase(
+            model,
+            trace,
+            steps[: kind.n_prompt_forwards],
+            lambda node: node.is_features or node.label in known,
+        )
     entries = {*vision, *named.vision_methods}
     if has_methods:
         entries |= {node.label for node in trace.nodes() if node.is_features} - handed

@@ -84,7 +84,7 @@ def observe(
         observation=subject.last,
         trace=trace,
         device=subject.device,
-        disturbed_because=None if subject.calls else subject.discarded[-1].discarded_because,
+        disturbed_because=subject.problem,
         is_repeatable=subject.is_repeatable,
         block_runs=runs,
     )
@@ -100,7 +100,7 @@ def _measure_once(subject: Subject, clock: Clock, *, has_blocks: bool) -> tuple[
         with blocks as seen:
             subject.measure_round(started_ms=0.0)
         runs = tuple(seen)
-        if subject.calls:
+        if subject.problem is None:
             break
     return runs
 

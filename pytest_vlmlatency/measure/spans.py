@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 RESERVED = frozenset(Phase) | {"total", "outside", "ttft", "tpot"}
 
 _recording: ContextVar[Recorder | None] = ContextVar("vlm_latency_recording", default=None)
+_is_open: ContextVar[bool] = ContextVar("vlm_latency_span_is_open", default=False)
 
 
 @contextmanager
@@ -36,14 +37,20 @@ def span(name: str) -> Iterator[None]:
             f"your own, such as 'preprocess'"
         )
     recorder = _recording.get()
-    if recorder is None:
-        yield
-        return
-    recorder.mark(Boundary.SPAN_ENTER, name, wait=True)
+    token = _is_open.set(True)
+    if recorder is not None:
+        recorder.mark(Boundary.SPAN_ENTER, name, wait=True)
     try:
         yield
     finally:
-        recorder.mark(Boundary.SPAN_EXIT, name, wait=True)
+        if recorder is not None:
+            recorder.mark(Boundary.SPAN_EXIT, name, wait=True)
+        _is_open.reset(token)
+
+
+def is_in_span() -> bool:
+    """Whether a span of the user's own is around what runs now, recorded or not."""
+    return _is_open.get()
 
 
 @contextmanager

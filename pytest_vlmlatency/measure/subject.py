@@ -14,7 +14,12 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.discovery import PhaseSearch
-from pytest_vlmlatency.measure.disturbance import check_discards, timing_problem
+from pytest_vlmlatency.measure.disturbance import (
+    check_discards,
+    is_other_long,
+    judge_other,
+    timing_problem,
+)
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import (
@@ -49,7 +54,8 @@ N_REFERENCES = 2
 class Subject:
     """One case while it is measured. `restore_random` puts the random state back.
 
-    `references` are the digests of what unmeasured calls returned.
+    `references` are the digests of what unmeasured calls returned, `problem` is why the last round
+    is discarded.
     """
 
     def __init__(
@@ -71,6 +77,9 @@ class Subject:
         self.result: object = None
         self.references: list[str] = []
         self.is_warm = False
+        self.problem: str | None = None
+        self._rounds: list[Call] = []
+        self._rehearsed: Call | None = None
         self._search = PhaseSearch(target.model, options.phases, config)
         self.options = options
         self._clock = clock
@@ -133,20 +142,23 @@ class Subject:
         )
 
     def _rehearse(self) -> None:
-        """Measure a call that is thrown away; where it belies remembered phases, find them anew."""
+        """Measure a call that is no round; where it belies remembered phases, find them anew."""
         try:
-            check_structure(self._measure(self._search.rehearsing).observation)
+            seen = self._measure(self._search.rehearsing)
+            check_structure(seen.observation)
         except InvalidMeasurement:
             if not self._search.is_remembered:
                 raise
             self._search.distrust()
             return
         self.is_warm = self._search.settle()
+        self._rehearsed = seen.call
 
     def _measure(self, around: Around = lambda _inputs: nullcontext()) -> Seen:
         assert self.phase_map is not None, "a measured call before the phases are found"
         with self._prepared() as (args, kwargs):
-            recorder = Recorder(self._clock)
+            is_long = self._rehearsed is not None and is_other_long(self._rehearsed)
+            recorder = Recorder(self._clock, names_parts=is_long)
             return measure_call(
                 self.target,
                 args,
@@ -158,11 +170,12 @@ class Subject:
             )
 
     def _file(self, call: Call) -> None:
-        """Put a call where it belongs; too many discarded ones fail the case."""
-        if call.discarded_because is None:
-            self.calls.append(call)
-            return
-        self.discarded.append(call)
+        """Judge all rounds anew with one more; too many discarded ones fail the case."""
+        self._rounds.append(call)
+        judged = judge_other(self._rounds, self._rehearsed)
+        self.calls = [one for one in judged if one.discarded_because is None]
+        self.discarded = [one for one in judged if one.discarded_because is not None]
+        self.problem = judged[-1].discarded_because
         n_possible = self.options.rounds or MAX_ROUNDS
         check_discards(len(self.calls), self.discarded, n_rounds=n_possible)
 

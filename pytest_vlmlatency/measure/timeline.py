@@ -32,6 +32,8 @@ class Boundary(StrEnum):
     GENERATE_END = "generate ended"
     GENERATE_RETURNED = "generate returned"
     CALL_END = "the call ended"
+    PART_ENTER = "a part of generate()'s own work was entered"
+    PART_EXIT = "a part of generate()'s own work was left"
     SPAN_ENTER = "a user's span was entered"
     SPAN_EXIT = "a user's span was left"
 
@@ -105,6 +107,7 @@ class _State:
 
     stage: Place | None = None
     phases: list[str] = field(default_factory=lambda: [str(Phase.OTHER)])
+    parts: list[str] = field(default_factory=list)
     user_spans: list[tuple[str, int]] = field(default_factory=list)
     thread: int = 0
 
@@ -115,8 +118,10 @@ class _State:
                 self.thread = mark.thread
             case Boundary.ENTER:
                 self.phases.append(mark.name)
-            case Boundary.EXIT:
-                _pop(self.phases, mark)
+            case Boundary.PART_ENTER:
+                self.parts.append(mark.name)
+            case Boundary.EXIT | Boundary.PART_EXIT:
+                _pop(self.phases if mark.boundary is Boundary.EXIT else self.parts, mark)
             case Boundary.PROMPT_READY:
                 _pop(self.phases, mark)
                 self.phases[0] = str(Phase.DECODE)
@@ -128,7 +133,7 @@ class _State:
                 pass
 
     def owners(self) -> Iterator[tuple[str, Place]]:
-        """Yield who owns the time from here on: one part of the total, and the user's detail.
+        """Yield who owns the time from here on: one part of the total, and a detail of it.
 
         While generate() runs, a user's span on another thread is beside it and owns nothing.
         """
@@ -143,6 +148,8 @@ class _State:
             yield self.phases[-1], Place.PART
             if user_span:
                 yield user_span, Place.WITHIN
+            elif self.parts and self.phases[-1] == Phase.OTHER:
+                yield self.parts[-1], Place.WITHIN
         elif self.stage is Place.OUTSIDE and user_span:
             yield user_span, Place.OUTSIDE
 

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import torch
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pytest_vlmlatency.measure.arguments import is_given_nothing
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
 from pytest_vlmlatency.measure.past import kind_of_filled_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition, channels_of
+from pytest_vlmlatency.measure.spans import is_in_span
 from pytest_vlmlatency.records import Phase
 
 STATE_DIMS = 3
@@ -33,7 +35,8 @@ class Node:
     given are whole numbers, which no features are. `is_given_nothing`: it works on no elements, as
     a tower does on no images. `sizes` are those of the first tensor that may be states (B, L, D),
     None without one, `length` is L, also where the states have further dimensions. `cache` is the
-    kind of the cache that it was given, "" without one, or where that held nothing.
+    kind of the cache that it was given, "" without one, or where that held nothing. `is_in_span`: a
+    span of the user's own was around it.
     """
 
     path: str
@@ -48,6 +51,7 @@ class Node:
     length: int | None = None
     cache: str = ""
     has_logits: bool = False
+    is_in_span: bool = False
     children: list[Node] = field(default_factory=list)
 
     @property
@@ -67,7 +71,9 @@ class Trace:
 
     `n_prepared` counts the prepare_inputs_for_generation calls by module path, `experts` is the
     experts implementation that was in force when the prompt, and when a decode step was prepared.
-    `n_given` is how often each image was passed to generate(), by its mark.
+    `n_given` is how often each image was passed to generate(), by its mark. `foreign` are the
+    modules that ran beside the model's own, each by its type with the index of the call that came
+    next.
     """
 
     roots: list[Node] = field(default_factory=list)
@@ -75,6 +81,7 @@ class Trace:
     n_prepared: dict[str, int] = field(default_factory=dict)
     experts: dict[str, str] = field(default_factory=dict)
     n_given: Counter[Mark] = field(default_factory=Counter)
+    foreign: list[tuple[int, str]] = field(default_factory=list)
     is_done: bool = False
 
     def nodes(self) -> Iterator[Node]:
@@ -106,12 +113,14 @@ def tracing(
     n_steps: int,
     methods: Sequence[str] = (),
     has_images: bool = True,
+    assistant: torch.nn.Module | None = None,
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside, for `n_steps` forwards of its loop.
 
     `pixels` are the raw tensors passed to it; it may have images in other forms, too, unless
-    `has_images` is false. `methods` are traced as modules are, each by the path
-    of its module and its name. What is compiled must not run so: it hides its calls.
+    `has_images` is false. `assistant` drafts for the model. `methods` are traced as modules are,
+    each by the path of its module and its name. What is compiled must not run so: it hides its
+    calls.
     """
     channels = {path: channels_of(module) for path, module in model.named_modules()}
     tracer = _Tracer(pixels, n_steps, methods, channels if has_images else {})
@@ -121,6 +130,9 @@ def tracing(
             handles.pre(module, functools.partial(tracer.enter, path))
             handles.post(module, tracer.leave)
             tracer.wrap_methods(module, path, undo)
+        own = {*model.modules(), *(assistant.modules() if assistant is not None else ())}
+        watch = register_module_forward_pre_hook(functools.partial(tracer.meet, own))
+        undo.callback(watch.remove)
         yield tracer.trace
 
 
@@ -155,6 +167,13 @@ class _Tracer:
             node.has_logits = has_logits(output)
             if node.parent is None and node.has_logits:
                 self._count_step(node.path)
+
+    def meet(self, own: Set[torch.nn.Module], module: torch.nn.Module, _args: object) -> None:
+        """Note a module with weights that is no part of the model, outside of the model's calls."""
+        if self._open or self.trace.is_done or module in own or is_in_span():
+            return
+        if has_weights(module):
+            self.trace.foreign.append((self.trace.n_nodes, type(module).__name__))
 
     def wrap_methods(self, module: torch.nn.Module, path: str, undo: ExitStack) -> None:
         named = [name for owner, name in self._methods if owner == path]
@@ -204,6 +223,7 @@ class _Tracer:
         node.sizes = _sizes_of_states(inputs)
         node.length = _length_of_states(inputs)
         node.cache = kind_of_filled_cache(inputs)
+        node.is_in_span = is_in_span()
         self.trace.n_nodes += 1
         (parent.children if parent else self.trace.roots).append(node)
         self._open.append(node)
@@ -239,6 +259,12 @@ def experts_implementation(model: torch.nn.Module) -> str:
     if isinstance(found, Mapping):
         return ", ".join(sorted({str(value) for value in found.values() if value}))
     return str(found or "")
+
+
+def has_weights(module: torch.nn.Module) -> bool:
+    """Whether a module computes with weights of its own; to look up an embedding is no work."""
+    is_embedding = isinstance(module, torch.nn.Embedding)
+    return not is_embedding and any(True for _ in module.parameters())
 
 
 def has_logits(output: object) -> bool:

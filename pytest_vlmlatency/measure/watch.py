@@ -70,7 +70,7 @@ def watch_call(
     """
     check_no_sound(inputs.shapes)
     check_drafts(model, inputs)
-    is_longer = is_longer or _asks_for_one(inputs)
+    is_longer = is_longer or (_asks_for_one(inputs) and not named.is_complete)
     output, trace = trace_call(
         original, args, kwargs, model, inputs, methods=named.vision_methods, is_longer=is_longer
     )
@@ -121,10 +121,10 @@ def trace_call(
         except Exception as error:
             _put_back(before)
             raise PhasesNotFound(
-                f"generate() raised {type(error).__name__} ({error}) when it was watched for "
-                f"{WATCHED_TOKENS} tokens, and the call itself ends with its first; expected it to "
-                f"go on: the phases show only in a call with decode steps. Measure a call of "
-                f"{WATCHED_TOKENS} tokens or more, or name all phases: {HOW_TO_NAME}"
+                f"generate() raised {type(error).__name__} when it was watched for "
+                f"{WATCHED_TOKENS} tokens; the call itself ends with its first, and phases show "
+                f"only in a call with decode steps. Expected it to go on: measure a call of "
+                f"{WATCHED_TOKENS} tokens or more, or name vision, blocks and step: {HOW_TO_NAME}"
             ) from error
 
 
@@ -147,7 +147,12 @@ def watching(
     """Trace the generate() that runs inside for a few tokens; those after them run as usual."""
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
     tracer = tracing(
-        model, inputs.pixels, n_steps=n_steps, methods=methods, has_images=inputs.has_pixels
+        model,
+        inputs.pixels,
+        n_steps=n_steps,
+        methods=methods,
+        has_images=inputs.has_pixels,
+        assistant=inputs.assistant,
     )
     with tracer as trace, prompted_once(model):
         yield trace

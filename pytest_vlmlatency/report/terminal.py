@@ -5,6 +5,7 @@ Pure: records in, lines of text out. Whoever prints them knows the terminal.
 
 from __future__ import annotations
 
+from statistics import median
 from textwrap import wrap
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ _WHERE = {
     Place.WITHIN: "(within a phase, and counted there)",
     Place.OUTSIDE: "(around generate(), not in its total)",
 }
+_OF_OTHER = f"{Phase.OTHER}."
+_LARGE = 0.1  # of `other`: a smaller part explains nothing
 _SHOWN = frozenset({Phase.VISION, Phase.PREFILL, Phase.DECODE, Phase.OTHER})
 
 
@@ -145,12 +148,29 @@ def _details(case: Case) -> list[str]:
     """Return the lines below a row: its marks, and each span that has no column."""
     marks = marks_of(case)
     places = {span.name: span.place for call in case.calls for span in call.spans}
+    of_other = [name for name in places if name.startswith(_OF_OTHER)]
     spans = [
         f"  {name}: {_figure_text(case, name)} {_WHERE[place]}"
         for name, place in places.items()
-        if name not in _SHOWN
+        if name not in _SHOWN and name not in of_other
     ]
+    spans += _other_lines(case, of_other) if of_other else []
     return [f"  {', '.join(marks)}", *spans] if marks else spans
+
+
+def _other_lines(case: Case, parts: Sequence[str]) -> list[str]:
+    """Return a line on what `other` is, where it is long enough to be timed by its parts."""
+    whole_ms = _median_ms(case, Phase.OTHER)
+    shares = {name: _median_ms(case, name) / whole_ms for name in parts if whole_ms}
+    large = sorted((name for name in shares if shares[name] >= _LARGE), key=lambda n: -shares[n])
+    known = (f"{name.removeprefix(_OF_OTHER)} {_figure_text(case, name).strip()}" for name in large)
+    what = f"of it {', '.join(known)}" if large else "in no part of generate() that has a name"
+    figure = _figure_text(case, Phase.OTHER)
+    return [f"  {Phase.OTHER}: {figure} ({what}; before the prompt, in no phase)"]
+
+
+def _median_ms(case: Case, name: str) -> float:
+    return median(call.phase_time(name, WALL) for call in case.calls)
 
 
 def _figure_text(case: Case, name: str) -> str:

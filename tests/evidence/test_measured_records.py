@@ -54,7 +54,6 @@ def test_two_passes_measure_each_work_as_often_as_asked_for(
         measured, "GRID", {"tier": ["low"], "top_k": [4, 8], "num_active_blocks": [8]}
     )
     monkeypatch.setattr(measured, "PASSES", (1, 3))
-    monkeypatch.setattr(measured, "PROGRAM", "tests.patience")
 
     measure_records(tmp_path / "profile")
 

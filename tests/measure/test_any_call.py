@@ -1,7 +1,7 @@
 """Whatever generate() is asked for, measuring leaves its output, its errors and its model alone."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -17,7 +17,7 @@ from tests.modes.calls import Listener, around_and_around
 from tests.modes.mode import Asked, asked
 from tests.modes.prompts import doubled, padded
 from tests.threads import torch_threads
-from tests.zoo import Inputs, Specimen, build
+from tests.zoo import Inputs, Specimen, block_modules, build
 from tests.zoo.shrink import FIRST_WORD
 
 FAMILIES = ("llava", "qwen2_vl", "gemma3", "mllama", "git", "florence2", "blip-2")
@@ -130,15 +130,14 @@ def test_an_error_that_only_watching_meets_is_refused_by_its_name() -> None:
 def test_an_error_that_only_watching_meets_leaves_nothing_on_the_model() -> None:
     """Earlier transformers keep a static cache on the model: half made, it fails the next call."""
     llava = build("llava")
-    n_columns = llava.n_prompt_columns
+    few = {"max_new_tokens": 1}
 
-    def break_at_the_second_token(ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        if ids.shape[1] > n_columns:
+    def break_in_a_step(_block: object, args: Sequence[torch.Tensor]) -> None:
+        if args[0].shape[1] == 1:
             vars(llava.model)["_half_made"] = object()
             raise ValueError
-        return scores
 
-    few = {"max_new_tokens": 1, "logits_processor": [break_at_the_second_token]}
+    block_modules(llava)[0].register_forward_pre_hook(break_in_a_step)
     with pytest.raises(PhasesNotFound, match="when it was watched for 3 tokens"):
         measure_generate(llava.generate, kwargs={**llava.inputs, **few}, rounds=1)
 

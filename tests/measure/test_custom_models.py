@@ -1,12 +1,13 @@
 """Models of nobody's library: phases found from what runs, or refused with what to do."""
 
+from collections.abc import Callable
 from itertools import cycle
 
 import pytest
 import torch
 from PIL import Image
 
-from pytest_vlmlatency import InvalidMeasurement, span
+from pytest_vlmlatency import InvalidMeasurement, measure_generate, span
 from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.records import WALL
 from tests.builders import FakeClock, delayed
@@ -17,6 +18,7 @@ from tests.measure.custom_models import (
     N_PATCHES,
     PROMPT,
     WIDTH,
+    Block,
     Captioner,
     FromBytes,
     FromPicture,
@@ -25,6 +27,7 @@ from tests.measure.custom_models import (
     KeepsPixels,
     OddlyNamed,
     OneByOne,
+    Tower,
     measure_custom,
 )
 
@@ -139,11 +142,68 @@ def test_a_towers_forward_on_the_kept_pixels_in_every_step_is_refused_by_name(
         measure_custom(model, clock)
 
 
-def test_work_before_the_first_phase_is_refused_with_the_advice_of_a_span(clock: FakeClock) -> None:
-    model = Captioner(preprocess=lambda: clock.advance_ms(8))
+def test_work_without_weights_before_the_first_phase_is_other(clock: FakeClock) -> None:
+    model = Captioner(preprocess=lambda: clock.advance_ms(80))
 
-    with pytest.raises(InvalidMeasurement, match=r"other took 8.00 .*pytest_vlmlatency.span\('pre"):
-        measure_custom(model, clock)
+    assert measure_custom(model, clock).calls[0].other_ms == 80
+
+
+class Adapts(Captioner):
+    """Runs a part of its own before each forward, the prompt's and the steps'."""
+
+    def __init__(self) -> None:
+        super().__init__(preprocess=lambda: None)
+        self.adapter = Block()
+
+    def prepare(self) -> None:
+        self.adapter(torch.zeros(1, 1, WIDTH))
+
+    def generate(self, input_ids: torch.Tensor, **kwargs: object) -> torch.Tensor:  # type: ignore[override]  # fewer names
+        self.prepare()
+        handle = self.register_forward_hook(lambda *_: self.prepare())
+        try:
+            return super().generate(input_ids, **kwargs)  # type: ignore[arg-type]  # as they came
+        finally:
+            handle.remove()
+
+
+class AdaptsInSpan(Adapts):
+    def prepare(self) -> None:
+        with span("adapt"):
+            super().prepare()
+
+
+def a_model_of_its_own() -> Captioner:
+    """Return a model that asks another one, which is no part of it."""
+    reader = Tower()
+    return Captioner(preprocess=lambda: reader(IMAGE))
+
+
+@pytest.mark.parametrize(("make_model", "name"), [(Adapts, "adapter"), (a_model_of_its_own, "Tow")])
+def test_weights_that_work_outside_of_every_phase_are_refused_by_name(
+    make_model: Callable[[], Captioner], name: str
+) -> None:
+    with pytest.raises(PhasesNotFound, match=rf"^{name}.* outside of every phase"):
+        measure_generate(make_model().generate, kwargs=ASKED, rounds=1)
+
+
+def test_weights_that_work_in_a_span_are_measured_there(clock: FakeClock) -> None:
+    model = AdaptsInSpan()
+
+    call = measure_custom(model, clock, delays_ms={"blocks.0": 3, "adapter": 9}).calls[0]
+
+    assert call.phase_time("adapt", WALL) == 9 * (1 + call.n_decode_steps + 1)
+    assert call.other_ms == 0
+
+
+def test_weights_outside_of_every_phase_are_measured_where_vision_is_named(
+    clock: FakeClock,
+) -> None:
+    delays_ms = {"blocks.0": 3, "adapter": 9}
+
+    case = measure_custom(Adapts(), clock, delays_ms=delays_ms, phases={"vision": "vision"})
+
+    assert case.calls[0].other_ms == 9
 
 
 def test_work_before_the_first_phase_is_measured_in_a_span(clock: FakeClock) -> None:

@@ -1,6 +1,7 @@
 """Each invariant, really broken by a real model, is refused with its numbers."""
 
 import functools
+import itertools
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import torch
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.measure.clock import Stamp
+from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
 from tests.zoo import Specimen, block_modules, build, vision_module
 
@@ -263,17 +265,85 @@ def test_a_disturbed_round_is_discarded_and_kept_in_the_record(
 
     assert len(case.calls) == 4
     assert [call.discarded_because for call in case.discarded] == [
-        "other took 50.00 cpu_ms, more than its bound of 5.00"
+        "other took 50.00 cpu_ms, more than its bound of 5.00 where the median is 1.00"
     ]
 
 
 def test_too_many_disturbed_rounds_fail_the_case(llava: Specimen, clock: FakeClock) -> None:
+    """Every other round has 49 ms more before its prompt: a cost that does not repeat."""
+    times_ms = itertools.chain([1] * 4, itertools.cycle([50, 1]))
     with (
         delayed(block_modules(llava)[0], lambda: clock.advance_ms(10)),
-        before_inputs(llava, lambda: clock.advance_ms(6)),
-        pytest.raises(InvalidMeasurement, match=r"2 rounds were discarded and 0 kept.*other took"),
+        before_inputs(llava, lambda: clock.advance_ms(next(times_ms))),
+        pytest.raises(InvalidMeasurement, match=r"2 rounds were discarded and 1 kept.*other took"),
     ):
         measure(llava, clock=clock)
+
+
+@pytest.mark.parametrize("other_ms", [6, 150, 3000])
+def test_a_cost_that_every_call_has_is_no_disturbance(
+    llava: Specimen, clock: FakeClock, other_ms: int
+) -> None:
+    with (
+        delayed(block_modules(llava)[0], lambda: clock.advance_ms(10)),
+        before_inputs(llava, lambda: clock.advance_ms(other_ms)),
+    ):
+        case = measure_generate(llava.generate, kwargs=llava.inputs, rounds=3, clock=clock)
+
+    assert [call.other_ms for call in case.calls] == [other_ms] * 3
+    assert not case.discarded
+
+
+@pytest.mark.parametrize("n_rounds", [1, 2, 9])
+def test_a_disturbance_is_told_by_what_the_case_repeats(
+    llava: Specimen, clock: FakeClock, n_rounds: int
+) -> None:
+    """150 ms repeat, and the first round takes 350: no more than one of a single round, too."""
+    times_ms = itertools.chain([150] * 4, [350], itertools.repeat(150))
+    with (
+        delayed(block_modules(llava)[0], lambda: clock.advance_ms(10)),
+        before_inputs(llava, lambda: clock.advance_ms(next(times_ms))),
+    ):
+        case = measure_generate(llava.generate, kwargs=llava.inputs, rounds=n_rounds, clock=clock)
+
+    assert [call.other_ms for call in case.calls] == [150] * n_rounds
+    assert [call.other_ms for call in case.discarded] == [350]
+
+
+def spans_of_other(case: Case) -> dict[str, float]:
+    call = case.calls[0]
+    return {span.name: call.phase_time(span.name, WALL) for span in call.spans if "." in span.name}
+
+
+def test_a_long_other_is_timed_by_the_parts_of_generate(llava: Specimen, clock: FakeClock) -> None:
+    criteria = llava.model._get_stopping_criteria
+    assert callable(criteria)
+
+    def slow_criteria(*args: object, **kwargs: object) -> object:
+        clock.advance_ms(200)
+        return criteria(*args, **kwargs)
+
+    vars(llava.model)["_get_stopping_criteria"] = slow_criteria
+    with (
+        delayed(block_modules(llava)[0], lambda: clock.advance_ms(10)),
+        before_inputs(llava, lambda: clock.advance_ms(30)),
+    ):
+        case = measure_generate(llava.generate, kwargs=llava.inputs, rounds=2, clock=clock)
+
+    parts = spans_of_other(case)
+    assert case.calls[0].other_ms == 230
+    assert (parts["other.stopping_criteria"], parts["other.settings"]) == (200, 30)
+    assert sum(parts.values()) == 230
+
+
+def test_a_short_other_has_no_parts(llava: Specimen, clock: FakeClock) -> None:
+    with (
+        delayed(block_modules(llava)[0], lambda: clock.advance_ms(10)),
+        before_inputs(llava, lambda: clock.advance_ms(5)),
+    ):
+        case = measure_generate(llava.generate, kwargs=llava.inputs, rounds=1, clock=clock)
+
+    assert not spans_of_other(case)
 
 
 @contextmanager

@@ -39,14 +39,14 @@ def looked_at(model: Captioner, clock: FakeClock) -> Single:
 
 
 class Disturbance:
-    """Takes 50 ms that belong to no phase, in some calls."""
+    """Takes time that belongs to no phase: so many ms in each call, by its number."""
 
-    def __init__(self, clock: FakeClock, *calls: int) -> None:
-        self.clock, self.calls, self.n = clock, calls, 0
+    def __init__(self, clock: FakeClock, times_ms: Mapping[int, float]) -> None:
+        self.clock, self.times_ms, self.n = clock, times_ms, 0
 
     def __call__(self) -> None:
         self.n += 1
-        self.clock.advance_ms(50 if self.n in self.calls else 0)
+        self.clock.advance_ms(self.times_ms.get(self.n, 0))
 
 
 def moving(model: Captioner, clock: FakeClock) -> Captioner:
@@ -57,7 +57,7 @@ def moving(model: Captioner, clock: FakeClock) -> Captioner:
 
 
 def test_a_disturbed_call_is_made_again(clock: FakeClock) -> None:
-    disturbance = Disturbance(clock, N_UNTIL_MEASURED)
+    disturbance = Disturbance(clock, {N_UNTIL_MEASURED: 50})
 
     single = looked_at(moving(Captioner(preprocess=disturbance), clock), clock)
 
@@ -66,11 +66,22 @@ def test_a_disturbed_call_is_made_again(clock: FakeClock) -> None:
 
 
 def test_a_call_that_is_always_disturbed_says_so(clock: FakeClock) -> None:
-    disturbance = Disturbance(clock, *range(20))
+    measured = range(N_UNTIL_MEASURED, N_UNTIL_MEASURED + 3)
+    disturbance = Disturbance(clock, dict(zip(measured, (50, 200, 800), strict=True)))
 
     single = looked_at(moving(Captioner(preprocess=disturbance), clock), clock)
 
-    assert single.disturbed_because == "other took 50.00 cpu_ms, more than its bound of 5.00"
+    assert single.disturbed_because is not None
+    assert single.disturbed_because.startswith("other took 800.00 cpu_ms")
+
+
+def test_what_every_call_does_is_no_disturbance(clock: FakeClock) -> None:
+    preprocess = Disturbance(clock, dict.fromkeys(range(20), 50.0))
+
+    single = looked_at(moving(Captioner(preprocess=preprocess), clock), clock)
+
+    assert single.disturbed_because is None
+    assert single.observation.call.other_ms == 50
 
 
 def test_blocks_that_are_compiled_one_by_one_are_timed_from_outside(

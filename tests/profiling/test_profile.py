@@ -183,7 +183,7 @@ def test_knobs_of_another_model_are_refused_at_once(
 
 def test_a_killed_profile_goes_on_where_it_was(tmp_path: Path) -> None:
     n_samples = 6
-    command = [sys.executable, "-m", "tests.patience", *_arguments(tmp_path, n_samples)]
+    command = [sys.executable, "-m", "pytest_vlmlatency", *_arguments(tmp_path, n_samples)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, cwd=REPOSITORY, env=environment)
     deadline_s = time.monotonic() + LIMIT_S

@@ -70,6 +70,32 @@ def test_marks_spans_and_notes_stand_where_a_reader_needs_them() -> None:
     assert summary_lines(cases, width=None) == golden("marks")
 
 
+def of_other(**parts_ms: float) -> tuple[Span, ...]:
+    return tuple(
+        Span(name=f"other.{name}", start_ms=0.0, measures={"wall_ms": ms}, place=Place.WITHIN)
+        for name, ms in parts_ms.items()
+    )
+
+
+def test_a_long_other_is_shown_with_its_large_parts() -> None:
+    spans = of_other(stopping_criteria=140.0, cache=15.0, settings=0.2)
+    case = a_case([a_call(other_ms=156.0, cpu_share=None, extra_spans=spans)])
+
+    table = summary_lines([case], width=None)
+
+    line = "  other: 156.0 (of it stopping_criteria 140.0; before the prompt, in no phase)"
+    assert line in table
+    assert not any("settings" in row or "cache" in row for row in table)
+
+
+def test_a_long_other_without_a_known_part_is_shown_all_the_same() -> None:
+    case = a_case([a_call(other_ms=156.0, cpu_share=None, extra_spans=of_other(settings=0.2))])
+
+    table = summary_lines([case], width=None)
+
+    assert any(row.startswith("  other: 156.0 (in no part of generate()") for row in table)
+
+
 def test_a_narrow_terminal_loses_columns_before_spreads_and_says_so() -> None:
     table = summary_lines([LOW, HIGH], width=80)
 
