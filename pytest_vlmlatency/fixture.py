@@ -6,11 +6,12 @@ keeps the cases until they are delivered. Its frames are hidden in tracebacks.
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypedDict, Unpack
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.options import MARKER_KEYS, Configuration, check_keys, merge_options
+from pytest_vlmlatency.options import KEYS, MARKER_KEYS, Configuration, check_keys, merge_options
 from pytest_vlmlatency.terms import check_effect, check_names
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ class VlmLatency:
 
     def __call__(self, generate: Generate, /, *args: object, **kwargs: object) -> object:
         """Measure `generate(*args, **kwargs)` and return what it returned last."""
+        _check_no_settings(generate, kwargs)
         return self._measure(Work(generate=generate, args=args, kwargs=kwargs), {})
 
     def pedantic(
@@ -166,10 +168,38 @@ class VlmLatency:
                 "for each measurement, or one interleaved() call for several configurations"
             )
         self.is_used = True
-        check_keys(settings, MARKER_KEYS, source="vlm_latency.pedantic()")
+        _check_settings(settings)
         options = merge_options(settings, *self._layers)
         check_effect(options.terms)
         return options
+
+
+def _check_settings(settings: Mapping[str, object]) -> None:
+    try:
+        check_keys(settings, MARKER_KEYS, source="vlm_latency.pedantic()")
+    except UsageProblem as problem:
+        raise UsageProblem(f"{problem} Arguments of generate() go into kwargs={{...}}.") from None
+
+
+def _check_no_settings(generate: Generate, kwargs: Mapping[str, object]) -> None:
+    """Raise where a setting of ours was passed as an argument of a function that has none such."""
+    try:
+        taken = {
+            name
+            for name, parameter in inspect.signature(generate).parameters.items()
+            if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+        }
+    except (TypeError, ValueError):
+        return
+    ours = [key for key in kwargs if key in KEYS and key not in taken]
+    if ours:
+        given = ", ".join(f"{key}=..." for key in ours)
+        them = "it" if len(ours) == 1 else "them"
+        raise UsageProblem(
+            f"{', '.join(ours)} would be passed on to the function, which does not name {them}; to "
+            f"set how to measure, call vlm_latency.pedantic(model.generate, kwargs=inputs, "
+            f"{given}); to pass {them} on, put {them} into those kwargs"
+        )
 
 
 def _with_terms(case: Case, terms: GateTerms) -> Case:

@@ -37,6 +37,66 @@ def test_a_generate_argument_of_any_name_is_forwarded(pytester: pytest.Pytester)
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize(
+    ("call", "problem"),
+    [
+        (
+            "vlm_latency(model.generate, answer=1, rounds=3)",
+            "rounds would be passed on to the function, which does not name it; to set how to "
+            "measure, call vlm_latency.pedantic(model.generate, kwargs=inputs, rounds=...); to "
+            "pass it on, put it into those kwargs",
+        ),
+        (
+            "vlm_latency(lambda answer: answer, answer=1, model=model, warmup_rounds=0)",
+            "model, warmup_rounds would be passed on to the function, which does not name them*"
+            "kwargs=inputs, model=..., warmup_rounds=...)*",
+        ),
+        (
+            "vlm_latency.pedantic(model.generate, answer=1)",
+            "*does not know 'answer'*Arguments of generate() go into kwargs={...}.",
+        ),
+        ("vlm_latency(model, answer=1)", "the model itself was passed, a Model; expected its *"),
+        ("vlm_latency(model.generate(answer=1))", "expected something to call*but got 1: pass *"),
+    ],
+)
+def test_a_setting_or_model_in_the_wrong_place_is_answered_in_one_line(
+    pytester: pytest.Pytester, call: str, problem: str
+) -> None:
+    project(pytester, f"def test_caption(vlm_latency):\n    {call}\n")
+
+    result = pytester.runpytest_inprocess("--tb=short")
+
+    result.assert_outcomes(failed=1)
+    errors = [line for line in result.stdout.lines if line.startswith("E  ")]
+    assert len(errors) == 1
+    result.stdout.fnmatch_lines([f"E   pytest_vlmlatency.errors.UsageProblem: {problem}"])
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "vlm_latency.pedantic(model.generate, kwargs={'answer': 3, 'rounds': 5})",
+        "vlm_latency(Own().generate, rounds=3)",
+    ],
+)
+def test_an_argument_that_is_called_like_a_setting_may_be_passed_on(
+    pytester: pytest.Pytester, call: str
+) -> None:
+    project(
+        pytester,
+        f"""\
+        class Own(Model):
+            def generate(self, rounds):
+                return rounds
+
+        def test_caption(vlm_latency):
+            assert {call} == 3
+        """,
+    )
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+
 def test_a_case_is_named_by_path_parameters_and_configuration(pytester: pytest.Pytester) -> None:
     pytester.mkdir(".git")
     below = pytester.mkdir("below")

@@ -6,6 +6,7 @@ Owns finding the model behind a callable, and seeing generate() run exactly once
 from __future__ import annotations
 
 import functools
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,11 +15,17 @@ from dataclasses import dataclass, field
 import torch
 
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
+from pytest_vlmlatency.measure.arguments import function_of
 from pytest_vlmlatency.measure.compilation import is_compiled
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.wrapping import generating_parts
 
 __tracebackhide__ = True  # an error inside generate() points at the user's own code
+
+BATCHING = ("generate_batch", "init_continuous_batching")
+FORWARDS = ("forward", "__call__", "_call_impl", "_wrapped_call_impl")
+LIBRARIES = ("transformers.", "torch.")
+PLAIN = (str, int, float, bool, type(None))
 
 Generate = Callable[..., object]
 Handler = Callable[[Generate, Sequence[object], Mapping[str, object]], object]
@@ -44,18 +51,10 @@ def find_target(
     generate: object, args: Sequence[object], kwargs: Mapping[str, object], model: object
 ) -> Target:
     """Return the function to call and its model: `model` if given, else the method's own."""
-    if not callable(generate):
-        raise UsageProblem(
-            f"expected something to call, such as model.generate, but got {generate!r}"
-        )
-    function: Generate = generate
-    bound_args: tuple[object, ...] = ()
-    bound_kwargs: Mapping[str, object] = {}
-    while isinstance(function, functools.partial):
-        bound_args = (*function.args, *bound_args)
-        bound_kwargs = {**function.keywords, **bound_kwargs}
-        function = function.func
-    found = model if model is not None else getattr(function, "__self__", None)
+    check_callable(generate)
+    function: Generate = generate  # type: ignore[assignment]  # checked
+    inner, bound_args, bound_kwargs = _unbound(function)
+    found = model if model is not None else _model_of(inner)
     if not isinstance(found, torch.nn.Module):
         raise UsageProblem(
             f"cannot tell which model {_name(generate)} runs; expected a method of the model, such "
@@ -63,7 +62,119 @@ def find_target(
         )
     found = _as_written(found)
     _check_generate(found)
-    return Target(function, tuple(args), kwargs, found, bound_args, bound_kwargs)
+    _check_method(inner, found)
+    if function == found.generate:  # what lies over it is led through with it
+        return Target(function, tuple(args), kwargs, found)
+    return Target(inner, tuple(args), kwargs, found, bound_args, bound_kwargs)
+
+
+def _unbound(function: Generate) -> tuple[Generate, tuple[object, ...], dict[str, object]]:
+    """Return the function inside partial ones, and the arguments that they bring."""
+    args: tuple[object, ...] = ()
+    kwargs: dict[str, object] = {}
+    while isinstance(function, functools.partial):
+        args = (*function.args, *args)
+        kwargs = {**function.keywords, **kwargs}
+        function = function.func
+    return function, args, kwargs
+
+
+def _model_of(function: Generate) -> object:
+    """Return the model that a method belongs to, or the only one that its object holds."""
+    layer: object = function
+    while layer is not None:
+        if isinstance(getattr(layer, "__self__", None), torch.nn.Module):
+            return layer.__self__  # type: ignore[attr-defined]  # just looked up
+        layer = getattr(layer, "__wrapped__", None)
+    owner = getattr(function, "__self__", None)
+    held = {
+        id(value): value
+        for value in getattr(function if owner is None else owner, "__dict__", {}).values()
+        if isinstance(value, torch.nn.Module) and callable(getattr(value, "generate", None))
+    }
+    return next(iter(held.values())) if len(held) == 1 else None
+
+
+def check_callable(generate: object) -> None:
+    """Raise where what is to be measured is no function that ends in one generate()."""
+    if isinstance(generate, torch.nn.Module):
+        raise UsageProblem(
+            f"the model itself was passed, a {type(generate).__name__}; expected its method: "
+            f"model.generate"
+        )
+    if isinstance(generate, type):
+        raise UsageProblem(
+            f"the class {generate.__name__} was passed; expected a method of a model, such as "
+            f"model.generate"
+        )
+    if not callable(generate):
+        shown = repr(generate) if isinstance(generate, PLAIN) else f"a {type(generate).__name__}"
+        raise UsageProblem(
+            f"expected something to call, such as model.generate, but got {shown}: pass the method "
+            f"itself, and its arguments beside it, as in (model.generate, **inputs)"
+        )
+    _check_finishes(generate)
+
+
+def _check_finishes(function: Generate) -> None:
+    """Raise where a call would return before anything has run."""
+    inner = _unbound(function)[0]
+    for kind, is_kind in UNFINISHED.items():
+        if is_kind(inner) or is_kind(inner.__call__):
+            raise UsageProblem(_unfinished(f"{_name(function)} is {kind}", kind))
+
+
+UNFINISHED: Mapping[str, Callable[[object], bool]] = {
+    "a coroutine function": inspect.iscoroutinefunction,
+    "an async generator function": inspect.isasyncgenfunction,
+    "a generator function": inspect.isgeneratorfunction,
+}
+RETURNED: Mapping[str, Callable[[object], bool]] = {
+    "a coroutine": inspect.isawaitable,
+    "an async generator": inspect.isasyncgen,
+    "a generator": inspect.isgenerator,
+}
+
+
+def _unfinished(what: str, kind: str) -> str:
+    how = "list(chat(...))" if kind.startswith("a generator") else "asyncio.run(chat(...))"
+    return (
+        f"{what}, which returns before anything is generated; expected a function that returns "
+        f"when generate() has: pass one that runs it, as in pedantic(lambda: {how}, model=model)"
+    )
+
+
+def _check_returned(output: object, name: str) -> None:
+    """Raise where a call returned what has yet to run."""
+    for kind, is_kind in RETURNED.items():
+        if is_kind(output):
+            close = getattr(output, "close", None)
+            if callable(close):
+                close()  # without it, Python warns that it was never awaited
+            raise UsageProblem(_unfinished(f"{name} returned {kind}", kind))
+
+
+def _check_method(function: Generate, model: torch.nn.Module) -> None:
+    """Raise for a method of the model that never ends in its generate()."""
+    if getattr(function, "__self__", None) is not model:
+        return
+    name = str(getattr(function, "__name__", ""))
+    if name in BATCHING:
+        raise _batching(name)
+    is_library = str(getattr(function_of(function), "__module__", "")).startswith(LIBRARIES)
+    if name in FORWARDS or (is_library and name != "generate"):
+        raise UsageProblem(
+            f"{_name(function)} does not call generate(); expected a call with a prompt and its "
+            f"tokens: pass model.generate"
+        )
+
+
+def _batching(name: str) -> UsageProblem:
+    return UsageProblem(
+        f"{name}() serves requests by continuous batching: prompts and tokens of several requests "
+        f"share forwards, so no phase is one request's; expected model.generate, with inputs as a "
+        f"batch and without a paged cache"
+    )
 
 
 def _check_generate(model: torch.nn.Module) -> None:
@@ -86,7 +197,8 @@ def call_target(
     target: Target, args: Sequence[object], kwargs: Mapping[str, object], handler: Handler
 ) -> object:
     """Call the function with the model's generate() led through `handler`; it must run once."""
-    original: Generate = target.model.generate  # type: ignore[assignment]  # a method, not a module
+    found: Generate = target.model.generate  # type: ignore[assignment]  # a method, not a module
+    original, bound_args, bound_kwargs = _unbound(found)
     n_calls = n_finished = 0
     is_running = False
 
@@ -104,15 +216,22 @@ def call_target(
         is_running = True
         try:
             output = handler(original, inner_args, inner_kwargs)
+            _check_returned(output, "generate()")
             n_finished += 1
             return output
         finally:
             is_running = False
 
-    with replaced_method(target.model, "generate", intercepted):
-        function = intercepted if target.function == original else target.function
+    generate: Generate = intercepted
+    if original != found:
+        generate = functools.partial(intercepted, *bound_args, **bound_kwargs)
+    with replaced_method(target.model, "generate", generate), _no_batching(target.model):
+        function = target.function
+        if function in (found, original):
+            function = generate if function == found else intercepted
         output = function(*args, **kwargs)
     if not n_calls:
+        _check_returned(output, _name(target.function))
         inside = ", ".join(map(repr, generating_parts(target.model)))
         raise InvalidMeasurement(
             f"{_name(target.function)} returned without calling {type(target.model).__name__}"
@@ -127,6 +246,20 @@ def call_target(
             f"finished: let errors through, and join the thread"
         )
     return output
+
+
+@contextmanager
+def _no_batching(model: torch.nn.Module) -> Iterator[None]:
+    """Refuse continuous batching before it has run."""
+
+    def refused(name: str, *_: object, **__: object) -> object:
+        raise _batching(name)
+
+    with ExitStack() as undo:
+        for name in BATCHING:
+            if callable(getattr(model, name, None)):
+                undo.enter_context(replaced_method(model, name, functools.partial(refused, name)))
+        yield
 
 
 def _as_written(model: torch.nn.Module) -> torch.nn.Module:
@@ -164,4 +297,7 @@ def _counted(method: Generate, count: Callable[[], None]) -> Generate:
 
 
 def _name(function: object) -> str:
-    return str(getattr(function, "__qualname__", None) or getattr(function, "__name__", function))
+    while isinstance(function, functools.partial):
+        function = function.func
+    own = getattr(function, "__qualname__", None) or getattr(function, "__name__", None)
+    return str(own or type(function).__name__)

@@ -1,5 +1,7 @@
 """What a measurement refuses for its arguments, callables and models, and what to do."""
 
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import cast
 
 import pytest
@@ -9,7 +11,7 @@ from transformers import DynamicCache
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
 from tests.builders import FakeClock, delayed
-from tests.zoo import Specimen
+from tests.zoo import N_NEW_TOKENS, Specimen
 from tests.zoo.earlier import CACHE
 
 
@@ -52,6 +54,124 @@ def test_a_model_that_cannot_generate_is_refused() -> None:
 def test_something_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(UsageProblem, match=r"expected something to call"):
         measure_generate(cast("type", 3), rounds=1)
+
+
+async def chat(**inputs: object) -> object:
+    return inputs
+
+
+async def stream(**inputs: object) -> AsyncIterator[object]:
+    yield inputs
+
+
+def words(**inputs: object) -> Iterator[object]:
+    yield inputs
+
+
+class Server:
+    async def __call__(self) -> None:
+        """Serve."""
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (chat, r"^chat is a coroutine function, .*: asyncio.run\(chat\(...\)\), model=model\)$"),
+        (stream, r"^stream is an async generator function, .*asyncio.run\(chat"),
+        (words, r"^words is a generator function, .*: list\(chat\(...\)\), model=model\)$"),
+        (partial(chat, image=1), r"^chat is a coroutine function"),
+        (Server(), r"^Server is a coroutine function"),
+        (lambda: chat(), r"<lambda> returned a coroutine, .*: asyncio.run"),
+        (lambda: stream(), r"<lambda> returned an async generator, .*: asyncio.run"),
+        (lambda: words(), r"<lambda> returned a generator, .*: list"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_runs_only_later_is_refused_with_how_to_run_it(
+    llava: Specimen, function: Callable[..., object], problem: str
+) -> None:
+    with pytest.raises(UsageProblem, match=problem):
+        measure_generate(function, model=llava.model, rounds=1)
+
+
+def test_a_generate_that_runs_only_later_is_refused() -> None:
+    class Streams(torch.nn.Module):
+        def generate(self) -> object:
+            return words()
+
+    class Awaits(torch.nn.Module):
+        async def generate(self) -> None:
+            """Answer later."""
+
+    with pytest.raises(UsageProblem, match=r"^generate\(\) returned a generator"):
+        measure_generate(Streams().generate, rounds=1)
+    with pytest.raises(UsageProblem, match=r"Awaits.generate is a coroutine function"):
+        measure_generate(Awaits().generate, rounds=1)
+
+
+def test_words_that_a_function_yields_once_it_has_generated_are_its_output(llava: Specimen) -> None:
+    def chat() -> Iterator[object]:
+        return iter(word for word in llava.generate(**llava.inputs))
+
+    case = measure_generate(chat, model=llava.model, rounds=1)
+
+    assert case.calls[0].n_output_tokens == N_NEW_TOKENS
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: (model.generate_batch, {"inputs": [[1, 2, 3]]}),
+        lambda model: (lambda: model.generate_batch(inputs=[[1, 2, 3]]), {}),
+        lambda model: (lambda: model.init_continuous_batching().start(), {}),
+        lambda model: (
+            model.generate,
+            {"inputs": torch.tensor([[1, 2]]), "cache_implementation": "paged"},
+        ),
+    ],
+    ids=["itself", "inside a function", "a manager", "a paged cache"],
+)
+def test_continuous_batching_is_refused_before_it_runs(
+    llava: Specimen, call: Callable[[object], tuple[Callable[..., object], dict[str, object]]]
+) -> None:
+    function, kwargs = call(llava.model)
+
+    with pytest.raises(UsageProblem, match=r"serves requests by continuous batching.*model.gener"):
+        measure_generate(function, model=llava.model, kwargs=kwargs, rounds=1)
+
+
+@pytest.mark.parametrize("name", ["forward", "__call__", "get_image_features"])
+def test_a_method_that_does_not_generate_is_refused_before_it_runs(
+    llava: Specimen, name: str
+) -> None:
+    with pytest.raises(UsageProblem, match=r"does not call generate\(\);.*pass model.generate$"):
+        measure_generate(getattr(llava.model, name), rounds=1)
+
+
+def test_a_model_instead_of_its_method_is_refused_without_printing_it(llava: Specimen) -> None:
+    with pytest.raises(UsageProblem) as raised:
+        measure_generate(llava.model, kwargs=llava.inputs)
+
+    assert str(raised.value) == (
+        "the model itself was passed, a LlavaForConditionalGeneration; expected its method: "
+        "model.generate"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        (None, "got None: pass"),
+        ("generate", "got 'generate': pass"),
+        (torch.zeros(1, 900), r"got a Tensor: pass the method itself, and its arguments beside it"),
+        (torch.nn.Linear, "the class Linear was passed; expected a method"),
+    ],
+)
+def test_what_is_no_function_is_refused_without_printing_all_of_it(
+    given: object, shown: str
+) -> None:
+    with pytest.raises(UsageProblem, match=shown):
+        measure_generate(cast("Callable[..., object]", given))
 
 
 def test_no_rounds_are_refused(llava: Specimen) -> None:

@@ -91,9 +91,47 @@ def test_an_object_that_answers_is_measured_where_its_model_is_given(name: str) 
     check_delays(case, specimen)
 
 
-def test_an_object_that_answers_is_refused_without_its_model(llava: Specimen) -> None:
+def test_an_object_that_holds_one_model_needs_no_model(llava: Specimen) -> None:
+    check_delays(measure_delayed(llava, Assistant(llava.model).chat), llava)
+
+
+def test_an_object_that_holds_two_models_is_refused_without_one(llava: Specimen) -> None:
+    assistant = Assistant(llava.model)
+    vars(assistant)["other"] = build("qwen2_vl").model
+
     with pytest.raises(UsageProblem, match=r"cannot tell which model .*Assistant\.chat runs;.*mod"):
-        measure_generate(Assistant(llava.model).chat, kwargs=llava.inputs)
+        measure_generate(assistant.chat, kwargs=llava.inputs)
+
+
+def test_a_partial_generate_on_the_model_is_measured_with_what_it_brings(llava: Specimen) -> None:
+    generate = llava.generate
+    inputs = {name: llava.inputs[name] for name in ("input_ids", "attention_mask")}
+    llava.model.generate = functools.partial(generate, pixel_values=llava.inputs["pixel_values"])  # type: ignore[assignment]  # the point
+    llava.model.generate = functools.partial(
+        llava.model.generate, max_new_tokens=4, min_new_tokens=4
+    )
+
+    calls = [
+        measure_generate(llava.model.generate, kwargs=inputs, rounds=1),
+        measure_generate(functools.partial(llava.model.generate, **inputs), rounds=1),
+        measure_generate(lambda: llava.model.generate(**inputs), model=llava.model, rounds=1),
+        measure_generate(generate, kwargs={**llava.inputs, "max_new_tokens": 4}, rounds=1),
+    ]
+
+    assert [case.calls[0].n_output_tokens for case in calls] == [4, 4, 4, 4]
+    assert [case.calls[0].n_vision_tokens for case in calls] == [llava.n_vision_tokens] * 4
+
+
+def test_a_decorated_generate_on_the_model_is_measured(llava: Specimen) -> None:
+    generate = llava.generate
+
+    @functools.wraps(generate)
+    def decorated(*args: object, **kwargs: object) -> object:
+        return generate(*args, **kwargs)  # type: ignore[arg-type]  # whatever it was given
+
+    llava.model.generate = decorated  # type: ignore[assignment]  # the point
+
+    check_delays(measure_delayed(llava, decorated), llava)
 
 
 def test_the_wrappers_own_generate_can_be_timed_around_the_models(llava: Specimen) -> None:
