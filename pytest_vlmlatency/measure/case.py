@@ -9,6 +9,7 @@ import torch
 
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.compilation import n_limits_reached
+from pytest_vlmlatency.measure.invariants import n_further_steps
 from pytest_vlmlatency.measure.labels import is_compiled_anywhere, labels_of
 from pytest_vlmlatency.measure.past import asked_cache, is_kind
 from pytest_vlmlatency.measure.wrapping import configured_part
@@ -135,6 +136,7 @@ def _notes(subject: Subject) -> list[str]:
         *_draft_notes(subject.first.call),
         *_cache_notes(subject.first),
         *_embeds_notes(subject.first),
+        *_step_notes(subject.first),
     ]
 
 
@@ -205,6 +207,24 @@ def _embeds_notes(seen: Observation) -> list[str]:
     if seen.recorder.vision_calls:
         return []
     return ["inputs_embeds were passed without pixels: vision among them is counted as text"]
+
+
+def _step_notes(seen: Observation) -> list[str]:
+    """Say so where steps and tokens do not agree as in a plain loop, and why that may be."""
+    notes = []
+    n_steps, n_tokens = seen.call.n_decode_steps, seen.output.n_longest
+    if seen.phase_map.n_start_tokens:
+        notes.append("its output begins with a token that no forward gave, which is not counted")
+    if n_further_steps(seen) == 1:
+        notes.append(
+            f"{n_steps} decode steps ran for {n_tokens} tokens: the loop runs one more forward "
+            f"after its last token, or keeps its end token to itself"
+        )
+    elif n_further_steps(seen):
+        notes.append(
+            f"{n_steps} decode steps ran for {n_tokens} tokens, by the step module that was named"
+        )
+    return notes
 
 
 def _flush_notes(subject: Subject) -> list[str]:

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_vlmlatency.measure.interception import BATCHING
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
 
@@ -25,8 +27,9 @@ Seen = dict[int, tuple[int, Form]]
 """Objects by their id: in which place they were met, and what they decide."""
 PLAIN = frozenset({type(None), bool, int, float, str, bytes, torch.dtype, torch.device, torch.Size})
 HOOK_TABLES = ("_forward_pre_hooks", "_forward_hooks")
-SKIPPED = frozenset(vars(torch.nn.Module())) - {"training"} | {"generate"}
-"""What every module has is looked at by itself; generate() is replaced for the time of a call."""
+SKIPPED = frozenset(vars(torch.nn.Module())) - {"training"} | {"generate", *BATCHING}
+"""What every module has is looked at by itself; generate() is replaced for the time of a call, and
+so is continuous batching."""
 MAX_DEPTH = 4
 MAX_ITEMS = 256
 """Of a longer list only the length counts: it is data, such as a vocabulary."""

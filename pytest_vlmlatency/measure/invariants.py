@@ -175,7 +175,8 @@ def _check_steps(seen: Observation) -> None:
     expected = n_tokens - 1
     match seen.inputs.mode:
         case Mode.GREEDY | Mode.SAMPLE:
-            is_right = n_steps - expected in ((0, 1) if seen.may_run_one_more else (0,))
+            may_run_one_more = seen.may_run_one_more or _may_feed_its_last(seen.phase_map)
+            is_right = n_steps - expected in ((0, 1) if may_run_one_more else (0,))
             rule = f"{expected}, one for each token after the first"
         case Mode.BEAM:
             is_right = n_steps >= expected
@@ -186,12 +187,28 @@ def _check_steps(seen: Observation) -> None:
         case Mode.ASSISTED:
             is_right = n_steps <= expected
             rule = f"at most {expected}, since a forward verifies one token or more"
-    if not is_right:
+    if not is_right and not seen.phase_map.is_step_named:
         raise InvalidMeasurement(
             f"{seen.inputs.mode} decoding ran {n_steps} step forwards after the prompt's for "
             f"{n_tokens} output tokens; expected {rule}: the step module "
-            f"{seen.phase_map.step!r} may be the wrong one; name it with phases={{'step': ...}}"
+            f"{seen.phase_map.step!r} may be the wrong one, or the loop may return other tokens "
+            f"than its forwards gave; name the step to measure it so, with phases={{'step': ...}}"
         )
+
+
+def _may_feed_its_last(phase_map: PhaseMap) -> bool:
+    """Whether it is a loop of the model's own that gives its steps the tokens that it returns.
+
+    It may run its forward for the last token, too, or for the end token that it keeps to itself.
+    """
+    return phase_map.is_fed and not phase_map.has_step_preparation
+
+
+def n_further_steps(seen: Observation) -> int:
+    """Return by how many the decode steps exceed one for each token after the first."""
+    if seen.output.n_longest is None or seen.inputs.mode not in (Mode.GREEDY, Mode.SAMPLE):
+        return 0
+    return seen.call.n_decode_steps - (seen.output.n_longest - 1)
 
 
 def check_inputs(first: Inputs, this: Inputs) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_vlmlatency.measure.generation import Mode, read_mode
+from pytest_vlmlatency.measure.invariants import n_further_steps
 from pytest_vlmlatency.measure.past import NO_CACHE, count_cached
 
 if TYPE_CHECKING:
@@ -25,12 +26,16 @@ PLAIN_CACHE = "dynamic"
 def labels_of(seen: Observation) -> tuple[str, ...]:
     """Return the labels of a measured call, its way to decode first."""
     cache = seen.phase_map.cache
+    n_further = n_further_steps(seen)
     labels = {
         str(seen.inputs.mode): seen.inputs.mode is not Mode.GREEDY,
         **dict.fromkeys(seen.inputs.labels, True),
         "no-cache": cache == NO_CACHE,
         f"{cache}-cache".replace(" ", "-"): cache not in ("", NO_CACHE, PLAIN_CACHE),
         "chunked": seen.inputs.n_prompt_forwards > 1,
+        "start-token": seen.phase_map.n_start_tokens > 0,
+        "extra-step": n_further == 1,
+        "uneven-steps": n_further not in (0, 1),
         "text-only": not seen.recorder.vision_calls,
         "compiled": is_compiled_anywhere(seen),
         "per-token": seen.call.decode_step_times_ms is not None,

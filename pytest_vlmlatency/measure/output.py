@@ -24,10 +24,22 @@ class Output:
     digest: str
 
 
-def read_output(output: object, inputs: Inputs, *, n_seen: int | None = None) -> Output:
+def new_rows(output: object, inputs: Inputs) -> list[list[int]]:
+    """Return the rows of token ids in a result, without the prompt; none where there are none."""
+    sequences = getattr(output, "sequences", output)
+    if not isinstance(sequences, torch.Tensor) or sequences.dim() != 2 or not len(sequences):
+        return []
+    rows: list[list[int]] = sequences[:, _n_prompt_columns_in(sequences, inputs, None) :].tolist()
+    return rows
+
+
+def read_output(
+    output: object, inputs: Inputs, *, n_seen: int | None = None, n_start_tokens: int = 0
+) -> Output:
     """Return how many tokens a result holds, through each row's end token, and its digest.
 
-    `n_seen` is how many positions the first block saw of the prompt, where that is known.
+    `n_seen` is how many positions the first block saw of the prompt, where that is known;
+    `n_start_tokens` at the beginning are none of the loop's.
     """
     sequences = getattr(output, "sequences", output)
     if not isinstance(sequences, torch.Tensor) or sequences.dim() != 2:
@@ -37,7 +49,7 @@ def read_output(output: object, inputs: Inputs, *, n_seen: int | None = None) ->
             n_longest=None, n_generated=None, digest=_digest(json.dumps(sequences.tolist()))
         )
     rows: list[list[int]] = sequences.tolist()
-    skipped = _n_prompt_columns_in(sequences, inputs, n_seen)
+    skipped = _n_prompt_columns_in(sequences, inputs, n_seen) + n_start_tokens
     lengths = [_length_to_end(row[skipped:], inputs.eos_ids) for row in rows]
     return Output(
         n_longest=max(lengths, default=0),

@@ -106,6 +106,7 @@ def find_phases(
         prompt_end=find_prompt_end(model, trace, steps),
         vision_calls=count_vision_calls(trace, first_block, entries),
         is_vision_named=not has_methods,
+        is_step_named=named.step is not None,
         vision_methods=named.vision_methods,
         experts={str(phase): name for phase, name in trace.experts.items() if name},
         cache=_cache(steps[kind.n_prompt_forwards - 1 :], blocks[0]),

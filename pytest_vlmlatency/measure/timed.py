@@ -162,7 +162,12 @@ def _run(
 
 
 def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap, rig: Rig) -> Seen:
-    output = read_output(facts.output, facts.inputs, n_seen=recorder.prompt_length)
+    output = read_output(
+        facts.output,
+        facts.inputs,
+        n_seen=recorder.prompt_length,
+        n_start_tokens=phase_map.n_start_tokens,
+    )
     timeline = read_timeline(recorder.marks, recorder.clock)
     observation = Observation(
         call=_call(facts, output, timeline, recorder, phase_map, is_per_token=rig.is_per_token),

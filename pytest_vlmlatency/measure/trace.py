@@ -33,10 +33,10 @@ class Node:
 
     `is_features`: it is a method that gives vision's features. `takes_ids_alone`: all that it was
     given are whole numbers, which no features are. `is_given_nothing`: it works on no elements, as
-    a tower does on no images. `sizes` are those of the first tensor that may be states (B, L, D),
-    None without one, `length` is L, also where the states have further dimensions. `cache` is the
-    kind of the cache that it was given, "" without one, or where that held nothing. `is_in_span`: a
-    span of the user's own was around it.
+    a tower does on no images. `ids` are the last of each row of ids that it was given. `sizes` are
+    those of the first tensor that may be states (B, L, D), None without one, `length` is L, also
+    where the states have further dimensions. `cache` is the kind of the cache that it was given, ""
+    without one, or where that held nothing. `is_in_span`: a span of the user's own was around it.
     """
 
     path: str
@@ -47,6 +47,7 @@ class Node:
     is_features: bool = False
     takes_ids_alone: bool = False
     is_given_nothing: bool = False
+    ids: tuple[int, ...] | None = None
     sizes: tuple[int, ...] | None = None
     length: int | None = None
     cache: str = ""
@@ -220,6 +221,7 @@ class _Tracer:
         node = Node(path, parent, self.trace.n_nodes, method, marks)
         node.takes_ids_alone = _are_ids(inputs)
         node.is_given_nothing = is_given_nothing(inputs, {})
+        node.ids = _last_ids(inputs)
         node.sizes = _sizes_of_states(inputs)
         node.length = _length_of_states(inputs)
         node.cache = kind_of_filled_cache(inputs)
@@ -231,6 +233,12 @@ class _Tracer:
     def _count_step(self, path: str) -> None:
         self._n_steps[path] = self._n_steps.get(path, 0) + 1
         self.trace.is_done = self.trace.is_done or self._n_steps[path] >= self._n_traced
+
+
+def _last_ids(inputs: Sequence[object]) -> tuple[int, ...] | None:
+    tensors = (value for value in inputs if isinstance(value, torch.Tensor) and value.dim() == 2)
+    ids = next((it for it in tensors if it.dtype in (torch.int64, torch.int32) and len(it)), None)
+    return None if ids is None or not ids.shape[1] else tuple(ids[:, -1].tolist())
 
 
 def _sizes_of_states(inputs: Sequence[object]) -> tuple[int, ...] | None:

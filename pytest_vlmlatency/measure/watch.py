@@ -12,9 +12,11 @@ made of is seen, and hooks are no part of what torch compiled.
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import PhasesNotFound
+from pytest_vlmlatency.measure.alignment import read_alignment
 from pytest_vlmlatency.measure.arguments import function_of, name_arguments
 from pytest_vlmlatency.measure.call_kind import LENGTHS, UnknownKind, call_kind
 from pytest_vlmlatency.measure.compilation import run_uncompiled
@@ -75,11 +77,15 @@ def watch_call(
         original, args, kwargs, model, inputs, methods=named.vision_methods, is_longer=is_longer
     )
     try:
-        return output, read_phases(model, trace, inputs, named)
+        phase_map = read_phases(model, trace, inputs, named)
     except PromptAlone:
         if is_longer or not _takes_lengths(original):
             raise
         return output, None
+    alignment = read_alignment(trace, phase_map.step, output, inputs)
+    return output, replace(
+        phase_map, n_start_tokens=alignment.n_start_tokens, is_fed=alignment.is_fed
+    )
 
 
 def read_phases(model: torch.nn.Module, trace: Trace, inputs: Inputs, named: Named) -> PhaseMap:

@@ -50,6 +50,8 @@ class PhaseMap:
     call shows that the blocks begin: the first block, or the compiled region around it.
     `compiled` are the modules (or feature methods) that torch.compile had compiled as a whole.
     `cache` is the kind of cache that steps were given, "" where that was not seen.
+    `is_step_named`: by the user. `n_start_tokens` at the beginning of the output were given by no
+    forward; `is_fed`: each step was given one token of the output, in order.
     """
 
     step: str
@@ -67,6 +69,9 @@ class PhaseMap:
     compiled: tuple[str, ...] = ()
     experts: Mapping[str, str] = field(default_factory=dict)
     cache: str = ""
+    is_step_named: bool = False
+    n_start_tokens: int = 0
+    is_fed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
