@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 FIXTURE = "vlm_latency"
 FIXTURES = frozenset({FIXTURE, "vlm_model", "vlm_device"})
+_IN_USE = pytest.StashKey["VlmLatency"]()
+"""The fixture of a test, however the test came by it: by an argument, or by `request`."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -102,6 +104,8 @@ def pytest_runtest_makereport(
         from pytest_vlmlatency.session.delivery import attach  # noqa: PLC0415 - light start-up
 
         attach(report, fixture)
+        if report.when == "teardown":
+            del item.stash[_IN_USE]
     return report
 
 
@@ -112,7 +116,12 @@ def vlm_latency(
     """Measure a model's generate() by phase: `vlm_latency(model.generate, **inputs)`."""
     from pytest_vlmlatency.session.assembly import build_fixture  # noqa: PLC0415 - light start-up
 
-    return build_fixture(request.node, benchmark, _vlm_engine)
+    item: pytest.Item = request.node
+    fixture = build_fixture(item, benchmark, _vlm_engine)
+    if not _may_measure(item):
+        _accept_late(item)
+    item.stash[_IN_USE] = fixture
+    return fixture
 
 
 @pytest.fixture(scope="session")
@@ -146,11 +155,21 @@ def _open_inbox(config: pytest.Config) -> None:
         inbox_of(config)
 
 
+def _accept_late(item: pytest.Item) -> None:
+    """Do what is done for collected tests, for one that came by the fixture while it ran."""
+    from pytest_vlmlatency.session import collection  # noqa: PLC0415 - light start-up
+
+    _open_inbox(item.config)
+    try:
+        collection.check_collected(item.config, [item])
+    except pytest.UsageError as problem:
+        pytest.fail(str(problem), pytrace=False)
+
+
 def _may_measure(item: pytest.Item) -> bool:
     names = getattr(item, "fixturenames", ())
     return not FIXTURES.isdisjoint(names) or item.get_closest_marker(FIXTURE) is not None
 
 
 def _fixture_of(item: pytest.Item) -> VlmLatency | None:
-    fixture: VlmLatency | None = getattr(item, "funcargs", {}).get(FIXTURE)
-    return fixture
+    return item.stash.get(_IN_USE, None)

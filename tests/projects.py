@@ -71,6 +71,23 @@ def test_caption(vlm_latency):
 """
 
 
+TWICE = """\
+
+def pytest_runtest_protocol(item, nextitem):
+    from _pytest.runner import runtestprotocol
+
+    for attempt in range(2):
+        if attempt:
+            item._initrequest()
+        for report in runtestprotocol(item, nextitem=nextitem, log=False):
+            if report.failed and not attempt:
+                report.outcome = "rerun"
+            item.ihook.pytest_runtest_logreport(report=report)
+    return True
+"""
+"""A plugin that runs each test twice, as pytest-rerunfailures does where the first one failed."""
+
+
 def project(pytester: pytest.Pytester, tests: str = MEASURED, *, conftest: str = "") -> None:
     """Write test_x.py and a conftest.py that takes over the engine which measures nothing."""
     pytester.makeconftest(FAKE_ENGINE + dedent(conftest))

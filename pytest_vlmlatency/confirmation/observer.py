@@ -77,7 +77,7 @@ class Observer:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember which of the tests that are left measure."""
-        measuring = (i for i in session.items if FIXTURE in getattr(i, "fixturenames", ()))
+        measuring = filter(may_measure, session.items)
         self._measuring = [id_of(item, self._root) for item in measuring]
 
     @pytest.hookimpl(wrapper=True)
@@ -124,6 +124,28 @@ class Observer:
             "rootdir": str(called.rootdir),
             "inifile": None if called.inifile is None else str(called.inifile),
         }
+
+
+def may_measure(item: pytest.Item) -> bool:
+    """Whether a test requests the fixture: by an argument, by `request`, or its own marker says so.
+
+    A test that requests it only by way of functions that it calls, or of steps of pytest-bdd, is
+    found by the marker: a scenario's tag `@vlm_latency`.
+    """
+    if FIXTURE in getattr(item, "fixturenames", ()):
+        return True
+    if any(mark.name == FIXTURE for mark in item.own_markers):
+        return True
+    found = getattr(item, "_fixtureinfo", None)
+    of_fixtures = getattr(found, "name2fixturedefs", {}).values()
+    functions = [getattr(item, "function", None), *(defs[-1].func for defs in of_fixtures if defs)]
+    return any(_names(getattr(function, "__code__", None), FIXTURE) for function in functions)
+
+
+def _names(code: object, text: str) -> bool:
+    """Whether code, or code within it, holds this text as a constant."""
+    constants = getattr(code, "co_consts", ())
+    return any(constant == text or _names(constant, text) for constant in constants)
 
 
 def _file_of(test: str) -> str:

@@ -17,9 +17,10 @@ from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from pytest_vlmlatency.history.benchmark import Entry
     from pytest_vlmlatency.records import Run
     from pytest_vlmlatency.session.delivery import Parcel
     from pytest_vlmlatency.session.predicting import Forecast
@@ -43,7 +44,8 @@ class Inbox:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self._parcels: list[Parcel] = []
+        self._parcels: dict[str, Parcel] = {}
+        self._entries: dict[str, Sequence[Entry]] = {}
         self._announced: dict[str, str] = {}
         self._lost: list[str] = []
         self._said: list[str] = []
@@ -66,7 +68,7 @@ class Inbox:
             from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
             self._run = results.run_of(
-                self._parcels,
+                self._received,
                 lost=self._lost,
                 started_at=self._started_at,
                 root=self._config.rootpath,
@@ -76,14 +78,14 @@ class Inbox:
         return self._run
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Take in what a report carries; the setup's announces a test, the call's settles it."""
+        """Take in what a report carries; the setup's announces a test, a later one settles it."""
         parcel = parcel_on(report)
         if parcel is not None:
             self._has_tests = True
             self._announced[report.nodeid] = parcel["test"]
             if parcel["cases"]:
                 self._receive(parcel)
-        if report.when == "call":
+        if report.when != "setup":
             self._announced.pop(report.nodeid, None)
 
     @pytest.hookimpl(optionalhook=True)
@@ -148,8 +150,8 @@ class Inbox:
             run = None if self._forecast is None else self.run()
             results.print_summary(
                 terminalreporter,
-                self._parcels,
-                cases=results.cases_of(self._parcels) if run is None else run.cases,
+                self._received,
+                cases=results.cases_of(self._received) if run is None else run.cases,
                 lost=self._lost,
                 remarks=self._said,
                 untested=untested,
@@ -159,8 +161,17 @@ class Inbox:
         self._said.append(why)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
+    @property
+    def _received(self) -> tuple[Parcel, ...]:
+        return tuple(self._parcels.values())
+
     def _receive(self, parcel: Parcel) -> None:
-        self._parcels.append(parcel)
+        """Keep a test's cases; those of a later attempt at it take the place of the earlier's."""
         from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
-        results.hand_to_benchmark(self._config, parcel)
+        test = parcel["test"]
+        self._parcels[test] = parcel
+        if test in self._lost:  # run again after its worker had died
+            self._lost.remove(test)
+        before = self._entries.get(test, ())
+        self._entries[test] = results.hand_to_benchmark(self._config, parcel, instead_of=before)

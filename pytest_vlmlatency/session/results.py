@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     import pytest
 
+    from pytest_vlmlatency.history.benchmark import Entry
     from pytest_vlmlatency.session.delivery import Parcel
 
 MS_PER_S = 1000
@@ -34,15 +35,22 @@ ID_BYTES = 8  # random: no two runs of a history are ever called the same
 LONG_WAIT_MS = 1000  # shorter waits are no answer to "why did this take so long?"
 
 
-def hand_to_benchmark(config: pytest.Config, parcel: Parcel) -> None:
-    """Give the phases to pytest-benchmark, if one of its outputs was asked for.
+def hand_to_benchmark(
+    config: pytest.Config, parcel: Parcel, *, instead_of: Iterable[Entry] = ()
+) -> list[Entry]:
+    """Give the phases to pytest-benchmark, if one of its outputs was asked for; return its entries.
 
-    Otherwise its table would repeat ours, and without the spread that makes it worth reading.
+    Otherwise its table would repeat ours, and without the spread that makes it worth reading. The
+    entries of an earlier attempt at the test are taken back.
     """
     session = getattr(config, "_benchmarksession", None)
-    if session is not None and is_asked_for(lambda name: config.getoption(name, None)):
-        for case in cases_of([parcel]):
-            session.benchmarks += entries_of(case)
+    if session is None or not is_asked_for(lambda name: config.getoption(name, None)):
+        return []
+    entries = [entry for case in cases_of([parcel]) for entry in entries_of(case)]
+    old = set(map(id, instead_of))
+    session.benchmarks[:] = [one for one in session.benchmarks if id(one) not in old]
+    session.benchmarks += entries
+    return entries
 
 
 def run_of(parcels: Sequence[Parcel], *, lost: Iterable[str], started_at: str, root: Path) -> Run:

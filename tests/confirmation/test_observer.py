@@ -13,6 +13,7 @@ from pytest_vlmlatency.confirmation.observer import (
     NOT_COLLECTED,
     modules_with_files,
 )
+from tests.projects import TWICE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,3 +127,23 @@ def test_a_file_that_cannot_be_collected_fails_its_own_tests_alone(
     )
 
     assert told["failed"] == {"test_y.py::test_page": "ImportError: gone"}
+
+
+def test_a_test_that_passes_when_it_is_run_again_did_not_fail(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(TWICE)
+    pytester.makepyfile(
+        test_x="""\
+        attempts = []
+
+        def test_second():
+            attempts.append(1)
+            assert len(attempts) > 1
+
+        def test_never():
+            assert False
+        """
+    )
+
+    told = observed(pytester, [])
+
+    assert told["failed"] == {"test_x.py::test_never": "assert False"}
