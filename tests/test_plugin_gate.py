@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.history.store import open_store
 from tests.gated_projects import BENCHMARK, add_history, gated_project, slow_down
 from tests.projects import in_subprocess
 from tests.repositories import commit, write
@@ -279,3 +280,33 @@ def test_without_the_option_nothing_is_judged(
 
     assert result.ret == pytest.ExitCode.OK
     assert "vlm gate" not in result.stdout.str()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1", "git config --global --add safe.directory"),
+        ("PATH", "/nowhere", "install git"),
+    ],
+    ids=["dubious", "missing"],
+)
+def test_git_that_does_not_answer_ends_with_12_and_the_run_is_no_baseline(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    bare_root: Path,
+    variable: str,
+    value: str,
+    said: str,
+) -> None:
+    slow_down(bare_root)
+    monkeypatch.setenv(variable, value)
+
+    result = run(pytester, monkeypatch, *GATE)
+
+    assert result.ret == NOT_APPLIED
+    shown = " ".join(result.stdout.str().split())
+    assert "Not applied: git " in shown
+    assert said in shown
+    assert "It becomes no baseline of later runs, since its commit is unknown: git " in shown
+    (name,) = open_store(bare_root / ".vlm_latency").index().names
+    assert name.commit is None

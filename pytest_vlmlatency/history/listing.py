@@ -153,7 +153,11 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
 
 
 def _states(run: ListedRun) -> tuple[tuple[str, bool], ...]:
-    return (("pull request", run.is_pull_request), ("dirty", run.is_dirty))
+    return (
+        ("pull request", run.is_pull_request),
+        ("dirty", run.is_dirty),
+        ("no baseline", run.commit is None),
+    )
 
 
 def _case_rows(runs: Sequence[ListedRun]) -> list[tuple[str, ...]]:

@@ -100,11 +100,10 @@ def run(given: argparse.Namespace) -> int:
 def _trend(given: argparse.Namespace) -> Trend:
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging import trend_runs  # noqa: PLC0415
-    from pytest_vlmlatency.judging.repository import find_root  # noqa: PLC0415
     from pytest_vlmlatency.judging.trend import Wanted, series_of_runs  # noqa: PLC0415
     from pytest_vlmlatency.records import Trend  # noqa: PLC0415
 
-    root = find_root(Path.cwd())
+    root, unusable = _root()
     store = named_or_default(given.history, is_readonly=True)
     index = store.index()
     clean = trend_runs.clean_runs(index.names)
@@ -126,8 +125,19 @@ def _trend(given: argparse.Namespace) -> Trend:
             Wanted(cases=tuple(given.case), phases=tuple(given.phase)),
             lambda good, bad: trend_runs.subjects_between(root, good, bad),
         ),
-        remarks=_remarks(chosen, [*index.problems, *stored.problems]),
+        remarks=(*unusable, *_remarks(chosen, [*index.problems, *stored.problems])),
     )
+
+
+def _root() -> tuple[Path | None, tuple[str, ...]]:
+    """Return the repository around, None where git does not answer, which is said then."""
+    from pytest_vlmlatency.confirmation.git import GitUnusable  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.judging.repository import find_root  # noqa: PLC0415
+
+    try:
+        return find_root(Path.cwd()), ()
+    except GitUnusable as problem:
+        return None, (f"The order of the commits is not known: {problem}",)
 
 
 def _remarks(chosen: Chosen, problems: Sequence[str]) -> tuple[str, ...]:

@@ -1,8 +1,9 @@
-"""The commit that is measured, as git tells it. Owns one question to git; without git, None."""
+"""The commit that is measured, as git tells it. Owns one question to git, and why it fails."""
 
 from __future__ import annotations
 
 import subprocess
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.records import Commit
@@ -21,18 +22,44 @@ def read_commit(root: Path) -> Commit | None:
 
     `is_dirty` looks at tracked files, staged or not; untracked files don't count.
     """
+    status = _status(root)
+    return None if status.answer is None else parse_status(status.answer)
+
+
+def why_unknown(root: Path) -> str:
+    """Return why git does not tell the commit of a repository that is there; "" where it does.
+
+    It is not installed, say, or refuses a repository of another user; with git's own way out.
+    """
+    is_repository = any((up / ".git").exists() for up in (root, *root.parents))
+    return _status(root).problem if is_repository else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    """What git answers, None where it fails, and the problem then."""
+
+    answer: str | None
+    problem: str = ""
+
+
+def _status(root: Path) -> _Status:
     try:
-        answer = subprocess.run(
+        done = subprocess.run(
             ["git", "-C", str(root), *QUESTION],
             capture_output=True,
             timeout=TIMEOUT_S,
-            check=True,
+            check=False,
             encoding="utf-8",
             errors="replace",
-        ).stdout
-    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        return None
-    return parse_status(answer)
+        )
+    except subprocess.TimeoutExpired:
+        return _Status(None, f"git status was still busy after {TIMEOUT_S:.0f} s")
+    except OSError as problem:
+        return _Status(None, f"git could not be run ({problem.strerror}): install git")
+    if done.returncode != 0:
+        return _Status(None, f"git status: {done.stderr.strip() or done.returncode}")
+    return _Status(done.stdout)
 
 
 def parse_status(answer: str) -> Commit | None:

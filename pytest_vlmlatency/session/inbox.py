@@ -122,7 +122,7 @@ class Inbox:
         self._write(session, run, targets)
         try:
             if history is not None:
-                self._said.append(keeping.keep(run, history))
+                self._said.append(keeping.keep(run, history, root=self._config.rootpath))
         except HistoryProblem as problem:
             self._fail(session, str(problem))
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.location import DEFAULT, repository_root, shortened
 from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.measure.commit import why_unknown
 from pytest_vlmlatency.session.command_line import setting
 
 if TYPE_CHECKING:
@@ -43,8 +44,11 @@ def history_of(config: pytest.Config) -> Store | None:
     )
 
 
-def keep(run: Run, history: Store) -> str:
-    """Keep a run in a history, and return what to tell of it; HistoryProblem if it cannot be."""
+def keep(run: Run, history: Store, *, root: Path) -> str:
+    """Keep a run in a history, and return what to tell of it; HistoryProblem if it cannot be.
+
+    `root` is pytest's rootdir: a repository there whose commit git does not tell is named.
+    """
     where = shortened(history.url)
     if history.is_readonly:
         return f"Not kept in {where}: --vlm-history-readonly."
@@ -55,7 +59,11 @@ def keep(run: Run, history: Store) -> str:
             f"--vlm-history: this run could not be kept: {problem}; {_put_aside(run)}name another "
             f"place, or 'none'"
         ) from problem
-    return f"Kept in {where} as run {run.id}."
+    kept = f"Kept in {where} as run {run.id}."
+    problem = " ".join(why_unknown(root).split()) if run.commit is None else ""
+    if not problem:
+        return kept
+    return f"{kept} It becomes no baseline of later runs, since its commit is unknown: {problem}"
 
 
 def _put_aside(run: Run) -> str:

@@ -16,30 +16,66 @@ POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 5\n"
 ATTRIBUTES = "*.bin filter=lfs diff=lfs merge=lfs -text\n"
 
 
+FROM_A_FOLDER = ("-c", "protocol.file.allow=always")
+
+
 @pytest.fixture
-def with_submodule(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Make a repository with a submodule, from a folder: git wants to be told that this is fine."""
-    for name, value in {"COUNT": "1", "KEY_0": "protocol.file.allow", "VALUE_0": "always"}.items():
-        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+def with_submodule(tmp_path: Path) -> Path:
+    """Make a repository with a submodule in a submodule, whose origins are gone."""
+    repository(tmp_path / "letters", {"letters.txt": "a"})
     repository(tmp_path / "words", {"words.txt": "first"})
+    git(tmp_path / "words", *FROM_A_FOLDER, "submodule", "add", str(tmp_path / "letters"), "of")
+    commit(tmp_path / "words", {})
     root = tmp_path / "project"
     repository(root, {"a.txt": "1"})
-    git(root, "submodule", "--quiet", "add", str(tmp_path / "words"), "data/words")
+    git(root, *FROM_A_FOLDER, "submodule", "add", str(tmp_path / "words"), "data/words")
+    git(root, *FROM_A_FOLDER, "submodule", "update", "--init", "--recursive")
     commit(root, {"a.txt": "2"})
+    (tmp_path / "words").rename(tmp_path / "gone")
+    (tmp_path / "letters").rename(tmp_path / "gone too")
     return root
 
 
-def test_a_submodule_is_checked_out_at_its_commit_and_removed_again(with_submodule: Path) -> None:
+def test_a_submodule_comes_at_its_commit_from_the_users_own_clone(with_submodule: Path) -> None:
     root = with_submodule
     commit(root / "data/words", {"words.txt": "second"})
+    commit(root, {"a.txt": "3"})
+
+    with open_checkouts(root, baseline="HEAD~1") as checkouts:
+        baseline = checkouts.baseline.root
+        text = (baseline / "data/words/words.txt").read_text()
+        nested = (baseline / "data/words/of/letters.txt").read_text()
+        status = git(baseline, "status", "--porcelain")
+
+    assert (text, nested, status) == ("first", "a", "")
+    assert all_worktrees(root) == (root,)
+    assert (root / "data/words/words.txt").read_text() == "second"
+
+
+def test_a_submodule_that_the_candidate_removed_comes_from_gits_own_folder(
+    with_submodule: Path,
+) -> None:
+    root = with_submodule
+    git(root, "rm", "--quiet", "data/words")
     commit(root, {"a.txt": "3"})
 
     with open_checkouts(root, baseline="HEAD~1") as checkouts:
         text = (checkouts.baseline.root / "data/words/words.txt").read_text()
 
     assert text == "first"
-    assert all_worktrees(root) == (root,)
-    assert (root / "data/words/words.txt").read_text() == "second"
+
+
+def test_a_commit_of_a_submodule_that_nobody_has_is_refused_by_name(with_submodule: Path) -> None:
+    root = with_submodule
+    absent = "1" * 40
+    git(root, "update-index", "--cacheinfo", f"160000,{absent},data/words")
+    git(root, "commit", "--quiet", "--message", "Not pushed")
+
+    with (
+        pytest.raises(NotConfirmed, match=f"the submodule words has no commit {absent} in "),
+        open_checkouts(root, baseline="HEAD"),
+    ):
+        pass
 
 
 def test_a_submodule_that_the_user_never_fetched_is_left_out(with_submodule: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_history_is_listed_as_a_table(tmp_path: Path, said: Said) -> None:
         f"{columns}                cases",
         f"2026-11-20 00:00:01  {1:016x}  3f3f3f3f3f3f  main    {machine}  clean                2",
         f"2026-11-20 00:00:02  {2:016x}  3f3f3f3f3f3f  main    {machine}  pull request, dirty  1",
-        f"2026-11-20 00:00:03  {3:016x}  none          -       {machine}  clean                1",
+        f"2026-11-20 00:00:03  {3:016x}  none          -       {machine}  no baseline          1",
         "",
         "case                     device  runs  last total",
         "tests/test_x.py::test_a  cpu     3     30.50 ms CPU",

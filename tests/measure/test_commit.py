@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.measure.commit import read_commit
+from pytest_vlmlatency.measure.commit import read_commit, why_unknown
 from pytest_vlmlatency.records import Commit
 
 if TYPE_CHECKING:
@@ -118,3 +118,30 @@ def test_a_git_that_does_not_answer_leaves_it_unknown(
     monkeypatch.setattr(subprocess, "run", hang)
 
     assert read_commit(repository.root) is None
+
+
+def test_a_repository_of_another_user_is_named_with_gits_own_way_out(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit("a = 1")
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+    assert read_commit(repository.root) is None
+    assert "git config --global --add safe.directory" in why_unknown(repository.root)
+
+
+def test_a_missing_git_is_named_where_there_is_a_repository(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository.commit("a = 1")
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert read_commit(repository.root) is None
+    assert "install git" in why_unknown(repository.root)
+
+
+def test_no_repository_and_one_without_a_commit_are_no_problem_of_git(
+    tmp_path: Path, repository: Repository
+) -> None:
+    assert why_unknown(repository.root) == ""
+    assert why_unknown(tmp_path.parent) == ""
