@@ -9,7 +9,7 @@ import pytest
 from pytest_vlmlatency.history.store import open_store
 from tests.gated_projects import BENCHMARK, add_history, gated_project, slow_down
 from tests.projects import in_subprocess
-from tests.repositories import commit, write
+from tests.repositories import commit, git, write
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -109,13 +109,42 @@ def test_no_history_and_no_confirmation_end_the_run_with_12(
     assert result.ret == NOT_APPLIED
 
 
-def test_the_first_commit_has_nothing_before_it_and_ends_with_12(
+def test_the_first_commit_has_nothing_before_it_and_passes_unless_strict(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, bare_root: Path
 ) -> None:
     result = run(pytester, monkeypatch, *GATE)
+    strict = run(pytester, monkeypatch, *GATE, "--vlm-strict")
 
-    assert result.ret == NOT_APPLIED
-    assert "is the first commit: nothing was before it" in result.stdout.str()
+    assert (result.ret, strict.ret) == (pytest.ExitCode.OK, NOT_APPLIED)
+    for shown in (result.stdout.str(), strict.stdout.str()):
+        assert "Nothing to compare with yet: HEAD (" in shown
+        assert "is the first commit: nothing was before it" in shown
+
+
+def test_a_budget_holds_for_the_first_commit_too(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, bare_root: Path
+) -> None:
+    marked = BENCHMARK.replace(
+        "def test_", '@pytest.mark.vlm_latency(budget_ms={"total": 1})\ndef test_'
+    )
+    write(bare_root, {"test_x.py": marked})
+    git(bare_root, "commit", "--quiet", "--all", "--amend", "--no-edit")
+
+    assert run(pytester, monkeypatch, *GATE).ret == SLOWER
+
+
+def test_the_commit_that_brings_the_first_tests_passes_without_confirmation_unless_strict(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, bare_root: Path
+) -> None:
+    git(bare_root, "rm", "--quiet", "test_x.py")
+    git(bare_root, "commit", "--quiet", "--amend", "--no-edit")
+    commit(bare_root, {"test_x.py": BENCHMARK})
+
+    result = run(pytester, monkeypatch, *ALONE, "--vlm-history=first")
+    strict = run(pytester, monkeypatch, *ALONE, "--vlm-history=second", "--vlm-strict")
+
+    assert (result.ret, strict.ret) == (pytest.ExitCode.OK, NOT_APPLIED)
+    assert "there is no stored run, and none of these tests in " in result.stdout.str()
 
 
 def test_no_repository_at_all_ends_with_12(

@@ -43,13 +43,20 @@ def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:
     flow = _Flow(question)
     flow.screen_all()
     flow.confirm_all(open_pairs)
+    cases = flow.verdicts()
+    nothing = _nothing_to_compare_with(question, cases)
+    refused = nothing if question.is_strict else ()
     return GateReport(
         candidate=question.candidate.header,
         baseline=question.baseline,
         runs=question.runs,
-        cases=flow.verdicts(),
-        not_applied_because=(*question.not_applied_because, *_empty(question.candidate)),
-        remarks=(*question.remarks, *flow.remarks),
+        cases=cases,
+        not_applied_because=(
+            *question.not_applied_because,
+            *_empty(question.candidate),
+            *refused,
+        ),
+        remarks=(*(() if refused else nothing), *question.remarks, *flow.remarks),
         confirmations=tuple(flow.confirmations),
         is_strict=question.is_strict,
         interrupted_by=flow.interrupted_by,
@@ -58,6 +65,17 @@ def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:
 
 def _empty(candidate: RunRounds) -> tuple[str, ...]:
     return () if candidate.cases else ("the run has no case that was measured",)
+
+
+def _nothing_to_compare_with(question: Question, cases: Sequence[CaseVerdict]) -> tuple[str, ...]:
+    """Return the notice of a gate that has no baseline yet: it passes, but for a strict one."""
+    because = question.no_baseline_because
+    states = {case.state for case in cases if case.terms.mode is not GateMode.OFF}
+    if not because and states == {CaseState.NEW}:
+        because = "the baseline has none of these tests"
+    if not because or CaseState.JUDGED in states:
+        return ()
+    return (f"Nothing to compare with yet: {because}. Later commits are compared with this one.",)
 
 
 class _Flow:
@@ -248,6 +266,8 @@ class _Flow:
         if case_id in question.new:
             return CaseState.NEW, "the baseline does not have this case"
         baseline = question.baselines.get(case_id)
+        if question.no_baseline_because and (baseline is None or not baseline.rounds):
+            return CaseState.NOT_JUDGED, "there is nothing to compare with yet"
         if baseline is None:
             return CaseState.NOT_APPLIED, question.unmatched.get(case_id, question.baseline)
         both = self._pairs_of(rounds)

@@ -39,7 +39,7 @@ from pytest_vlmlatency.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import date
     from pathlib import Path
 
@@ -70,9 +70,8 @@ class GateRequest:
     """How a gate was asked for. `ref` None: the default branch.
 
     `imported` are the files that the processes of the tests imported. `is_skipping_unchanged`: a
-    change outside of what they read is the same without pairs.
-
-    `no_pairs_because` says why nothing may be measured now, "" where it may.
+    change outside of what they read is the same without pairs. `no_pairs_because` says why nothing
+    may be measured now, "" where it may. `say` prints what is fetched from a remote.
     """
 
     root: Path
@@ -83,6 +82,7 @@ class GateRequest:
     no_pairs_because: str = ""
     imported: tuple[str, ...] = ()
     is_skipping_unchanged: bool = False
+    say: Callable[[str], None] = print
 
 
 def judge_run(
@@ -99,6 +99,7 @@ def judge_run(
         notes={case.id: budgets_for_others(case, run.environment) for case in measured},
         not_applied_because=lost,
         no_pairs_because=request.no_pairs_because,
+        no_baseline_because=found.why_none(request),
         is_strict=request.is_strict,
         is_fail_fast=request.is_fail_fast,
     )
@@ -142,6 +143,7 @@ class _Baselines:
         self.fingerprint = fingerprint_of(candidate.header.environment)
         self.remarks: list[str] = []
         self.renames: dict[str, Mapping[str, str]] = {}
+        self.nothing_before = ""
         self.lineage = self._lineage(request)
         self.names = self._names()
         self.root = repository.find_root(request.root)
@@ -186,12 +188,31 @@ class _Baselines:
             remarks=(*self.remarks, *self._versions(main_runs), *self._machines(main_runs)),
         )
 
+    def why_none(self, request: GateRequest) -> str:
+        """Return why there can be no baseline yet, in a project that has just begun with a gate.
+
+        "" where there is one, or where one that should be there could not be had.
+        """
+        if self.nothing_before or self.lineage is None:
+            return self.nothing_before
+        files = {str(rounds.test).partition("::")[0] for rounds in self.candidate.cases}
+        is_alone = bool(request.no_pairs_because) and not self.names and not self.pins
+        if is_alone and repository.has_none_of(self.root, self.lineage.commits[0], files):
+            return f"there is no stored run, and none of these tests in {self.lineage.described}"
+        return ""
+
     def _lineage(self, request: GateRequest) -> Lineage | None:
         commit = self.header.commit
         try:
             lineage = repository.read_lineage(
-                request.root, request.ref, is_dirty=commit is not None and commit.is_dirty
+                request.root,
+                request.ref,
+                is_dirty=commit is not None and commit.is_dirty,
+                say=request.say,
             )
+        except repository.NothingBefore as problem:
+            self.nothing_before = str(problem)
+            return None
         except repository.NoLineage as problem:
             self.remarks.append(f"No commit to compare with: {problem}")
             return None

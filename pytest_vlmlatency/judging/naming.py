@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.confirmation.commits import local_commit
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history.choosing import find
 from pytest_vlmlatency.judging import repository
@@ -51,4 +52,4 @@ def names_of(text: str, names: Sequence[RunName]) -> tuple[RunName, ...]:
 def commit_named(text: str) -> str | None:
     """Return the commit that a text names in the repository around the working directory."""
     root = repository.find_root(Path.cwd())
-    return None if root is None else repository.commit_of(root, text)
+    return None if root is None else local_commit(root, text)

@@ -49,9 +49,10 @@ class Question:
 
     `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
     `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
-    newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so.
-    `unchanged` says why a case's code is certainly the same on both sides: it is the same, without
-    pairs. `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
+    newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so;
+    `no_baseline_because` why there can be no baseline yet, which fails nothing. `unchanged` says why
+    a case's code is certainly the same on both sides: it is the same, without pairs.
+    `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
     """
 
     candidate: RunRounds
@@ -68,5 +69,6 @@ class Question:
     remarks: tuple[str, ...] = ()
     not_applied_because: tuple[str, ...] = ()
     no_pairs_because: str = ""
+    no_baseline_because: str = ""
     is_strict: bool = False
     is_fail_fast: bool = False

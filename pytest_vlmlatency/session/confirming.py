@@ -42,7 +42,7 @@ class PairsOpener:
         self._setup = setting(config, "--vlm-confirm-setup")
         limit_s = setting(config, "--vlm-confirm-time")
         self._left_s = TIME_LIMIT_S if limit_s is None else float(str(limit_s))
-        self._say = _sayer(config)
+        self._say = sayer(config)
         self._bar = status_line(config)
 
     def __call__(self, commit: str) -> AbstractContextManager[FreshPairs]:
@@ -100,7 +100,8 @@ def _paths(config: pytest.Config, root: Path) -> Sequence[str]:
     return said or default_paths(root, config.rootpath)
 
 
-def _sayer(config: pytest.Config) -> Callable[[str], None]:
+def sayer(config: pytest.Config) -> Callable[[str], None]:
+    """Return what prints a line of progress, where there is a terminal's report."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return lambda _line: None

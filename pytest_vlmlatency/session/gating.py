@@ -120,7 +120,10 @@ class Gate:
             NoHistory,
             judge_run,
         )
-        from pytest_vlmlatency.session.confirming import pairs_opener  # noqa: PLC0415 - as above
+        from pytest_vlmlatency.session.confirming import (  # noqa: PLC0415 - as above
+            pairs_opener,
+            sayer,
+        )
         from pytest_vlmlatency.session.keeping import history_of  # noqa: PLC0415 - as above
 
         ref = self._setting("--vlm-baseline")
@@ -132,6 +135,7 @@ class Gate:
             is_fail_fast=bool(self._setting("--vlm-fail-fast")),
             imported=tuple(sorted(self._imported)),
             is_skipping_unchanged=bool(self._setting("--vlm-skip-unchanged")),
+            say=sayer(self._config),
         )
         history = history_of(self._config) or NoHistory()
         try:

@@ -428,9 +428,15 @@ def test_a_case_that_the_baselines_code_does_not_run_is_new() -> None:
     pairs.baseline_cases = []
 
     report = judged(candidate(), [], pairs=pairs)
+    strict = judged(candidate(), [], pairs=pairs, is_strict=True)
 
     assert only(report).state is CaseState.NEW
-    assert [n_pairs for n_pairs, _tests in pairs.asked] == [3]
+    assert [n_pairs for n_pairs, _tests in pairs.asked] == [3, 3]
+    assert report.remarks[0] == (
+        "Nothing to compare with yet: the baseline has none of these tests. Later commits are "
+        "compared with this one."
+    )
+    assert (report.status, strict.status) == (GateStatus.PASSED, GateStatus.NOT_APPLIED)
 
 
 def test_a_case_in_whose_place_the_baselines_code_runs_another_is_not_applied() -> None:

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.judging.repository import NoLineage, find_root, read_lineage
+from pytest_vlmlatency.confirmation.git import GitUnusable
+from pytest_vlmlatency.judging.repository import (
+    NoLineage,
+    NothingBefore,
+    find_root,
+    read_lineage,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -108,7 +114,7 @@ def test_the_default_branch_of_origin_comes_before_the_local_one(root: Path) -> 
 
 
 def test_a_ref_that_git_does_not_know_is_refused_by_name(root: Path) -> None:
-    with pytest.raises(NoLineage, match="--vlm-baseline v9: git knows no such commit"):
+    with pytest.raises(NoLineage, match="--vlm-baseline v9: there is no commit 'v9' in "):
         read_lineage(root, "v9", is_dirty=False)
 
 
@@ -116,7 +122,14 @@ def test_the_first_commit_has_nothing_before_it(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
     commit(tmp_path, "first")
 
-    with pytest.raises(NoLineage, match="is the first commit: nothing was before it"):
+    with pytest.raises(NothingBefore, match="is the first commit: nothing was before it"):
+        read_lineage(tmp_path, None, is_dirty=False)
+
+
+def test_a_repository_without_any_commit_has_nothing_before_it(tmp_path: Path) -> None:
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+
+    with pytest.raises(NothingBefore, match="has no commit yet"):
         read_lineage(tmp_path, None, is_dirty=False)
 
 
@@ -129,6 +142,7 @@ def test_without_a_repository_that_is_said(tmp_path: Path) -> None:
 def test_a_repository_without_a_known_default_branch_asks_for_one(tmp_path: Path) -> None:
     git(tmp_path, "init", "--quiet", "--initial-branch=trunk")
     commit(tmp_path, "first")
+    commit(tmp_path, "second")
 
     with pytest.raises(NoLineage, match=r"no default branch here .* name one: --vlm-baseline REF"):
         read_lineage(tmp_path, None, is_dirty=False)
@@ -145,6 +159,66 @@ def test_a_shallow_clone_still_names_the_commit_before_head_and_says_that_it_is_
 
     assert lineage.commits[0] == main[1]
     assert "the clone is shallow: 1 commit before HEAD is known" in lineage.remarks
+
+
+def shallow(root: Path, branch: str) -> Path:
+    """Clone one commit of one branch, as CI does, with nothing that names another branch."""
+    clone = root.parent / "shallow"
+    git(root.parent, "init", "--quiet", "--initial-branch=checked", str(clone))
+    git(clone, "remote", "add", "origin", f"file://{root}")
+    git(clone, "fetch", "--quiet", "--depth=1", "origin", branch)
+    git(clone, "switch", "--quiet", "--detach", "FETCH_HEAD")
+    return clone
+
+
+@pytest.mark.parametrize("ref", [None, "main", "origin/main"])
+def test_a_shallow_clone_of_a_branch_fetches_the_baselines_branch(
+    root: Path, ref: str | None
+) -> None:
+    main = history(root)
+    git(root, "switch", "--quiet", "--create", "change")
+    commit(root, "of the change")
+    git(root, "switch", "--quiet", "main")
+    said: list[str] = []
+
+    lineage = read_lineage(shallow(root, "change"), ref, is_dirty=False, say=said.append)
+
+    assert lineage.commits[0] == main[0]
+    assert said == ["Fetching main from origin, with depth 1."]
+
+
+def test_a_shallow_clone_of_a_merge_knows_its_baseline_by_the_merges_parents(root: Path) -> None:
+    main = history(root)
+    git(root, "switch", "--quiet", "--create", "change", "HEAD~1")
+    commit(root, "of the change")
+    git(root, "switch", "--quiet", "--create", "merged", "main")
+    git(root, "merge", "--quiet", "--no-ff", "--message", "merged", "change")
+    git(root, "switch", "--quiet", "main")
+
+    lineage = read_lineage(shallow(root, "merged"), None, is_dirty=False)
+
+    assert lineage.commits[0] == main[0]
+    assert lineage.described == f"{main[0][:9]}, where HEAD left origin/main"
+
+
+@pytest.mark.parametrize("ref", ["--upload-pack=touch gone", "main:refs/heads/written"])
+def test_a_ref_that_is_an_order_to_git_is_refused(root: Path, ref: str) -> None:
+    clone = shallow(root, "main")
+
+    with pytest.raises(NoLineage):
+        read_lineage(clone, ref, is_dirty=False)
+
+    assert not (clone / "gone").exists()
+    assert git(clone, "for-each-ref", "refs/heads") == ""
+
+
+def test_a_git_that_does_not_answer_is_no_repository_without_commits(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+
+    with pytest.raises(GitUnusable, match=r"git config --global --add safe\.directory"):
+        find_root(root)
 
 
 def test_where_the_merge_base_is_not_known_the_named_branch_itself_is_compared_with(
