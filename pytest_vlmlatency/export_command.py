@@ -70,11 +70,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the records, and say how many and what was left out; return the exit status."""
     from pytest_vlmlatency.export import write_records  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.export.contention import Contention  # noqa: PLC0415 - as above
 
     readers: list[RecordReader] = []
     left_out: list[str] = []
     records = _records(given, readers, left_out)
-    written = write_records(records, given.to, is_kept=True)
+    contention = Contention()
+    written = write_records(contention.counted(records), given.to, is_kept=True)
     for reader in readers:
         left_out += reader.report_lines()
     n_files = len(written)
@@ -82,7 +84,7 @@ def run(given: argparse.Namespace) -> int:
         f"{given.to}: {sum(written.values()):,} records in {n_files} "
         f"file{'' if n_files == 1 else 's'}\n"
     )
-    for line in left_out:
+    for line in (*left_out, *contention.lines()):
         sys.stderr.write(f"{line}\n")
     return 0
 

@@ -140,3 +140,18 @@ def test_a_folder_of_nothing_believable_writes_nothing(tmp_path: Path, said: Sai
     _out, err = said(tmp_path / "in", "--to", tmp_path / "out", status=1)
 
     assert "no record that can be believed" in err
+
+
+@pytest.mark.parametrize(
+    ("measure", "ratio", "is_warned"),
+    [("wall", 0.4, True), ("wall", 0.01, False), ("cpu", 0.4, False)],
+)
+def test_wall_times_of_a_contended_cpu_are_warned_of(
+    tmp_path: Path, said: Said, measure: str, ratio: float, *, is_warned: bool
+) -> None:
+    calls = [replace(a_call(), contended_ratio=ratio), a_call()]
+    write_run(a_run(cases=[a_case(calls)]), tmp_path / "run.json")
+
+    _out, err = said(tmp_path / "run.json", "--to", tmp_path / "x.jsonl", "--measure", measure)
+
+    assert ("contended: 1 of 2 records are wall times" in err) == is_warned

@@ -36,10 +36,19 @@ N_NAMED = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Read:
-    """What is known of the tests: their files, and the files that their processes imported."""
+    """What is known of the tests: their files, and the files that their processes imported.
+
+    `since_s` is when they began, as a file's time has it; None where they did not run.
+    """
 
     tests: frozenset[Path]
     imported: frozenset[Path]
+    since_s: float | None = None
+
+    @property
+    def folders(self) -> frozenset[Path]:
+        """The folders of the tests, but the root: what lies in them may be data of theirs."""
+        return frozenset({test.parent for test in self.tests} - {Path()})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +79,9 @@ class Changes:
 def changes_between(root: Path, before: str, after: str | None, read: Read) -> Changes | None:
     """Return what differs from a commit in another one, in the working tree where that is None.
 
-    Uncommitted changes, new files and submodules count. None where git does not know.
+    Uncommitted changes, new files and submodules count; of new files not those that this run wrote,
+    nor what is no Python file and nothing that the tests import names. None where git does not
+    know.
     """
     commits = [before] if after is None else [before, after]
     try:
@@ -80,7 +91,7 @@ def changes_between(root: Path, before: str, after: str | None, read: Read) -> C
             Path(path): status for status, path in zip(words[::2], words[1::2], strict=False)
         }
         if after is None:
-            changed |= dict.fromkeys(_new_files(root), "A")
+            changed |= dict.fromkeys(_new_files(root, read), "A")
             changed |= dict.fromkeys(_unwatched_files(root), "M")
         kept = _kept(root)
     except GitFailed:
@@ -107,19 +118,25 @@ def is_outside_of_the_tests(root: Path, changes: Changes, read: Read) -> bool:
     reached, texts = _reach(root, read)
     if reached & set(changes.paths):
         return False
-    suffixes = {path.suffix for path in changes.paths if path.suffix}
-    anything = [re.compile(rf"[\"'*}}]{re.escape(suffix)}\b") for suffix in sorted(suffixes)]
-    names = [path.name for path in changes.paths if path.suffix != PYTHON]
-    return not any(
-        any(name in text for name in names) or any(glob.search(text) for glob in anything)
+    return not any(_is_named(path, texts) for path in changes.paths)
+
+
+def _is_named(path: Path, texts: Sequence[str]) -> bool:
+    """Whether texts name a file, or files of its kind, as "*.md" does.
+
+    A Python file is named by what imports it as well, which `_reach` has followed.
+    """
+    kind = re.compile(rf"[\"'*}}]{re.escape(path.suffix)}\b") if path.suffix else None
+    is_python = path.suffix == PYTHON
+    return any(
+        (not is_python and path.name in text) or (kind is not None and kind.search(text))
         for text in texts
     )
 
 
 def _may_be_unread(path: Path, changes: Changes, read: Read) -> bool:
     """Whether a file is of a kind that tests read only by importing it, or by its name."""
-    folders = {test.parent for test in read.tests} - {Path()}
-    if any(path.is_relative_to(folder) for folder in folders):
+    if any(path.is_relative_to(folder) for folder in read.folders):
         return False
     if path.suffix == PYTHON:
         return path not in changes.deleted and path.name != CONFTEST
@@ -167,10 +184,28 @@ def _kept(root: Path) -> set[Path]:
     return {Path(name) for name in (own + of_submodules).split("\0") if name}
 
 
-def _new_files(root: Path) -> list[Path]:
-    """Return files that git does not track and does not ignore; a repository counts as one."""
+def _new_files(root: Path, read: Read) -> list[Path]:
+    """Return files that git does not track and does not ignore; a repository counts as one.
+
+    What this run wrote is left out, and so is what the tests do not read.
+    """
     listed = git(root, "ls-files", "-z", "-o", "--exclude-standard")
-    return [Path(name) for name in listed.split("\0") if name]
+    names = [name for name in listed.split("\0") if name]
+    repositories = {Path(name) for name in names if name.endswith("/")}
+    found = [path for path in map(Path, names) if not _is_written_since(root / path, read.since_s)]
+    texts = _reach(root, read)[1] if found else []
+    return [
+        path
+        for path in found
+        if path.suffix == PYTHON
+        or path in repositories
+        or any(path.is_relative_to(folder) for folder in read.folders)
+        or _is_named(path, texts)
+    ]
+
+
+def _is_written_since(file: Path, since_s: float | None) -> bool:
+    return since_s is not None and file.suffix != PYTHON and file.lstat().st_mtime >= since_s
 
 
 def _unwatched_files(root: Path) -> list[Path]:
@@ -192,7 +227,9 @@ def _inside(root: Path, files: Iterable[Path]) -> set[Path]:
     }
 
 
-def read_by(tests: Sequence[str | None], imported: Iterable[str]) -> Read:
+def read_by(
+    tests: Sequence[str | None], imported: Iterable[str], *, since_s: float | None = None
+) -> Read:
     """Return what tests read, as their cases name them and as their processes imported it."""
     files = frozenset(Path(test.partition("::")[0]) for test in tests if test)
-    return Read(tests=files, imported=frozenset(map(Path, imported)))
+    return Read(tests=files, imported=frozenset(map(Path, imported)), since_s=since_s)

@@ -90,6 +90,12 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
     def fit(self, records: Source | Table) -> Self:
         """Learn from records: dicts, a file, a folder. What was known before is replaced."""
         table = table_of(records, knobs=self._knobs)
+        if not isinstance(records, Table):
+            from pytest_vlmlatency.estimator.undeclared import (  # noqa: PLC0415 - it fits estimators
+                warn_of_undeclared,
+            )
+
+            warn_of_undeclared(table)
         model = self._train(table)
         predicted = unseen_predictions(table, lambda part: self._train(part, model), self.n_folds)
         beyond = ratios_beyond(table, lambda part: self._train(part, model))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -34,6 +34,7 @@ from pytest_vlmlatency.estimator.inputs import (
     tier_index,
 )
 from pytest_vlmlatency.export import RecordReader, read_records
+from pytest_vlmlatency.export.contention import Contention
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,10 @@ class RecordsLeftOut(UserWarning):
     """Records that were given and could not be used, by reason."""
 
 
+class ContendedRecords(UserWarning):
+    """Wall times of calls that waited for a core: of the machine more than of the model."""
+
+
 class MixedRecords(RecordsLeftOut):
     """Records of several models, dtypes and so on, of which most would better be left out."""
 
@@ -60,7 +65,9 @@ class Table:
     """Records as arrays of one length. `decode_steps` is output_tokens - 1, and may be 0.
 
     `configuration` holds, for each record, the index of its configuration in `configurations`, and
-    `conditions` what is no input and was the same in all records.
+    `conditions` what is no input and was the same in all records. `undeclared` are knobs of the
+    records that are no input and differ, None where a record lacks one: of all records alone, as
+    some of them (`rows`) do not show it.
     """
 
     columns: Columns
@@ -71,8 +78,9 @@ class Table:
     configuration: NDArray[np.int64]
     configurations: tuple[str, ...]
     machine: str | None
-    sources: tuple[str | None, ...]  # where each record came from, if it says so
+    sources: tuple[str | None, ...]  # where each record came from: its own word, else its file's
     conditions: Mapping[str, str] = field(default_factory=dict)
+    undeclared: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prefill_ms)
@@ -121,9 +129,15 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
     if isinstance(source, Table):
         return source
     reader = read_records(source)
-    chunks = [_chunk(records, knobs) for records in _in_chunks(reader)]
+    contention = Contention()
+    chunks = [
+        _chunk(located, knobs, has_files=reader.has_files, contention=contention)
+        for located in _in_chunks(reader.located())
+    ]
     if reader.left_out:
         warnings.warn(_summary(reader), RecordsLeftOut, stacklevel=2)
+    for line in contention.lines():
+        warnings.warn(line, ContendedRecords, stacklevel=2)
     declared = [knob.name for knob in knobs]
     if differing := differing_in(chunks, declared):
         warnings.warn(differing_text(differing), MixedRecords, stacklevel=2)
@@ -131,7 +145,7 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         name: [value for chunk in chunks for value in chunk[name]] for name in ("machine", "source")
     }
     columns = _inputs(chunks, knobs)
-    configuration, configurations = _configurations(columns, knobs)
+    configuration, configurations = configurations_of(columns, knobs)
     return Table(
         columns=columns,
         knobs=tuple(knobs),
@@ -143,6 +157,7 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         machine=None if raw["machine"][0] is None else str(raw["machine"][0]),
         sources=tuple(None if value is None else str(value) for value in raw["source"]),
         conditions=alike_in(chunks, declared),
+        undeclared=_undeclared(chunks),
     )
 
 
@@ -152,23 +167,77 @@ def _summary(reader: RecordReader) -> str:
     return f"{n_left_out} of {n_left_out + reader.n_read} records are not used\n{lines}"
 
 
-def _in_chunks(records: Iterable[Record]) -> Iterator[list[Record]]:
+def _in_chunks(records: Iterable[Located]) -> Iterator[list[Located]]:
     rest = iter(records)
     while chunk := list(islice(rest, N_AT_ONCE)):
         yield chunk
 
 
-Chunk = dict[str, list[object]]
+Located = tuple[str, Record]
 
 
-def _chunk(records: list[Record], knobs: Sequence[Knob]) -> Chunk:
-    """Return the fields as lists; None where a record lacks one."""
-    chunk: Chunk = {name: [record.get(name) for record in records] for name in _FIELDS}
+class Chunk(dict[str, list[object]]):
+    """The fields of some records as lists; None where a record lacks one.
+
+    `lacking` is the place of the first record that lacks a field, by field. `others` are further
+    knobs of the records.
+    """
+
+    lacking: dict[str, str]
+    others: dict[str, list[object]]
+
+
+def _chunk(
+    located: list[Located], knobs: Sequence[Knob], *, has_files: bool, contention: Contention
+) -> Chunk:
+    """Return the fields of records as lists."""
+    records = [record for _where, record in located]
+    chunk = Chunk({name: [record.get(name) for record in records] for name in _FIELDS})
+    for record in records:
+        contention.add(record)
     for name in (*INPUTS, *(knob.name for knob in knobs)):
         aliases = (name, *(alias for alias, official in ALIASES.items() if official == name))
         chunk[name] = [_field(record, aliases) for record in records]
     chunk["tier_idx"] = [tier_index(tier) for tier in chunk["tier_idx"]]
+    chunk.lacking = {
+        name: located[values.index(None)][0] for name, values in chunk.items() if None in values
+    }
+    chunk.others = _other_knobs(records, chunk.keys())
+    if has_files:
+        chunk["source"] = [
+            where if source is None else source
+            for (where, _record), source in zip(located, chunk["source"], strict=True)
+        ]
     return chunk
+
+
+def _other_knobs(records: list[Record], known: Collection[str]) -> dict[str, list[object]]:
+    """Return the knobs of records that are none of the inputs, None where a record lacks one."""
+    configurations = [record.get("configuration") for record in records]
+    names = dict.fromkeys(
+        name for one in configurations if isinstance(one, Mapping) for name in one
+    )
+    return {
+        name: [one.get(name) if isinstance(one, Mapping) else None for one in configurations]
+        for name in names
+        if ALIASES.get(name, name) not in known
+    }
+
+
+def _undeclared(chunks: Sequence[Chunk]) -> dict[str, list[object]]:
+    """Return the other knobs of all records that differ in them."""
+    names = dict.fromkeys(name for chunk in chunks for name in chunk.others)
+    columns = {
+        name: [
+            value
+            for chunk in chunks
+            for value in chunk.others.get(name, [None] * len(chunk["machine"]))
+        ]
+        for name in names
+    }
+    return {
+        name: values for name, values in columns.items() if values.count(values[0]) < len(values)
+    }
 
 
 _FIELDS = ("T_prefill_total", "T_LLM_decode", "output_tokens", "machine", "source", *CONDITIONS)
@@ -201,17 +270,18 @@ def _all(chunks: Sequence[Chunk], name: str, *, is_category: bool = False) -> Co
     values = [value for chunk in chunks for value in chunk[name]]
     n_missing = values.count(None)
     if n_missing:
+        first = next(chunk.lacking[name] for chunk in chunks if name in chunk.lacking)
         raise EstimatorProblem(
-            f"{n_missing} of {len(values)} records lack {name}, the first being record "
-            f"{values.index(None)}; expected it in all of them: leave those records out, or "
-            f"measure it"
+            f"{n_missing} of {len(values)} records lack {name}, the first being {first}; expected "
+            f"it in all of them: leave those records out, or measure it"
         )
     return column(name, values, is_category)
 
 
-def _configurations(
+def configurations_of(
     columns: Columns, knobs: Sequence[Knob]
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Return the index of each record's configuration, and the names of all."""
     names = [name for name in (*CONFIGURATION, *(knob.name for knob in knobs)) if name in columns]
     n_records = len(next(iter(columns.values()))) if columns else 0
     ids = np.zeros(n_records, dtype=np.int64)

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.protocol import Estimator
 
 FORMAT = "vlmlatency-estimator"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+WITHOUT_TOKENS = 1
+"""The first version: its state has no counts of tokens."""
+
 KEYS = ("format", "schema_version", "kind", "digest", "state", "model")
 
 KINDS = {  # what a file may name, and where its class is: nothing else is ever imported for a file
@@ -102,6 +105,8 @@ def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) 
         )
     module, name = KINDS[kind]
     variant: Loadable = getattr(importlib.import_module(module), name)
+    if isinstance(state, dict) and document["schema_version"] == WITHOUT_TOKENS:
+        state = {**state, "tokens": {}}
     try:
         estimator = variant.from_plain(_state(kind, state), model, Path(path))
     except EstimatorProblem as error:
@@ -168,11 +173,12 @@ def _read(path: Path) -> Plain:
         )
         _refuse(path, f"it is {seen}", f"the format {FORMAT!r}")
     version = document.get("schema_version")
-    if type(version) is not int or version != SCHEMA_VERSION:
+    if type(version) is not int or version not in (WITHOUT_TOKENS, SCHEMA_VERSION):
         _refuse(
             path,
             f"it is of schema version {_shown(version)}",
-            f"version {SCHEMA_VERSION}: install the version of pytest-vlmlatency that wrote it",
+            f"version {WITHOUT_TOKENS} or {SCHEMA_VERSION}: install the version of "
+            f"pytest-vlmlatency that wrote it",
         )
     if set(document) != set(KEYS):
         _refuse(path, f"it has the keys {_named(document)}", f"exactly {_named(KEYS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
@@ -88,6 +89,25 @@ class Planning:
         )
         asks, limits = self._in_steps(limits)
         return search.feasible_configs(asks, grid, request or {}, limits)
+
+    def generation_ms(
+        self: Plans,
+        grid: Sequence[Config],
+        expected_output_tokens: float | None = None,
+        *,
+        request: Config | None = None,
+        percentile: float | None = None,
+        quantile: float | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the prefill and the whole generation of one request, by configuration, in ms."""
+        limits = Limits(
+            budget_ms=math.inf,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            quantile=quantile,
+        )
+        asks, limits = self._in_steps(limits)
+        return search.generation_ms(asks, grid, request or {}, limits)
 
     def feasible_pairs(
         self: Plans,

@@ -15,7 +15,13 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.budgets import Limits, Predicts, within
+from pytest_vlmlatency.estimator.budgets import (
+    Limits,
+    Predicts,
+    output_length,
+    predicted_at,
+    within,
+)
 from pytest_vlmlatency.estimator.columns import CONFIGURATION
 from pytest_vlmlatency.estimator.inputs import ALIASES, TIERS, Column, tier_index
 
@@ -47,6 +53,17 @@ def feasible_pairs(
         expected_output_tokens=_for_each_pair(limits.expected_output_tokens, shape),
     )
     return within(estimator, columns, of_pairs).reshape(shape)
+
+
+def generation_ms(
+    estimator: Predicts, grid: Sequence[Config], request: Config, limits: Limits
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the prefill and the whole generation of one request, by configuration, in ms."""
+    columns, shape = _pairs(grid, request)
+    if shape[0] != 1:
+        raise EstimatorProblem(f"there are {shape[0]} requests; expected one")
+    prefill_ms, step_ms = predicted_at(estimator, columns, limits.quantile)
+    return prefill_ms, prefill_ms + (output_length(estimator, limits) - 1) * step_ms
 
 
 def feasible_configs(

@@ -21,6 +21,12 @@ from pytest_vlmlatency.estimator.recipes import Recipe
 
 N_OUTLIERS_KEPT = 20
 PERCENTILES = tuple(range(101))
+TIER, VISION_TOKENS = "tier_idx", "vision_tokens"
+OF_PROMPTS = (VISION_TOKENS, "text_tokens")
+
+
+Tokens = tuple[float, float, float]
+"""The least, the median and the most tokens of records."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +40,7 @@ class State:
     spreads: Mapping[str, Spread]  # by target
     drifts: Mapping[str, Drift]  # by target
     output_tokens: tuple[float, ...]  # percentiles 0 to 100 of what was generated
+    tokens: Mapping[str, Mapping[str, Tokens]]  # by input, then by a tier's index, "" without one
     machine: str | None
     conditions: Mapping[str, str]  # what is no input and was the same in all records
     n_records: int
@@ -53,6 +60,13 @@ class State:
                 raise EstimatorProblem(
                     f"{name} ranges from {low} to {high}; expected 0 <= low <= high"
                 )
+        for name, by_tier in self.tokens.items():
+            for low, middle, high in by_tier.values():
+                if not (0 <= low <= middle <= high < math.inf):
+                    raise EstimatorProblem(
+                        f"{name} are {low} to {high}, {middle} in the middle; expected "
+                        f"0 <= low <= middle <= high"
+                    )
         if len(self.output_tokens) != len(PERCENTILES) or sorted(self.output_tokens) != list(
             self.output_tokens
         ):
@@ -122,6 +136,7 @@ def state_of(
         spreads=spreads,
         drifts={target: Drift() for target in spreads},
         output_tokens=output_percentiles(table),
+        tokens=tokens_of(table),
         machine=table.machine,
         conditions=dict(table.conditions),
         n_records=len(table),
@@ -147,6 +162,25 @@ def categories_of(table: Table) -> dict[str, tuple[str, ...]]:
         for knob in table.knobs
         if knob.is_category
     }
+
+
+def tokens_of(table: Table) -> dict[str, dict[str, Tokens]]:
+    """Return how many tokens the prompts had; those of vision for each tier, where there are."""
+    found: dict[str, dict[str, Tokens]] = {}
+    tiers = table.columns.get(TIER)
+    for name in OF_PROMPTS:
+        tokens = table.columns.get(name)
+        if tokens is None:
+            continue
+        if name == VISION_TOKENS and tiers is not None:
+            by_tier = {f"{int(tier)}": tokens[tiers == tier] for tier in np.unique(tiers)}
+        else:
+            by_tier = {"": tokens}
+        found[name] = {
+            tier: (float(some.min()), float(np.median(some)), float(some.max()))
+            for tier, some in by_tier.items()
+        }
+    return found
 
 
 def output_percentiles(table: Table) -> tuple[float, ...]:

@@ -94,8 +94,17 @@ class RecordReader:
                 lines.append(f"  and {left_out.count - len(left_out.first):,} more")
         return lines
 
+    @property
+    def has_files(self) -> bool:
+        """Whether the records come from files, so that each has a place in one."""
+        return self._files is not None
+
     def __iter__(self) -> Iterator[Record]:
         """Yield the believable records; RecordsProblem at the end if there was none."""
+        return (record for _where, record in self.located())
+
+    def located(self) -> Iterator[tuple[str, Record]]:
+        """Yield the believable records, each with its place: `a.jsonl, line 3`, or `record 3`."""
         self._start()
         for where, given, dataset in self._found():
             try:
@@ -109,7 +118,7 @@ class RecordReader:
             if record["dataset"] is None:
                 record["dataset"] = dataset
             self.n_read += 1
-            yield record
+            yield where, record
         if not self.n_read:
             reasons = "\n".join(self.report_lines()) or "there was none to read"
             raise RecordsProblem(f"no record that can be believed was found:\n{reasons}")

@@ -88,6 +88,7 @@ def record_of(run: Run, case: Case, index: int, call: Call, *, measure: str = WA
             "dataset": dataset_of(case),
             "source": f"{run.id}/{case.id}#{index}",
             "commit": commit.id + ("-dirty" if commit.is_dirty else "") if commit else None,
+            "contended_ratio": call.contended_ratio,
             **_circumstances(case),
         }
     )

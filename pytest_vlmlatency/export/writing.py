@@ -124,9 +124,11 @@ def _digest_of_readable(index: int, record: Record) -> int:
     try:
         return digest_of(checked(record))
     except Refused as problem:
+        source = record.get("source") if isinstance(record, dict) else None
+        origin = f"it came from {shown(source)}; " if source else ""
         raise RecordsProblem(
-            f"record {index} could not be read back, {problem.reason}: {problem.seen}; nothing was "
-            f"written"
+            f"record {index} could not be read back, {problem.reason}: {problem.seen}; "
+            f"{origin}nothing was written"
         ) from problem
 
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.gate import GateRule
-from pytest_vlmlatency.records import TOTAL, Phase
-from pytest_vlmlatency.report.columns import CONTENDED_ABOVE
+from pytest_vlmlatency.records import CONTENDED_ABOVE, TOTAL, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,6 +7,7 @@ Owns where the pieces come from: git, the pins beside the code, the stored runs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.confirmation.changes import changes_between, read_by
@@ -289,7 +290,11 @@ class _Baselines:
         """
         if choice is None or choice.commit is None or self.root is None:
             return ""
-        read = read_by([case.test for case in self.candidate.cases], self.request.imported)
+        read = read_by(
+            [case.test for case in self.candidate.cases],
+            self.request.imported,
+            since_s=datetime.fromisoformat(self.header.started_at).timestamp(),
+        )
         changes = changes_between(self.root, choice.commit, None, read)
         if changes is None:
             return ""

@@ -50,8 +50,8 @@ class Question:
     `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
     `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
     newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so;
-    `no_baseline_because` why there can be no baseline yet, which fails nothing. `unchanged` says why
-    a case's code is certainly the same on both sides: it is the same, without pairs.
+    `no_baseline_because` why there can be no baseline yet, which fails nothing. `unchanged` says
+    why a case's code is certainly the same on both sides: it is the same, without pairs.
     `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
     """
 

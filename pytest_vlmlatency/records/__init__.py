@@ -8,7 +8,16 @@ All times are milliseconds. Every span holds the same measures as its call: `wal
 A further measure (energy, FLOPs) is one more key, and a further phase one more span.
 """
 
-from pytest_vlmlatency.records.call import CPU, DEVICE, WALL, Call, Phase, Place, Span
+from pytest_vlmlatency.records.call import (
+    CONTENDED_ABOVE,
+    CPU,
+    DEVICE,
+    WALL,
+    Call,
+    Phase,
+    Place,
+    Span,
+)
 from pytest_vlmlatency.records.case import (
     BOUNDABLE,
     Case,
@@ -58,6 +67,7 @@ __all__ = [
     "ANY_DEVICE",
     "ANY_PHASE",
     "BOUNDABLE",
+    "CONTENDED_ABOVE",
     "CPU",
     "DEVICE",
     "SAME_SHARE",

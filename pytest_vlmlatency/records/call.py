@@ -76,6 +76,10 @@ class _PhaseCpuTime:
         return call.phase_time(self.phase, CPU) if CPU in call.total else None
 
 
+CONTENDED_ABOVE = 0.05
+"""The share of waiting for a core from which wall times say little about the model."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
     """One timed generate(). `spans` are in start order, each of its own time only.

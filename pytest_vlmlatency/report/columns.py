@@ -11,6 +11,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
+from pytest_vlmlatency.records import CONTENDED_ABOVE
 from pytest_vlmlatency.report.predicted import HEADER, predicted_figures, predicted_marks
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.records import Case
 
-CONTENDED_ABOVE = 0.05  # the share of waiting from which wall times say little about the model
 MANY_MS = 100  # from here on, a hundredth of a millisecond is noise to a reader
 MOST_DECIMALS = 4
 

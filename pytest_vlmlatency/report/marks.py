@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.report.columns import CONTENDED_ABOVE
+from pytest_vlmlatency.records import CONTENDED_ABOVE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

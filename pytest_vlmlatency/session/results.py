@@ -78,6 +78,7 @@ def save(run: Run, path: Path) -> str:
 def export(run: Run, target: Path) -> list[str]:
     """Write a run as training records, and return what to tell of it."""
     from pytest_vlmlatency.export import records_of, write_records  # noqa: PLC0415 - only if asked
+    from pytest_vlmlatency.export.contention import Contention  # noqa: PLC0415 - as above
 
     found = records_of(run)
     left_out = [
@@ -88,7 +89,14 @@ def export(run: Run, target: Path) -> list[str]:
         reasons = "; ".join(left_out) or "no case was measured"
         raise RecordsProblem(f"there is no record to write to {target}: {reasons}")
     write_records(found.records, target, is_kept=True)
-    return [f"Exported {len(found.records)} records to {target}.", *left_out]
+    contention = Contention()
+    for record in found.records:
+        contention.add(record)
+    return [
+        f"Exported {len(found.records)} records to {target}.",
+        *left_out,
+        *(f"Warning, {line}." for line in contention.lines()),
+    ]
 
 
 def print_summary(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,7 +71,8 @@ def test_a_change_that_was_taken_back_is_identical(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "is_staged"), [("src/own/model.py", False), ("src/own/model.py", True), ("new", False)]
+    ("name", "is_staged"),
+    [("src/own/model.py", False), ("src/own/model.py", True), ("new.py", False)],
 )
 def test_uncommitted_changes_and_new_files_are_no_identical_tree(
     root: Path, name: str, *, is_staged: bool
@@ -172,3 +174,32 @@ def test_any_documentation_may_be_read_where_files_of_its_kind_are(root: Path) -
 
 def test_a_commit_that_git_does_not_know_is_not_known_to_be_the_same(root: Path) -> None:
     assert changes_between(root, "0" * 40, None, read_in(root)) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "is_identical"),
+    [("junit.xml", True), ("benchmarks/more.json", False), ("recipe.json", False)],
+)
+def test_a_new_file_counts_where_the_tests_may_read_it(
+    root: Path, name: str, *, is_identical: bool
+) -> None:
+    model = "src/own/model.py"
+    write(root, {model: "open('recipe.json')\n"})
+    commit(root, {})
+    write(root, {name: "{}"})
+    before = git(root, "rev-parse", "HEAD")
+
+    changes = changes_between(root, before, None, read_in(root))
+
+    assert changes is not None
+    assert changes.is_identical == is_identical
+
+
+def test_what_the_run_itself_wrote_is_no_change(root: Path) -> None:
+    write(root, {"benchmarks/out.json": "{}"})
+    before = git(root, "rev-parse", "HEAD")
+
+    changes = changes_between(root, before, None, replace(read_in(root), since_s=0.0))
+
+    assert changes is not None
+    assert changes.is_identical

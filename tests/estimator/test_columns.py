@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem, RecordsProblem
-from pytest_vlmlatency.estimator.columns import RecordsLeftOut, table_of
+from pytest_vlmlatency.estimator.columns import ContendedRecords, RecordsLeftOut, table_of
 from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, column, columns_of
 from pytest_vlmlatency.estimator.protocol import PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
@@ -245,3 +246,39 @@ def test_chosen_rows_keep_their_configurations() -> None:
 
     assert len(chosen) == 1
     assert table.configurations[chosen.configuration[0]] == table.configurations[1]
+
+
+def test_the_first_record_that_lacks_an_input_is_named_by_its_file(tmp_path: Path) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    first.write_text(f"{json.dumps(a_record())}\n")
+    second.write_text(f"{json.dumps(a_record(top_k=4))}\n\n{json.dumps(a_record(top_k=None))}\n")
+
+    with pytest.raises(EstimatorProblem, match=rf"the first being {second}, line 3; expected"):
+        table_of([first, second])
+
+
+def test_a_record_without_a_source_comes_from_its_place_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps([a_record(), a_record(top_k=4, source="run/case#1")]))
+
+    assert table_of(path).sources == (f"{path}, record 0", "run/case#1")
+    assert table_of([a_record()]).sources == (None,)
+
+
+WAITED = {"measure": "wall_ms", "device": "cpu", "contended_ratio": 0.4, "schema_version": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_warned"),
+    [({}, True), ({"contended_ratio": 0.01}, False), ({"device": "cuda:0 (A GPU)"}, False)],
+)
+def test_wall_times_of_a_contended_cpu_are_warned_of(
+    fields: dict[str, object], *, is_warned: bool
+) -> None:
+    record = a_record(**{**WAITED, "T_total": 200.0, **fields})
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        table_of([record])
+
+    assert [warning.category for warning in caught] == [ContendedRecords] * is_warned

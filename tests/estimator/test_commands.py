@@ -279,3 +279,62 @@ def test_a_figure_of_another_form_is_refused(
     assert cli.main(["estimator", "plot", str(model), *options]) == 1
 
     assert "is no .png or .svg" in capsys.readouterr().err
+
+
+def test_a_search_takes_tokens_that_are_not_given_from_the_records(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    estimator = load_estimator(model)
+    assert isinstance(estimator, RooflineEstimator)
+    tokens = estimator.state.tokens
+    options = ["--budget", "9000", "--output-tokens", "10"]
+    said = [
+        f"vision_tokens=low:{tokens['vision_tokens']['0'][1]},high:{tokens['vision_tokens']['2'][1]}",
+        f"text_tokens={tokens['text_tokens'][''][1]}",
+    ]
+    grid = ["tier=low,high", "top_k=4", "num_active_blocks=8"]
+
+    assert cli.main(["estimator", "search", str(model), *options, *grid, *said, "--json"]) == 0
+    given = capsys.readouterr()
+    assert cli.main(["estimator", "search", str(model), *options, *grid, "--json"]) == 0
+    taken = capsys.readouterr()
+
+    assert taken.out == given.out
+    assert "vision_tokens, not given: low " in taken.err
+    assert "vision_tokens" not in given.err
+
+
+def test_a_search_in_vain_names_the_configuration_that_exceeds_the_budget_least(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--budget", "5", "--output-tokens", "10"]
+
+    assert cli.main(["estimator", "search", str(model), *options, *BY_TIER, *REQUEST]) == 10
+
+    assert "\nnearest: tier=low top_k=4 num_active_blocks=8: its generation takes " in (
+        capsys.readouterr().out
+    )
+
+
+def test_equally_accurate_configurations_are_in_the_order_of_their_time(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    known = [
+        {"tier": tier, "top_k": top_k, "num_active_blocks": blocks, "accuracy": 0.7}
+        for tier in ("low", "high")
+        for top_k in (4, 12)
+        for blocks in (8, 16)
+    ]
+    path = tmp_path / "accuracy.json"
+    path.write_text(json.dumps(known), encoding="utf-8")
+    options = ["--budget", "9000", "--output-tokens", "10", f"--accuracy={path}", "--json"]
+    slowest_first = ["tier=high,low", BY_TIER[1], "text_tokens=30", "top_k=12,4"]
+
+    cli.main(
+        ["estimator", "search", str(model), *options, *slowest_first, "num_active_blocks=16,8"]
+    )
+
+    printed = capsys.readouterr()
+    times = [row["prefill ms"] + 9 * row["step ms"] for row in json.loads(printed.out)]
+    assert times == sorted(times)
+    assert "8 configurations have the best accuracy, 0.7" in printed.err

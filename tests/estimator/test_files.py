@@ -122,12 +122,14 @@ def changed(path: list[str | int], value: object) -> object:
         changed(["state", "ranges", "tokens"], [5.0, 1.0]),
         changed(["state", "output_tokens"], [1.0]),
         changed(["state", "machine"], 5),
+        changed(["state", "tokens", "text_tokens", ""], [5.0, 1.0, 2.0]),
+        changed(["state", "tokens", "text_tokens", ""], [1.0, 2.0]),
         changed(["state", "inputs"], ["top_k"]),
         changed(["state"], []),
         changed(["model"], None),
         changed(["kind"], "os.system"),
         changed(["kind"], ["roofline"]),
-        changed(["schema_version"], 2),
+        changed(["schema_version"], 3),
         changed(["schema_version"], 1.0),
         changed(["format"], "pickle"),
         changed(["surplus"], 1),
@@ -217,3 +219,15 @@ def test_the_same_machine_does_not_warn(saved: Path) -> None:
         warnings.simplefilter("error")
         load_estimator(saved, machine="aa")
         load_estimator(saved)
+
+
+def test_a_file_of_the_first_version_is_read_without_counts_of_tokens(saved: Path) -> None:
+    document = json.loads(saved.read_text())
+    document["schema_version"] = 1
+    del document["state"]["tokens"]
+    saved.write_text(sealed(document))
+
+    estimator = load_estimator(saved)
+
+    assert isinstance(estimator, RooflineEstimator)
+    assert estimator.state.tokens == {}

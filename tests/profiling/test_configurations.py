@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.export.writing import configuration_name
 from pytest_vlmlatency.profiling.configurations import read_configurations
 from tests.profiling.datasets import a_grid
 
@@ -18,14 +19,17 @@ if TYPE_CHECKING:
 def test_a_grid_is_every_combination(tmp_path: Path) -> None:
     found = read_configurations(a_grid(tmp_path))
 
-    assert [one.name for one in found if one] == ["low-k4-b8", "low-k8-b8"]
+    assert [configuration_name(one.values()) for one in found if one] == ["low-k4-b8", "low-k8-b8"]
 
 
 def test_a_list_is_in_its_order(tmp_path: Path) -> None:
     path = tmp_path / "list.json"
     path.write_text(json.dumps([{"tier": "high", "top_k": 12}, {"tier": 0, "top_k": 4}]))
 
-    assert [one.name for one in read_configurations(path) if one] == ["high-k12-b16", "low-k4-b16"]
+    assert [configuration_name(one.values()) for one in read_configurations(path) if one] == [
+        "high-k12-b16",
+        "low-k4-b16",
+    ]
 
 
 def test_without_a_file_the_model_is_as_it_is() -> None:

@@ -17,18 +17,26 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
     from pytest_vlmlatency.estimator.search import Config
+    from pytest_vlmlatency.estimator.state import Tokens
 
 NAME = "search"
 SUMMARY = "find the configurations that fit a latency budget"
 DESCRIPTION = """\
 List the configurations that fit a budget for one request. Knobs with their
 values make the grid, those that were declared among them; vision tokens may
-follow the tier. The machine that the estimator was measured on is said.
+follow the tier. Token counts that are not given are those of the records that
+the estimator was trained on: their median, of vision tokens for each tier. The
+machine that the estimator was measured on is printed, too.
 
-exit status: 0 if some fit, 10 if none does, 2 if asked in a wrong way.
+With --accuracy, equally accurate configurations are in the order of their time.
+Where none fits, the one that exceeds the budget least is named.
+
+exit status: 0 if some fit, 10 if none does, 2 usage error.
 """
 EXAMPLES = """\
 examples:
+  vlmlatency estimator search estimator.json --budget 500 --output-tokens 10 \\
+      tier=low,medium,high top_k=4,8,12 num_active_blocks=8,12,16
   vlmlatency estimator search estimator.json --budget 500 --output-tokens 10 \\
       tier=low,medium,high vision_tokens=low:288,medium:504,high:792 \\
       text_tokens=30 top_k=4,8,12 num_active_blocks=8,12,16
@@ -69,7 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print the configurations that fit, a row each; return the exit status."""
-    from pytest_vlmlatency.estimator.search import accuracies, config_grid  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.search import accuracies, config_grid  # noqa: PLC0415 - numpy
 
     estimator = opened_for(given)
     inputs = inputs_of(given.inputs, estimator.knobs)
@@ -78,6 +86,7 @@ def run(given: argparse.Namespace) -> int:
     ]
     names = [name for name in inputs if name in (*KNOBS, *declared)]
     grid = config_grid(**{name: _listed(name, inputs.pop(name)) for name in names})
+    told = _with_measured_tokens(estimator, grid, inputs)
     found = estimator.feasible_configs(
         grid,
         given.budget,
@@ -88,13 +97,114 @@ def run(given: argparse.Namespace) -> int:
         quantile=given.quantile,
     )
     rows = [_row(estimator, config, inputs, given) for config in found]
-    if given.accuracy is not None:
-        known = accuracies(found, _accuracies(given.accuracy)) if found else []
-        ranked = sorted(zip(known, rows, strict=True), key=lambda pair: -pair[0])
-        rows = [{"accuracy": accuracy, **row} for accuracy, row in ranked]
+    if given.accuracy is not None and found:
+        known = accuracies(found, _accuracies(given.accuracy))
+        times_ms = _times_ms(estimator, found, inputs, given)[1]
+        order = sorted(range(len(found)), key=lambda i: (-known[i], times_ms[i]))
+        rows = [{"accuracy": known[i], **rows[i]} for i in order]
+        told += _ties(known)
+    if not found:
+        told.append(_nearest(estimator, grid, inputs, given))
     _print(rows, n_configurations=len(grid), given=given)
-    (sys.stderr if given.json else sys.stdout).write(f"{machine_line(estimator)}\n")
+    for line in (*told, machine_line(estimator)):
+        (sys.stderr if given.json else sys.stdout).write(f"{line}\n")
     return 0 if rows else NONE_FITS
+
+
+def _with_measured_tokens(
+    estimator: CalibratedEstimator[Any], grid: Sequence[Config], inputs: dict[str, Value]
+) -> list[str]:
+    """Give a request the tokens that it lacks, as the records have them; return what to tell."""
+    from pytest_vlmlatency.estimator.inputs import ALIASES  # noqa: PLC0415 - imports numpy
+
+    told = []
+    given = {ALIASES.get(name, name) for name in inputs}
+    for name, by_tier in estimator.state.tokens.items():
+        if name in given or name not in estimator.inputs:
+            continue
+        if "" in by_tier:
+            inputs[name] = [by_tier[""][1]]
+            told.append(f"{name}, not given: {_tokens_text(by_tier[''])}")
+            continue
+        tiers = dict.fromkeys(config.get("tier", config.get("tier_idx")) for config in grid)
+        found = {tier: by_tier.get(_index(tier)) for tier in tiers}
+        missing = [tier for tier, tokens in found.items() if tokens is None]
+        if missing:
+            raise UsageProblem(
+                f"{name} are not given, and the records have none of the tier {missing[0]}; "
+                f"expected {name}=TIER:VALUE,..."
+            )
+        inputs[name] = {tier: tokens[1] for tier, tokens in found.items()}  # type: ignore[index,misc]  # none is missing
+        texts = (f"{tier} {_tokens_text(tokens)}" for tier, tokens in found.items())  # type: ignore[arg-type]  # as above
+        told.append(f"{name}, not given: {'; '.join(texts)}")
+    return told
+
+
+def _index(tier: object) -> str:
+    from pytest_vlmlatency.estimator.inputs import tier_index  # noqa: PLC0415 - imports numpy
+
+    index = tier_index(tier)
+    return f"{index:g}" if isinstance(index, int | float) else str(index)
+
+
+def _tokens_text(tokens: Tokens) -> str:
+    low, middle, high = tokens
+    if low == high:
+        return f"{middle:g}, as in all records"
+    return f"{middle:g}, the median of the records' {low:g} to {high:g}"
+
+
+def _times_ms(
+    estimator: CalibratedEstimator[Any],
+    grid: Sequence[Config],
+    request: Mapping[str, object],
+    given: argparse.Namespace,
+) -> tuple[list[float], list[float]]:
+    """Return the prefill and the whole generation of each configuration, at the quantile."""
+    prefill_ms, total_ms = estimator.generation_ms(
+        grid,
+        given.output_tokens,
+        request=request,
+        percentile=given.percentile,
+        quantile=given.quantile,
+    )
+    return prefill_ms.tolist(), total_ms.tolist()
+
+
+def _ties(known: Sequence[float]) -> list[str]:
+    """Return that the best accuracy is that of several configurations, where it is."""
+    best = max(known)
+    n_best = list(known).count(best)
+    if n_best == 1:
+        return []
+    return [f"{n_best} configurations have the best accuracy, {best:g}: the fastest comes first"]
+
+
+def _nearest(
+    estimator: CalibratedEstimator[Any],
+    grid: Sequence[Config],
+    request: Mapping[str, object],
+    given: argparse.Namespace,
+) -> str:
+    """Return which configuration exceeds its bounds least, and by how much."""
+    bounds = {"generation": given.budget}
+    if given.prefill_share is not None:
+        bounds["prefill"] = given.prefill_share * given.budget
+    prefill_ms, total_ms = _times_ms(estimator, grid, request, given)
+
+    def excess(index: int) -> tuple[float, float]:
+        times_ms = {"generation": total_ms[index], "prefill": prefill_ms[index]}
+        return max(times_ms[name] / bound for name, bound in bounds.items()), times_ms["generation"]
+
+    nearest = min(range(len(grid)), key=excess)
+    words = " ".join(f"{name}={_cell(value)}" for name, value in grid[nearest].items())
+    times_ms = {"generation": total_ms[nearest], "prefill": prefill_ms[nearest]}
+    over = ", ".join(
+        f"its {name} takes {times_ms[name]:.4g} ms, {times_ms[name] - bound:.4g} ms too long"
+        for name, bound in bounds.items()
+        if times_ms[name] > bound
+    )
+    return f"nearest: {words}: {over}"
 
 
 def _listed(name: str, value: Value) -> Sequence[object]:

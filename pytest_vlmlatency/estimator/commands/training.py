@@ -79,6 +79,10 @@ def run(given: argparse.Namespace) -> int:
     from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator  # noqa: PLC0415
     from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
     from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.undeclared import (  # noqa: PLC0415 - as above
+        undeclared_knobs,
+        undeclared_text,
+    )
 
     kind = _kind(given)
     sets = data_sets(given.results_dir, given.dataset_names)
@@ -90,6 +94,9 @@ def run(given: argparse.Namespace) -> int:
         f"{'' if n_configurations == 1 else 's'}, data sets: {', '.join(sets)}\n"
         f"{kind}, on records held out:\n"
     )
+    text = undeclared_text(undeclared_knobs(table))
+    if text:
+        sys.stderr.write(f"{text}\n")
     make = _maker(kind, given, knobs)
     judged = judge_split(make, table, Split.RANDOM)
     if judged is not None:
