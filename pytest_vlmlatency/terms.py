@@ -19,6 +19,7 @@ from pytest_vlmlatency.records import (
     SAME_SHARE,
     TARGET_RATIO,
     TOTAL,
+    VISION_OUTSIDE,
     Case,
     GateMode,
     GateTerms,
@@ -134,7 +135,7 @@ def check_effect(terms: GateTerms) -> None:
 def check_names(terms: GateTerms, case: Case) -> None:
     """Raise UsageProblem for the first phase of the terms that this case cannot have."""
     spans = {span.name: span.place for call in case.calls for span in call.spans}
-    parts = [name for name, place in spans.items() if place is Place.PART]
+    parts = [name for name, place in spans.items() if place is Place.PART or name == VISION_OUTSIDE]
     targets = dict.fromkeys((*JUDGED, *(name for name in parts if name != Phase.OTHER)))
     for name in terms.target_ratios:
         if name != ANY_PHASE and name not in targets:

@@ -18,6 +18,7 @@ from pytest_vlmlatency.records import (
     CPU,
     SCHEMA_VERSION,
     TOTAL,
+    VISION_OUTSIDE,
     WALL,
     Commit,
     Environment,
@@ -141,7 +142,10 @@ def _slim_case(case: Mapping[str, Any], measure: str) -> Plain:
 def _times_ms(case_id: str, calls: Sequence[Plain], measure: str) -> dict[str, list[float]]:
     """Return the times by name as `records.rounds_of` does: phases, parts that occurred, total."""
     part = str(Place.PART)
-    parts = (span["name"] for call in calls for span in call["spans"] if span["place"] == part)
+    spans = (span for call in calls for span in call["spans"])
+    parts = (
+        span["name"] for span in spans if span["place"] == part or span["name"] == VISION_OUTSIDE
+    )
     times: dict[str, list[float]] = {name: [] for name in (*map(str, Phase), *parts)}
     total = []
     for call in calls:

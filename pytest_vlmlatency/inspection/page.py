@@ -18,7 +18,7 @@ VISION_RUNS = {
     "before": "Vision runs before the prompt's forward.",
     "inside": "Vision runs inside the prompt's forward.",
     "both": "Vision runs in both places: before the prompt's forward, and inside it.",
-    "never": "No image was passed, so no vision ran.",
+    "never": "No vision ran inside generate(); embeddings or a cache may hold images.",
 }
 NO_TIMES = (
     "No times: one call is no measurement. The vlm_latency fixture measures; --trace FILE shows "
@@ -66,9 +66,16 @@ def _calls(found: Inspection, width: int) -> list[str]:
     for row in found.calls:
         start = f"{INDENT}{row.phase:<{phase_width}}  {_how_often(row):<10}"
         lines += _hanging(_what(row, found.modules[0]), start, width)
-    lines += _hanging(VISION_RUNS[found.phase_map.vision_runs], INDENT, width)
+    lines += _hanging(_vision_runs(found), INDENT, width)
     lines += _hanging(_experts(found.phase_map.experts), INDENT, width)
     return [*lines, *_hanging(_compiled(found), INDENT, width)]
+
+
+def _vision_runs(found: Inspection) -> str:
+    """Say where vision runs inside generate(), and why it does not where no image was passed."""
+    if found.phase_map.vision_runs == "never" and "text-only" in found.labels:
+        return "No image was passed, so no vision ran."
+    return VISION_RUNS[found.phase_map.vision_runs]
 
 
 def _compiled(found: Inspection) -> str:

@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.gate import GateRule, RunValue, value_of
-from pytest_vlmlatency.records import TOTAL
+from pytest_vlmlatency.records import TOTAL, VISION_OUTSIDE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -49,5 +49,5 @@ def _parts_ms(times_ms: Mapping[str, Sequence[float]]) -> dict[str, float]:
     return {
         name: fmean(values[index] for index in fastest)
         for name, values in times_ms.items()
-        if name != TOTAL
+        if name not in (TOTAL, VISION_OUTSIDE)
     }

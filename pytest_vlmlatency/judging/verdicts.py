@@ -10,6 +10,7 @@ from pytest_vlmlatency.judging.comparisons import calm_ones, disturbances
 from pytest_vlmlatency.judging.shares import shares_ms, value_ms
 from pytest_vlmlatency.records import (
     TOTAL,
+    VISION_OUTSIDE,
     BudgetVerdict,
     CaseState,
     CaseVerdict,
@@ -156,7 +157,8 @@ def _phase_notes(case: JudgedCase) -> tuple[str, ...]:
         return ()
     return (
         *(
-            f"{name}: not in the baseline, so only the total is judged for it"
+            f"{name}: not in the baseline, so "
+            f"{'nothing' if name == VISION_OUTSIDE else 'only the total'} is judged for it"
             for name in case.rounds.times_ms
             if name not in had
         ),

@@ -246,6 +246,7 @@ def _work(seen: Observation) -> dict[str, object]:
         "output tokens": seen.call.n_output_tokens,
         "generated tokens in all": seen.call.n_generated_tokens,
         "decode steps": seen.call.n_decode_steps,
+        "runs of vision around generate()": seen.recorder.n_outside,
     }
 
 

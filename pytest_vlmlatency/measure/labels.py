@@ -36,7 +36,10 @@ def labels_of(seen: Observation) -> tuple[str, ...]:
         "start-token": seen.phase_map.n_start_tokens > 0,
         "extra-step": n_further == 1,
         "uneven-steps": n_further not in (0, 1),
-        "text-only": not seen.recorder.vision_calls,
+        "vision-outside": seen.recorder.n_outside > 0,
+        "text-only": not (
+            seen.recorder.vision_calls or seen.recorder.n_outside or seen.inputs.may_hold_vision
+        ),
         "compiled": is_compiled_anywhere(seen),
         "per-token": seen.call.decode_step_times_ms is not None,
     }

@@ -34,7 +34,8 @@ class Recorder:
     those that each pooled, `n_prompt_forwards` how many forwards made the prompt ready.
     `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
     ran before the prompt was ready, None if it was never seen, `is_step_compiled` whether
-    generate() compiled decode by itself, `names_parts` whether the known parts of `other` are
+    generate() compiled decode by itself, `n_outside` how often vision ran around generate(),
+    `names_parts` whether the known parts of `other` are
     timed. `step_starts` are kept where each decode step is timed. In
     assisted decoding, `widths` are those of the ids that each forward was prepared for, its draft
     included, and `accepted` how many tokens it gave, as numbers or as tensors that are read later.
@@ -55,6 +56,7 @@ class Recorder:
     is_block_in_prompt: bool | None = None
     is_step_compiled: bool = False
     names_parts: bool = False
+    n_outside: int = 0
     step_starts: list[Tick] = field(default_factory=list)
     widths: list[int] = field(default_factory=list)
     accepted: list[object] = field(default_factory=list)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.measure.timeline import Boundary
-from pytest_vlmlatency.records import Phase
+from pytest_vlmlatency.records import VISION_OUTSIDE, Phase
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_vlmlatency.measure.recorder import Recorder
 
-RESERVED = frozenset(Phase) | {"total", "outside", "ttft", "tpot"}
+RESERVED = frozenset(Phase) | {VISION_OUTSIDE, "total", "outside", "ttft", "tpot"}
 
 _recording: ContextVar[Recorder | None] = ContextVar("vlm_latency_recording", default=None)
 _is_open: ContextVar[bool] = ContextVar("vlm_latency_span_is_open", default=False)

@@ -30,6 +30,7 @@ from pytest_vlmlatency.measure.invariants import (
     check_work,
 )
 from pytest_vlmlatency.measure.output import read_output
+from pytest_vlmlatency.measure.outside import OutsideSearch
 from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.recorder import Recorder
 from pytest_vlmlatency.measure.repeatability import no_garbage_collection
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.measure.clock import Clock
+    from pytest_vlmlatency.measure.outside import Entry
     from pytest_vlmlatency.measure.timed import Around
     from pytest_vlmlatency.options import Configuration, Options
 
@@ -80,6 +82,7 @@ class Subject:
         self.problem: str | None = None
         self._rounds: list[Call] = []
         self._rehearsed: Call | None = None
+        self._outside: tuple[Entry, ...] = ()
         self._search = PhaseSearch(target.model, options.phases, config)
         self.options = options
         self._clock = clock
@@ -120,7 +123,21 @@ class Subject:
             self._rehearse()
             return
         with self._prepared() as (args, kwargs):
+            if self.phase_map is None and self.references:
+                self._watch(args, kwargs)
+            else:
+                call_target(self.target, args, kwargs, self._watch_or_run)
+
+    def _watch(self, args: Sequence[object], kwargs: Mapping[str, object]) -> None:
+        """Find the phases inside generate(), and vision around it where the function is more."""
+        if self.target.function == self.target.model.generate:
             call_target(self.target, args, kwargs, self._watch_or_run)
+            return
+        search = OutsideSearch(self.target.model)
+        with search.watching():
+            call_target(self.target, args, kwargs, search.around(self._watch_or_run))
+        if self.phase_map is not None:
+            self._outside = search.found(self.phase_map)
 
     def measure_round(self, *, started_ms: float) -> None:
         """Make one measured call: keep it, discard it, or raise if it cannot be true."""
@@ -166,6 +183,7 @@ class Subject:
                 self.phase_map,
                 recorder=recorder,
                 rig=self._rig,
+                outside=self._outside,
                 around=around,
             )
 

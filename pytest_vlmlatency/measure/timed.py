@@ -27,6 +27,7 @@ from pytest_vlmlatency.measure.hooks import attached
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
 from pytest_vlmlatency.measure.output import Output, read_output
+from pytest_vlmlatency.measure.outside import OutsideMarks
 from pytest_vlmlatency.measure.spans import recording
 from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline, step_times_ms
 from pytest_vlmlatency.measure.tokens import count_prompt_tokens
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from pytest_vlmlatency.measure.outside import Entry
     from pytest_vlmlatency.measure.recorder import Recorder
 
     Around = Callable[[Inputs], AbstractContextManager[None]]
@@ -93,21 +95,27 @@ def measure_call(
     *,
     recorder: Recorder,
     rig: Rig,
+    outside: Sequence[Entry] = (),
     around: Around = lambda _inputs: nullcontext(),
 ) -> Seen:
     """Call the function once with its model's generate() timed phase by phase.
 
-    `around` is entered around the timed generate(), with what it was given; it is timed, too.
+    `outside` is what vision around generate() begins with. `around` is entered around the timed
+    generate(), with what it was given; it is timed, too.
     """
     facts: list[_Facts] = []
+    marks = OutsideMarks(outside, recorder)
 
     def timed(original: Generate, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         recorder.mark(Boundary.GENERATE_CALLED, wait=True)
-        facts.append(_run(original, args, kwargs, target.model, phase_map, recorder, rig, around))
+        with marks.paused():
+            facts.append(
+                _run(original, args, kwargs, target.model, phase_map, recorder, rig, around)
+            )
         recorder.mark(Boundary.GENERATE_RETURNED)
         return facts[0].output
 
-    with recording(recorder):
+    with recording(recorder), marks.marking():
         recorder.mark(Boundary.CALL_START, wait=True)
         result = call_target(target, args, kwargs, timed)
         recorder.mark(Boundary.CALL_END, wait=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.clock import NS_PER_MS, Clock, Stamp, Tick
-from pytest_vlmlatency.records import DEVICE, WALL, Phase, Place, Span
+from pytest_vlmlatency.records import DEVICE, VISION_OUTSIDE, WALL, Phase, Place, Span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -150,8 +150,16 @@ class _State:
                 yield user_span, Place.WITHIN
             elif self.parts and self.phases[-1] == Phase.OTHER:
                 yield self.parts[-1], Place.WITHIN
-        elif self.stage is Place.OUTSIDE and user_span:
-            yield user_span, Place.OUTSIDE
+        elif self.stage is Place.OUTSIDE:
+            yield from self._outside(user_span)
+
+    def _outside(self, user_span: str | None) -> Iterator[tuple[str, Place]]:
+        """Yield who owns time around generate(): vision there, with the user's span around it."""
+        has_vision = self.phases[-1] == VISION_OUTSIDE
+        if has_vision:
+            yield VISION_OUTSIDE, Place.OUTSIDE
+        if user_span:
+            yield user_span, Place.WITHIN if has_vision else Place.OUTSIDE
 
 
 def _spans(marks: Sequence[Mark], clock: Clock, *, origin: Stamp) -> tuple[Span, ...]:

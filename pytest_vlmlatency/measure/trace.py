@@ -219,7 +219,7 @@ class _Tracer:
         parent = self._open[-1] if self._open else None
         marks = self._recognition.marks(inputs, self._channels.get(path, ()))
         node = Node(path, parent, self.trace.n_nodes, method, marks)
-        node.takes_ids_alone = _are_ids(inputs)
+        node.takes_ids_alone = are_ids(inputs)
         node.is_given_nothing = is_given_nothing(inputs, {})
         node.ids = _last_ids(inputs)
         node.sizes = _sizes_of_states(inputs)
@@ -253,7 +253,8 @@ def _length_of_states(inputs: Sequence[object]) -> int | None:
     return next((it.shape[1] for it in states), None)
 
 
-def _are_ids(inputs: Sequence[object]) -> bool:
+def are_ids(inputs: Sequence[object]) -> bool:
+    """Whether all that is given are whole numbers in tensors."""
     given = [value for value in inputs if value is not None]
     return bool(given) and all(
         isinstance(value, torch.Tensor) and not value.is_floating_point() for value in given

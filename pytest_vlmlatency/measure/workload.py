@@ -23,6 +23,7 @@ from pytest_vlmlatency.measure.labels import labels_of_arguments
 from pytest_vlmlatency.measure.past import count_cached, count_held_columns
 from pytest_vlmlatency.measure.pixels import find_pixels, tensors_of
 from pytest_vlmlatency.measure.placeholders import (
+    ENCODED,
     check_placeholders,
     count_indexed,
     count_marked,
@@ -81,6 +82,11 @@ class Inputs:
     def n_placeholders(self) -> int:
         """The prompt's tokens that stand for an image, over the batch."""
         return 0 if self.placeholder_mask is None else int(self.placeholder_mask.sum())
+
+    @property
+    def may_hold_vision(self) -> bool:
+        """Whether images may have been passed in another form than pixels, or lie in a cache."""
+        return self.n_cached > 0 or any(word in name for name in self.shapes for word in ENCODED)
 
     @property
     def is_prompt_known(self) -> bool:

@@ -12,6 +12,8 @@ from pytest_vlmlatency.errors import InvalidMeasurement
 WALL = "wall_ms"
 CPU = "cpu_ms"
 DEVICE = "device_ms"
+VISION_OUTSIDE = "vision_outside"
+"""The span of vision that a measured function runs around generate(): judged, and in no total."""
 
 
 class Phase(StrEnum):

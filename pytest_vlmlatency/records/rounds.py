@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_vlmlatency.records.call import Call, Phase, Place
+from pytest_vlmlatency.records.call import VISION_OUTSIDE, Call, Phase, Place
 from pytest_vlmlatency.records.case import Case, Scalar, Workload
 from pytest_vlmlatency.records.gate_terms import GateTerms
 from pytest_vlmlatency.records.run import Commit, Environment, Run
@@ -33,8 +33,9 @@ class RunHeader:
 class Rounds:
     """The round times of one case in its gating measure, in order, by phase and for the total.
 
-    `times_ms` has the same number of rounds under each name: the phases, the user's spans that are
-    parts of the call, and "total". A phase that did not occur in any round is left out.
+    `times_ms` has the same number of rounds under each name: the phases, vision around generate(),
+    the user's spans that are parts of the call, and "total". A phase that did not occur in any
+    round is left out.
     """
 
     case_id: str
@@ -108,7 +109,12 @@ def rounds_of(case: Case) -> Rounds:
 
 
 def _times_ms(calls: tuple[Call, ...], measure: str) -> dict[str, tuple[float, ...]]:
-    parts = (span.name for call in calls for span in call.spans if span.place is Place.PART)
+    parts = (
+        span.name
+        for call in calls
+        for span in call.spans
+        if span.place is Place.PART or span.name == VISION_OUTSIDE
+    )
     names = dict.fromkeys([*Phase, *parts])
     times = {str(name): tuple(call.phase_time(name, measure) for call in calls) for name in names}
     occurred = {name: values for name, values in times.items() if any(values)}

@@ -15,6 +15,8 @@ MARKS: Mapping[str, str] = {
     "throttled": "the driver slowed the device down before or after the case.",
     "shared": "processes of others had the device in use, too, before or after the case.",
     "text-only": "no image was passed, so vision is 0.",
+    "vision-outside": "the measured function ran vision around generate(): it is shown as "
+    "vision_outside, and is in no total.",
     "per-token": "every decode step was timed too, which costs a little itself.",
     "sample": "tokens were drawn at random, from the same random state in each round.",
     "beam": "a decode step computes every beam.",

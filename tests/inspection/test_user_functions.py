@@ -140,7 +140,8 @@ def test_a_second_turn_has_its_new_tokens_alone(inspect: Inspect, user_file: Use
     n_new = found["tokens"]["n_text"]
     assert (found["tokens"]["n_block_positions"], found["tokens"]["n_padding"]) == (n_new, 0)
     assert f"int64[1, {2 * n_new + 1}]" == found["workload"]["inputs"]["input_ids"]
-    assert found["labels"] == ["continued", "text-only"]
+    assert found["labels"] == ["continued"]
+    assert "No image was passed" not in inspect("models.py:second_turn").out
 
 
 def test_a_draft_is_no_part_of_the_prompt(inspect: Inspect, user_file: UserFile) -> None:

@@ -207,7 +207,7 @@ def test_a_second_turn_in_chunks_splits_what_is_new(llava: Specimen) -> None:
         rounds=1,
     )
 
-    assert case.labels == ("continued", "chunked", "text-only")
+    assert case.labels == ("continued", "chunked")
     assert case.calls[0].n_text_tokens == 5
 
 
@@ -219,7 +219,7 @@ def test_vision_in_embeddings_is_told_to_count_as_text(llava: Specimen) -> None:
 
     case = measure_generate(llava.generate, kwargs={"inputs_embeds": embeds}, rounds=1)
 
-    assert case.labels == ("embeds", "text-only")
+    assert case.labels == ("embeds",)
     assert case.calls[0].n_text_tokens == embeds.shape[1]
     assert case.notes == (
         "inputs_embeds were passed without pixels: vision among them is counted as text",

@@ -159,7 +159,7 @@ _OF_THE_NEWEST = (
     Mode(
         name="second turn",
         ask=prompts.second_turn,
-        labels=("continued", "text-only"),
+        labels=("continued",),
         failing={"blip-2": _NEEDS_PIXELS},
     ),
     Mode(
