@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest_vlmlatency
 from pytest_vlmlatency import export_command as export
-from pytest_vlmlatency.commands import Command, add_commands, ended
+from pytest_vlmlatency.commands import Command, add_commands, ended, until_closed
 from pytest_vlmlatency.estimator import command as estimator
 from pytest_vlmlatency.history.commands import (
     compacting,
@@ -54,7 +54,10 @@ HAVE_ARGUMENTS_BEHIND = (ab.NAME,)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 where it was refused, 2 where it was asked in a wrong way."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    return until_closed(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
+
+
+def _main(words: list[str]) -> int:
     own, behind = _parted(words)
     given = _parser().parse_args(own)
     given.behind = behind

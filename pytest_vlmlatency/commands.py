@@ -6,9 +6,12 @@ Owns no command. A command is a module that imports nothing heavy until it runs:
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Protocol
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol, TextIO
 
 from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
 from pytest_vlmlatency.versions import installed_versions, untested_lines
@@ -16,6 +19,8 @@ from pytest_vlmlatency.versions import installed_versions, untested_lines
 USAGE_STATUS = 2
 """As argparse ends where it does not understand the command line."""
 REFUSED_STATUS = 1
+CLOSED_STATUS = 141
+"""As a shell reports a program that SIGPIPE ended."""
 
 Run = Callable[[argparse.Namespace], int]
 
@@ -66,3 +71,43 @@ def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
         lines = (f"{prog}: {type(problem).__name__}: {problem}", *notes)
         sys.stderr.write("\n".join(lines) + "\n")
         return USAGE_STATUS if isinstance(problem, UsageProblem) else REFUSED_STATUS
+
+
+def until_closed(main: Callable[[], int]) -> int:
+    """Run a command line; end quietly once whoever reads its output has closed it (`| head -1`)."""
+    try:
+        try:
+            return main()
+        finally:  # argparse leaves by SystemExit
+            sys.stdout.flush()
+    except BrokenPipeError:
+        closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
+        if not closed:  # another pipe, such as one to a child process
+            raise
+        for stream in closed:
+            _discard(stream)
+        return CLOSED_STATUS
+
+
+def file_to_write(text: str) -> Path:
+    """Read the path of a file to write; one that ends as a folder does is none."""
+    if text.endswith(("/", os.sep)) or Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file to write, but {text!r} is a folder")
+    return Path(text)
+
+
+def _is_closed(stream: TextIO) -> bool:
+    """Whether nobody reads a stream any more: what could not be written is still on its way."""
+    try:
+        stream.flush()
+    except BrokenPipeError:
+        return True
+    return False
+
+
+def _discard(stream: TextIO) -> None:
+    """Let what is left for a closed stream go nowhere: Python writes it out when it ends."""
+    with suppress(OSError, ValueError):  # a stream of a test's has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

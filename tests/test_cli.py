@@ -1,8 +1,12 @@
 """The command line itself: what it is called, how light it is, how it helps."""
 
+import io
+import os
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -111,3 +115,67 @@ def test_the_help_of_inspect_names_the_prompt(
         cli.main(["inspect", "--help"])
 
     assert repr(DEFAULT_PROMPT) in capsys.readouterr().out
+
+
+@pytest.fixture
+def closed_pipe() -> Iterator[io.TextIOWrapper]:
+    """What a program writes to behind which nobody reads any more, as after `| head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    stream = open(writer, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor
+    yield stream
+    stream.close()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--help",), ("history",), ("history", "--json"), ("history", "--sql", "FROM runs")],
+)
+def test_a_reader_that_closes_its_end_ends_a_command_without_a_traceback(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    closed_pipe: io.TextIOWrapper,
+    arguments: tuple[str, ...],
+) -> None:
+    (tmp_path / ".git").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "stdout", closed_pipe)
+
+    status = cli.main(arguments)
+
+    assert status == 128 + 13
+
+
+def test_a_pipe_to_something_else_that_breaks_is_no_reader_that_closed_its_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def break_(_words: list[str]) -> int:
+        raise BrokenPipeError("a child process's")
+
+    monkeypatch.setattr(cli, "_main", break_)
+
+    with pytest.raises(BrokenPipeError, match="a child process's"):
+        cli.main(["history"])
+
+
+def test_a_closed_pipe_leaves_nothing_on_the_way_out(tmp_path: Path) -> None:
+    command = f"{sys.executable} -m pytest_vlmlatency --help | true; echo ${{PIPESTATUS[0]}}"
+
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("compare", "a", "b", "--markdown", "out/"), ("compare", "a", "b", "--verdict", ".")],
+)
+def test_a_folder_is_no_file_to_write(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(arguments)
+
+    assert "expected a file to write, but" in capsys.readouterr().err

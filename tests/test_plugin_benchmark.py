@@ -136,3 +136,46 @@ def test_a_histogram_without_its_package_is_refused_before_any_test(
         "ERROR: --benchmark-histogram needs the package pygal, which is not installed; "
         "install pytest-benchmark[histogram]"
     )
+
+
+CODSPEED = """
+def pytest_addoption(parser):
+    parser.addoption("--codspeed", action="store_true")
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config):
+    object.__setattr__(config.option, "benchmark_disable", True)
+"""
+"""What pytest-codspeed does where its option is given."""
+
+
+@pytest.mark.parametrize(
+    ("conftest", "option", "named"),
+    [
+        ("", "--benchmark-disable", "--benchmark-disable"),
+        (CODSPEED, "--codspeed", "--codspeed, by which pytest-codspeed disables pytest-benchmark"),
+        (CODSPEED, "-q", "another plugin, which disabled pytest-benchmark"),
+        ("", "--setup-only", "--setup-only"),
+    ],
+)
+def test_a_run_in_which_measuring_is_off_names_what_switched_it_off(
+    pytester: pytest.Pytester, conftest: str, option: str, named: str
+) -> None:
+    project(pytester, conftest=conftest)
+
+    result = pytester.runpytest_inprocess(option, "--vlm-json=run.json")
+
+    assert result.ret in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
+    assert f"Measuring is off ({named}): 1 test ran without it." in result.stdout.lines
+    assert not (pytester.path / "run.json").exists()
+
+
+def test_a_fixture_that_another_plugin_puts_in_the_place_of_benchmark_keeps_nothing_from_measuring(
+    pytester: pytest.Pytester,
+) -> None:
+    project(pytester, conftest="@pytest.fixture\ndef benchmark():\n    return None\n")
+
+    result = pytester.runpytest_inprocess()
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*vlm latency: 1 case on cpu*"])

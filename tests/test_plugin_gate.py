@@ -167,7 +167,7 @@ def test_a_gate_beside_a_disabled_benchmark_ends_with_12(
 
     result.assert_outcomes(passed=1)
     assert result.ret == NOT_APPLIED
-    assert "--benchmark-disable measures nothing, and a gate needs a measurement" in (
+    assert "measuring is off (--benchmark-disable), and a gate needs a measurement" in (
         result.stdout.str()
     )
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.commands import ended
+from pytest_vlmlatency.commands import ended, until_closed
 from pytest_vlmlatency.estimator.commands import training
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         allow_abbrev=False,
     )
     training.add_arguments(parser)
-    return ended(parser.prog, training.run, parser.parse_args(argv))
+    return until_closed(lambda: ended(parser.prog, training.run, parser.parse_args(argv)))
 
 
 if __name__ == "__main__":

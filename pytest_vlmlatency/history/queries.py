@@ -12,7 +12,7 @@ import io
 from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import duckdb
 
@@ -58,15 +58,25 @@ def answer(store: Store, query: str) -> str:
     """Return the answer to a query as CSV, or raise UsageProblem with what DuckDB says of it."""
     with tables_of(store) as connection:
         try:
-            found = connection.execute(query)
-            rows = found.fetchall()
+            found = cast("duckdb.DuckDBPyRelation | None", connection.sql(query))
+            names = [] if found is None else found.columns
+            rows = [] if found is None else _as_python_has_it(found).fetchall()
         except duckdb.Error as problem:
             raise UsageProblem(f"--sql: {problem}; tables: runs, cases, rounds") from problem
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(column[0] for column in found.description or ())
+        writer.writerow(names)
         writer.writerows(rows)
         return text.getvalue()
+
+
+def _as_python_has_it(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
+    """Return an answer with times of a time zone as text: as values they need the package pytz."""
+    columns = [
+        f"CAST(#{number} AS VARCHAR)" if "WITH TIME ZONE" in str(kind) else f"#{number}"
+        for number, kind in enumerate(found.types, start=1)
+    ]
+    return found.project(", ".join(columns))
 
 
 @contextmanager
@@ -79,6 +89,7 @@ def tables_of(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
         files += [store.place.whole_path(path) for path in sorted(set(store.folded.values()))]
         listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
         with closing(folded.connect(store.place)) as connection:
+            connection.execute("SET TimeZone = 'UTC'")  # as `vlmlatency history` shows times
             connection.execute(_ROWS.format(files=f"[{listed}]"))
             yield connection
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.commands import warn_of_versions
+from pytest_vlmlatency.commands import file_to_write, warn_of_versions
 from pytest_vlmlatency.errors import PhasesNotFound, VlmLatencyError
 from pytest_vlmlatency.inspection.findings import Refusal, Refused
 from pytest_vlmlatency.inspection.request import (
@@ -114,7 +114,7 @@ def _add_trace(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--trace",
         metavar="FILE",
-        type=Path,
+        type=file_to_write,
         help="write one measured call's phases as a Chrome trace, which Perfetto opens",
     )
     group.add_argument(

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pytest_vlmlatency.commands import file_to_write
 
 if TYPE_CHECKING:
     import argparse
@@ -17,8 +18,12 @@ def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what a command offers that ends as a gate does."""
     parser.add_argument("--strict", action="store_true", help="let undecided phases fail, too")
     parser.add_argument("--all", action="store_true", help="show every phase of every case")
-    parser.add_argument("--markdown", metavar="FILE", type=Path, help="write the report there, too")
-    parser.add_argument("--verdict", metavar="FILE", type=Path, help="and as JSON, for programs")
+    parser.add_argument(
+        "--markdown", metavar="FILE", type=file_to_write, help="write the report there, too"
+    )
+    parser.add_argument(
+        "--verdict", metavar="FILE", type=file_to_write, help="and as JSON, for programs"
+    )
 
 
 def show_report(report: GateReport, given: argparse.Namespace) -> int:
@@ -35,7 +40,6 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else None
     lines = gate_lines(report, width=width, is_verbose=given.all)
-    sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
     is_written = True
     for path, text_of in ((given.markdown, gate_markdown), (given.verdict, verdict_json)):
         try:
@@ -44,4 +48,5 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
         except OSError as problem:
             sys.stderr.write(f"vlmlatency: the report could not be written to {path}: {problem}\n")
             is_written = False
+    sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
     return int(report.status) or int(not is_written)

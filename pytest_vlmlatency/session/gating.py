@@ -146,10 +146,10 @@ class Gate:
         return judge_run(run, history, request, open_pairs=opener)
 
     def _why_nothing_was_measured(self) -> str:
-        from pytest_vlmlatency.session.settings import is_disabled  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session.settings import off_because  # noqa: PLC0415 - light start-up
 
-        if is_disabled(self._config):
-            return "--benchmark-disable measures nothing, and a gate needs a measurement"
+        if option := off_because(self._config):
+            return f"measuring is off ({option}), and a gate needs a measurement"
         if self._inbox.lost:
             return f"all cases were lost with their workers: {', '.join(self._inbox.lost)}"
         return "nothing was measured: no test that was run uses vlm_latency, or none of them passed"

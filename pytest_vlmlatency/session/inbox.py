@@ -17,7 +17,7 @@ from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.history.benchmark import Entry
@@ -47,6 +47,7 @@ class Inbox:
         self._parcels: dict[str, Parcel] = {}
         self._entries: dict[str, Sequence[Entry]] = {}
         self._announced: dict[str, str] = {}
+        self._tests: set[str] = set()
         self._lost: list[str] = []
         self._said: list[str] = []
         self._has_tests = False
@@ -83,6 +84,7 @@ class Inbox:
         if parcel is not None:
             self._has_tests = True
             self._announced[report.nodeid] = parcel["test"]
+            self._tests.add(parcel["test"])
             if parcel["cases"]:
                 self._receive(parcel)
         if report.when != "setup":
@@ -106,11 +108,7 @@ class Inbox:
         asked = {name: self._config.getoption(name, None) for name in ("vlm_json", "vlm_export")}
         targets: dict[str, Path] = {name: path for name, path in asked.items() if path is not None}
         if not self._parcels:
-            for name, path in targets.items():
-                option = f"--{name.replace('_', '-')}"
-                self._said.append(f"{option}: nothing was measured, so {path} was not written.")
-            if self._forecast is not None:
-                self._said.append("--vlm-predict: nothing was measured beside which to predict.")
+            self._said += self._unwritten(targets)
             return
         from pytest_vlmlatency.session import keeping  # noqa: PLC0415 - only where something was measured
 
@@ -125,6 +123,20 @@ class Inbox:
                 self._said.append(keeping.keep(run, history, root=self._config.rootpath))
         except HistoryProblem as problem:
             self._fail(session, str(problem))
+
+    def _unwritten(self, targets: Mapping[str, Path]) -> Iterator[str]:
+        """Yield why nothing was measured, if an option switched it off, and what comes of it."""
+        from pytest_vlmlatency.session.settings import off_because  # noqa: PLC0415 - light start-up
+
+        option = off_because(self._config)
+        if option and self._tests:
+            number = "1 test" if len(self._tests) == 1 else f"{len(self._tests)} tests"
+            yield f"Measuring is off ({option}): {number} ran without it."
+        for name, path in targets.items():
+            of = f"--{name.replace('_', '-')}"
+            yield f"{of}: nothing was measured, so {path} was not written."
+        if self._forecast is not None:
+            yield "--vlm-predict: nothing was measured beside which to predict."
 
     def _write(self, session: pytest.Session, run: Run, targets: Mapping[str, Path]) -> None:
         from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured

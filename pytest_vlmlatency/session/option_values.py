@@ -10,6 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from pytest_vlmlatency.commands import file_to_write
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -91,9 +93,7 @@ def dtype(text: str) -> str:
 
 def new_file(text: str) -> Path:
     """Read the path of a file to write, whose folder must be there now, not after measuring."""
-    path = Path(text)
-    if path.is_dir():
-        raise argparse.ArgumentTypeError(f"expected a file to write, but {text!r} is a folder")
+    path = file_to_write(text)
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(
             f"expected a file in a folder that exists, but there is no folder {str(path.parent)!r}"

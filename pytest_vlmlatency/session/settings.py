@@ -6,6 +6,7 @@ options choose. Imports torch only where a device was asked for.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.options import COMMAND_LINE, ModelChoice, marker_layer
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     import pytest
 
 FIXTURE = "vlm_latency"
+CODSPEED = "CODSPEED_ENV"
+"""The variable by which CodSpeed's runner switches its plugin on, as `--codspeed` does."""
+
+NOT_RUN: Mapping[str, str] = {
+    "collectonly": "--collect-only",
+    "setupplan": "--setup-plan",
+    "setuponly": "--setup-only",
+    "benchmark_skip": "--benchmark-skip",
+}
+"""Options under which no test of ours runs, by their names in pytest's configuration."""
 
 
 def layers_of(item: pytest.Item) -> Sequence[Mapping[str, object]]:
@@ -62,8 +73,22 @@ def model_choice(config: pytest.Config) -> ModelChoice | None:
     )
 
 
+def off_because(config: pytest.Config) -> str:
+    """Return the option for which this run of pytest measures nothing, "" where it measures."""
+    chosen = (option for dest, option in NOT_RUN.items() if config.getoption(dest, None))
+    if (option := next(chosen, None)) is not None:
+        return option
+    if not is_disabled(config):
+        return ""
+    if config.getoption("codspeed", None) or CODSPEED in os.environ:
+        return "--codspeed, by which pytest-codspeed disables pytest-benchmark"
+    if not getattr(config.known_args_namespace, "benchmark_disable", False):
+        return "another plugin, which disabled pytest-benchmark"
+    return "--benchmark-disable"
+
+
 def is_disabled(config: pytest.Config) -> bool:
-    """Return whether the user switched measuring off; that pytest-xdist does so is not asked."""
+    """Return whether measuring was switched off; that pytest-xdist does so doesn't count."""
     return bool(
         config.getoption("benchmark_disable", None)
         and not config.getoption("benchmark_enable", None)

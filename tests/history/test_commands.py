@@ -172,6 +172,25 @@ def test_a_query_sees_files_and_parquet_alike(tmp_path: Path, said: Said, n_newe
     ]
 
 
+@pytest.mark.parametrize(
+    ("query", "answer"),
+    [
+        ("SELECT started_at FROM runs", "started_at\n2026-11-20 00:00:01+00\n"),
+        ("SELECT id AS a, max(started_at) AS a FROM runs GROUP BY id", "2026-11-20 00:00:01+00"),
+        ("SELECT [started_at] AS all FROM runs", "2026-11-20 00:00:01+00"),
+        ("SELECT is_dirty FROM runs", "is_dirty\nFalse\n"),
+        ("DESCRIBE runs", "started_at,TIMESTAMP WITH TIME ZONE"),
+    ],
+)
+def test_times_of_a_time_zone_are_answered_without_further_packages(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch, query: str, answer: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "pytz", None)
+    keep(tmp_path, a_run(1))
+
+    assert answer in said("history", "--history", tmp_path, "--sql", query)
+
+
 def test_a_query_to_an_empty_history_has_an_empty_answer(tmp_path: Path, said: Said) -> None:
     assert said("history", "--history", tmp_path, "--sql", "SELECT id FROM runs") == "id\n"
 
@@ -465,3 +484,27 @@ def test_what_is_exported_and_imported_has_the_times_of_its_phases(
     assert totals["test_caption:total[low]"] == (35.5, 30.5)
     assert run.header.started_at == a_run(1).started_at
     assert run.header.commit == a_run(1).commit
+
+
+@pytest.mark.parametrize("ending", ["", "/"])
+def test_one_run_is_exported_into_a_folder_that_is_not_there_yet(
+    tmp_path: Path, said: Said, ending: str
+) -> None:
+    keep(tmp_path / "history", a_run(1))
+
+    history = ("--history", tmp_path / "history")
+    said("export-benchmark", f"{1:016x}", *history, "--to", f"{tmp_path / 'new'}{ending}")
+
+    assert [path.name for path in (tmp_path / "new").iterdir()] == [f"{1:016x}.json"]
+
+
+def test_several_runs_are_not_exported_into_what_ends_as_a_file_does(
+    tmp_path: Path, said: Said
+) -> None:
+    keep(tmp_path, a_run(1), a_run(2))
+    runs = (f"{1:016x}", f"{2:016x}", "--history", tmp_path)
+
+    text = said("export-benchmark", *runs, "--to", tmp_path / "new.json", status=2)
+
+    assert "expected a folder for 2 runs" in text
+    assert not (tmp_path / "new.json").exists()

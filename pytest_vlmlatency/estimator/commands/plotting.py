@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.commands import file_to_write
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
@@ -31,7 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", type=Path, help="an estimator's file")
     parser.add_argument("--results_dir", metavar="PATH", type=Path, required=True, help="records")
     parser.add_argument("--dataset_names", metavar="NAME", nargs="+", default=(), help="only these")
-    parser.add_argument("--to", metavar="FILE", type=Path, required=True, help=".png or .svg")
+    parser.add_argument(
+        "--to", metavar="FILE", type=file_to_write, required=True, help=".png or .svg"
+    )
 
 
 def run(given: argparse.Namespace) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("runs", metavar="RUN", nargs="+", help="a file, or a run's id")
     parser.add_argument(
         "--to",
-        metavar="FILE",
-        type=Path,
+        metavar="DIR|FILE",
         required=True,
-        help="the file to write; for several runs a folder, in which each is a file",
+        help="a file that ends in .json, or a folder, which may be new, with a file for each run",
     )
     add_history(parser)
 
@@ -50,18 +50,24 @@ def run(given: argparse.Namespace) -> int:
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
 
     paths = [Path(text) for text in given.runs]
-    if len(paths) > 1 and given.to.is_file():
-        raise UsageProblem(f"--to: {given.to} is a file; expected a folder for {len(paths)} runs")
+    to = Path(given.to)
+    is_folder = to.is_dir() or given.to.endswith(("/", os.sep)) or _may_be_folder(to)
+    if len(paths) > 1 and not is_folder:
+        raise UsageProblem(f"--to: {to} is a file; expected a folder for {len(paths)} runs")
     if all(path.is_file() for path in paths):
         found = [run_in_file(path) for path in paths]
     else:
         store = named_or_default(given.history, is_readonly=True)
         found = [run_at(text, store) for text in given.runs]
-    is_folder = len(found) > 1 or given.to.is_dir()
     for one in found:
-        path = given.to / f"{one.id}.json" if is_folder else given.to
+        path = to / f"{one.id}.json" if is_folder else to
         path.parent.mkdir(parents=True, exist_ok=True)
         text = json.dumps(file_of_run(one), indent=1, allow_nan=False)
         path.write_text(f"{text}\n", encoding="utf-8")
         sys.stdout.write(f"{path}: {len(one.cases)} cases\n")
     return 0
+
+
+def _may_be_folder(path: Path) -> bool:
+    """Whether a path that is no folder yet names one: it does not end as a file of JSON does."""
+    return path.suffix != ".json" and not path.exists()
