@@ -1,4 +1,4 @@
-# `make test` and `make bench` do all their set-up: a fresh clone needs nothing else.
+# Each target does all of its set-up: a fresh clone needs nothing else.
 # PYTHON names the interpreter that makes the environment, 3.11 or later.
 
 PYTHON ?= python3
@@ -15,10 +15,15 @@ VERSIONED_TESTS := tests/zoo tests/models tests/session tests/measure tests/insp
 OLDEST_READY := .venv-oldest/.ready
 NEWEST := .venv-newest/bin
 
-.PHONY: test test-oldest test-newest bench check evidence clean
+.PHONY: test test-all test-oldest test-newest bench check evidence clean
 
+# What one waits for: without the tests that tests/conftest.py marks as slow.
 test: check
-	@echo "== tests, with coverage"
+	@echo "== tests, without slow ones"
+	$(BIN)/python -m pytest -n 2 -m "not slow" tests
+
+test-all: check
+	@echo "== all tests, with coverage"
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --durations=20 tests
 	@echo "== coverage: fails under the share set in pyproject.toml"

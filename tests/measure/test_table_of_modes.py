@@ -5,12 +5,14 @@ from functools import cache
 
 import pytest
 
-from tests.modes import FAMILIES, MODES, Mode, judge
+from tests.modes import FAMILIES, MODES, Mode, Outcome, judge
 from tests.threads import torch_threads
 from tests.zoo import Specimen, build
 
 HARDEST = ("llava", "qwen2_vl", "mllama", "blip-2", "git", "florence2")
 """The other families are in the table of docs/coverage.md, which is made by the same code."""
+QUICK = ("llava", "mllama")
+"""All modes of these, and every cell that is refused, are in `make test`; the others are slow."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -30,7 +32,14 @@ def specimen(family: str) -> Specimen:
 @pytest.mark.parametrize(
     ("mode", "family"),
     [
-        pytest.param(mode, family, id=f"{mode.name}, {family}")
+        pytest.param(
+            mode,
+            family,
+            id=f"{mode.name}, {family}",
+            marks=pytest.mark.slow
+            if family not in QUICK and mode.expects(family)[0] is Outcome.RIGHT
+            else (),
+        )
         for mode in MODES
         for family in HARDEST
     ],
