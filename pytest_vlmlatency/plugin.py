@@ -14,7 +14,7 @@ import pytest
 from pytest_vlmlatency.session import command_line
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
     from pytest_vlmlatency.fixture import VlmLatency
     from pytest_vlmlatency.models.load import LoadedModel
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 FIXTURE = "vlm_latency"
 FIXTURES = frozenset({FIXTURE, "vlm_model", "vlm_device"})
+_MEASURES = pytest.StashKey[bool]()
+"""Whether tests of this run measure, as far as that is known by now."""
+
 _IN_USE = pytest.StashKey["VlmLatency"]()
 """The fixture of a test, however the test came by it: by an argument, or by `request`."""
 
@@ -72,6 +75,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
         _open_inbox(config)
         collection.accept(config, items)
+        config.stash[_MEASURES] = True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let no test begin, with the loading that its fixtures do, beside another's measurement.
+
+    Of this run's own workers any test may disturb one; of a single process, those that measure.
+    """
+    is_beside = item.config.stash.get(_MEASURES, False) and "PYTEST_XDIST_WORKER" in os.environ
+    if not is_beside and not _may_measure(item):
+        return (yield)
+    from pytest_vlmlatency.session.sharing import process_in  # noqa: PLC0415 - light start-up
+    from pytest_vlmlatency.session.turns import turns_folder  # noqa: PLC0415 - as above
+
+    with process_in(turns_folder()).in_test(_shown_by(item.config)):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -147,6 +167,17 @@ def _vlm_engine() -> Engine:
     return run
 
 
+def _shown_by(config: pytest.Config) -> Callable[[str], None]:
+    def show(text: str) -> None:
+        from pytest_vlmlatency.session.assembly import status_line  # noqa: PLC0415 - imports torch
+
+        status = status_line(config)
+        if status is not None:
+            status.show(text)
+
+    return show
+
+
 def _open_inbox(config: pytest.Config) -> None:
     """Register what collects the cases, once, and not in a worker: that one only sends."""
     if not hasattr(config, "workerinput"):
@@ -160,6 +191,7 @@ def _accept_late(item: pytest.Item) -> None:
     from pytest_vlmlatency.session import collection  # noqa: PLC0415 - light start-up
 
     _open_inbox(item.config)
+    item.config.stash[_MEASURES] = True
     try:
         collection.check_collected(item.config, [item])
     except pytest.UsageError as problem:

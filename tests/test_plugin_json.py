@@ -93,4 +93,4 @@ def test_a_long_wait_for_the_device_is_said(
 
     result = pytester.runpytest_inprocess()
 
-    assert table_of(result)[-1] == "Waited 12 s for other measurements on the same device."
+    assert table_of(result)[-1] == "Waited 12 s for others on the same device to end."

@@ -107,6 +107,7 @@ def test_switches_are_read_from_the_ini_file_of_a_toml_project(
             "--vlm-dtype=int8",
             "--vlm-dtype: expected one of auto, float32, float16, bfloat16, not 'int8'",
         ),
+        ("--vlm-json=new/", "--vlm-json: expected a file to write, but 'new/' is a folder"),
         ("--vlm-json=.", "--vlm-json: expected a file to write, but '.' is a folder"),
         (
             "--vlm-json=no/such/run.json",

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.projects import WARNS_OF_ANY_WORKERS, in_subprocess, project, table_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def test_cases_of_two_workers_make_one_table_and_one_file(
@@ -126,3 +130,63 @@ def test_pytest_benchmark_still_warns_about_benchmarks_that_are_not_ours(
     result = in_subprocess(pytester, monkeypatch, "-n1")
 
     assert "Benchmarks are automatically disabled" in result.stderr.str()
+
+
+LOCKS = """\
+from pytest_vlmlatency.session.turns import turns_folder
+
+
+def locks():
+    return sorted({path.name.partition("@")[0] for path in turns_folder().glob("*@*")})
+
+
+class Seeing(torch.nn.Module):
+    def generate(self, **kwargs):
+        return locks()
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return locks()
+
+
+def test_measured(vlm_latency, loaded):
+    assert loaded == ["test"]
+    assert vlm_latency(Seeing().generate) == ["measurement"]
+    assert locks() == ["test"]
+
+
+def test_other():
+    assert locks() == {others}
+"""
+
+
+@pytest.mark.parametrize(("worker", "others"), [("gw0", ["test"]), (None, [])])
+def test_whoever_shares_a_device_shows_its_tests_and_is_in_none_while_it_measures(
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    worker: str | None,
+    others: list[str],
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    for variable in ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"):
+        monkeypatch.setenv(variable, "")
+    if worker is not None:
+        monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
+    project(pytester, LOCKS.replace("{others}", str(others)))
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=2)
+
+
+def test_a_run_that_measures_nothing_takes_no_locks(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    pytester.makepyfile("def test_other():\n    pass\n")
+
+    pytester.runpytest_inprocess().assert_outcomes(passed=1)
+
+    assert not list(tmp_path.glob("vlmlatency-*"))

@@ -28,7 +28,8 @@ from pytest_vlmlatency.profiling.progress import Progress
 from pytest_vlmlatency.profiling.subject import open_subject
 from pytest_vlmlatency.records import Run, fingerprint_of
 from pytest_vlmlatency.session.placement import place_of
-from pytest_vlmlatency.session.turns import turn_on, turns_folder
+from pytest_vlmlatency.session.sharing import alone_on
+from pytest_vlmlatency.session.turns import turns_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -106,7 +107,7 @@ def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
     with closing(ledger):
         sweeper = _Sweep(plan, dataset, run, subject, ledger)
         places = sorted({place_of(device) for device in devices})
-        with turn_on(places, folder=turns_folder(), progress=sweeper.progress.say):
+        with alone_on(places, folder=turns_folder(), progress=sweeper.progress.say):
             return sweeper.complete()
 
 

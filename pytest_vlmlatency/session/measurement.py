@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_vlmlatency.measure.devices import model_devices
 from pytest_vlmlatency.measure.interception import find_target
 from pytest_vlmlatency.session.placement import place_of
-from pytest_vlmlatency.session.turns import turn_on, turns_folder
+from pytest_vlmlatency.session.sharing import alone_on
+from pytest_vlmlatency.session.turns import turns_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -145,7 +146,7 @@ class MeasurementInTurn:
         target = find_target(work.generate, work.args, work.kwargs or {}, options.model)
         self.devices = model_devices(target.model)
         places = {place_of(device) for device in self.devices}
-        with turn_on(sorted(places), folder=turns_folder(), progress=self._progress) as waited_ms:
+        with alone_on(sorted(places), folder=turns_folder(), progress=self._progress) as waited_ms:
             self.waited_ms += waited_ms
             try:
                 yield

@@ -7,10 +7,9 @@ whenever pytest starts, so it imports nothing heavy. Also what one row of a tabl
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
-
-from pytest_vlmlatency.commands import file_to_write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +92,9 @@ def dtype(text: str) -> str:
 
 def new_file(text: str) -> Path:
     """Read the path of a file to write, whose folder must be there now, not after measuring."""
-    path = file_to_write(text)
+    path = Path(text)
+    if text.endswith(("/", os.sep)) or path.is_dir():
+        raise argparse.ArgumentTypeError(f"expected a file to write, but {text!r} is a folder")
     if not path.parent.is_dir():
         raise argparse.ArgumentTypeError(
             f"expected a file in a folder that exists, but there is no folder {str(path.parent)!r}"

@@ -128,7 +128,7 @@ def print_summary(
         for line in wrapped(discovery_lines(cases), width):
             reporter.write_line(line)
     waits = (
-        [f"Waited {waited_ms / MS_PER_S:.0f} s for other measurements on the same device."]
+        [f"Waited {waited_ms / MS_PER_S:.0f} s for others on the same device to end."]
         if waited_ms > LONG_WAIT_MS
         else []
     )

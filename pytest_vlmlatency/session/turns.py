@@ -3,7 +3,8 @@
 Two measurements side by side on one device, or on the cores that the CPU's are pinned to, measure
 each other. The turn is a lock on a file, so that it also holds between the workers of one run and
 between two runs of one user on one machine; it ends with the process that holds it, however that
-ends. Other users' runs, and whatever else keeps the machine busy, are not kept away.
+ends. Tests beside a measurement are kept away by `sharing`; other users' runs, and whatever else
+keeps the machine busy, are not.
 """
 
 from __future__ import annotations
