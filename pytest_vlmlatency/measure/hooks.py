@@ -145,8 +145,18 @@ def _exit_vision(recorder: Recorder, path: str, features: object) -> None:
 def _watch_phase(
     module: torch.nn.Module, phase: Phase, recorder: Recorder, handles: Handles
 ) -> None:
-    handles.pre(module, lambda *_: recorder.mark(Boundary.ENTER, phase))
-    handles.post(module, lambda *_: recorder.mark(Boundary.EXIT, phase, wait=True))
+    """Time a phase of its own before the prompt's logits; what runs again after them is decode."""
+
+    def enter(*_: object) -> None:
+        if not recorder.has_prompt:
+            recorder.mark(Boundary.ENTER, phase)
+
+    def leave(*_: object) -> None:
+        if not recorder.has_prompt:
+            recorder.mark(Boundary.EXIT, phase, wait=True)
+
+    handles.pre(module, enter)
+    handles.post(module, leave)
 
 
 def _name_parts(owner: torch.nn.Module, recorder: Recorder, undo: ExitStack) -> None:

@@ -186,6 +186,7 @@ def _find_vision(
     """Return the vision modules, the text encoder, and whether any vision was seen at all."""
     end = max(node.index for node in descend(steps[0]))
     later = {node.path for node in trace.nodes() if node.index > end and node.method is None}
+    later_roots = {node.path for node in trace.roots if node.index > end}  # guidance encodes anew
     vision: list[str] = []
     text_encoder: list[str] = []
     has_started = False
@@ -193,7 +194,7 @@ def _find_vision(
         if node.is_features:
             has_started = has_started or kind.has_pixels
         elif kind.is_encoder_decoder and kind.has_text and node.parent is None:
-            if node.path not in later:
+            if node.path not in later or (node.children and node.path not in later_roots):
                 text_encoder.append(node.path)
             inner = _outermost_on_pixels(node)
             vision += inner

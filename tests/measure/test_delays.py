@@ -122,6 +122,24 @@ def test_a_text_encoder_has_its_own_span(name: str) -> None:
     assert case.calls[0].other_ms == 0
 
 
+def test_a_text_encoder_that_guidance_runs_again_is_decode_then() -> None:
+    """Once for the prompt, and once more, without it, for the first token that is guided."""
+    specimen, clock = build("florence2"), FakeClock()
+    assert specimen.text_encoder_path is not None
+    with (
+        delayed(
+            specimen.model.get_submodule(specimen.text_encoder_path), lambda: clock.advance_ms(11)
+        ),
+        delayed(block_modules(specimen)[0], lambda: clock.advance_ms(1)),
+    ):
+        kwargs = {**specimen.inputs, "guidance_scale": 1.5}
+        case = measure_generate(specimen.generate, kwargs=kwargs, rounds=1, clock=clock)
+
+    call = case.calls[0]
+    assert (call.text_encoder_ms, call.prefill_ms, call.other_ms) == (11, 1, 0)
+    assert call.decode_ms > 11
+
+
 @pytest.mark.skipif(not ENCODES_EACH_STEP, reason="this transformers encodes an image once")
 def test_a_model_that_encodes_its_image_in_every_step_is_refused() -> None:
     specimen = build("git")
