@@ -66,10 +66,11 @@ def test_a_slower_phase_ends_the_run_with_10(
 ) -> None:
     slow_down(root, vision_ms=0.2)
 
-    result = run(pytester, monkeypatch, *ALONE, *workers)
+    result = run(pytester, monkeypatch, *ALONE, "--vlm-verdict=gate.json", *workers)
 
     result.assert_outcomes(passed=1)
     assert result.ret == SLOWER
+    assert 'this writes: vlmlatency accept gate.json --why "the reason"' in result.stdout.str()
 
 
 def test_a_median_over_its_budget_ends_the_run_with_10(
@@ -294,10 +295,12 @@ def test_uncommitted_changes_are_judged_against_runs_of_head(
 ) -> None:
     write(root, {"captioner.py": "SLOWER = {'vision_ms': 0.2}\n"})
 
-    result = run(pytester, monkeypatch, *ALONE)
+    result = run(pytester, monkeypatch, *ALONE, "--vlm-verdict=gate.json")
 
     assert result.ret == SLOWER
     assert "before the uncommitted changes" in result.stdout.str()
+    kept = max(open_store(root / ".vlm_latency").index().names)
+    assert f"this writes: vlmlatency accept {kept.id} --why" in result.stdout.str()
 
 
 def test_without_the_option_nothing_is_judged(

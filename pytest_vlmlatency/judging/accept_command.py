@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from pathlib import Path
@@ -13,10 +14,10 @@ from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_vlmlatency.history.names import RunName
-    from pytest_vlmlatency.records import RunRounds
+    from pytest_vlmlatency.records import RunHeader
 
 NAME = "accept"
 SUMMARY = "pin a run: later ones are compared with it, until another is accepted"
@@ -29,6 +30,10 @@ REF (default: HEAD) means its newest clean run on each machine that measured it;
 RUN is one run by its id, even one of uncommitted changes. Judging then compares
 with the clean runs of that commit on that machine, and with no other.
 
+VERDICT.json is the file of --vlm-verdict, as a pull request's job left it: no
+history is needed. Judging then measures the accepted commit again; where that is
+gone, because the request was squashed, the commit that brought the pin.
+
 The pin is a small file for each machine, .vlm_accepted/<fingerprint>.json, that
 is meant to be committed: whoever reviews the commit accepts the level with it.
 """
@@ -37,13 +42,27 @@ examples:
   vlmlatency accept --why "release 1.2"
   vlmlatency accept v1.2 --why "release 1.2"
   vlmlatency accept 3f9c2a71 --case "test_caption[512]" --why "a larger tower"
+  vlmlatency accept verdict.json --why "two more layers in the tower"
 """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A run to be accepted: its header, and its cases' names by their ids."""
+
+    header: RunHeader
+    names: Mapping[str, str]
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether it was measured with uncommitted changes."""
+        return self.header.commit is not None and self.header.commit.is_dirty
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "which", metavar="REF|RUN", nargs="?", default="HEAD", help="what to accept"
+        "which", metavar="REF|RUN|VERDICT.json", nargs="?", default="HEAD", help="what to accept"
     )
     parser.add_argument("--why", metavar="TEXT", required=True, help="the reason, for reviewers")
     parser.add_argument(
@@ -58,11 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write a pin for each machine; return the exit status."""
-    from pytest_vlmlatency.history.location import (  # noqa: PLC0415 - light --help
-        named_or_default,
-        repository_root,
-    )
-    from pytest_vlmlatency.judging.naming import names_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.location import repository_root  # noqa: PLC0415 - light --help
 
     root = repository_root(Path.cwd())
     if root is None:
@@ -71,32 +86,62 @@ def run(given: argparse.Namespace) -> int:
         )
     if not given.why.strip():
         raise UsageProblem("--why is empty; expected the reason, for those who review the pin")
-    store = named_or_default(given.history, is_readonly=True)
-    names = _newest_by_machine(names_of(given.which, store.index().names))
-    stored = store.read(names)
+    file = Path(given.which)
+    runs = (_of_verdict(file),) if file.is_file() else _stored(given.which, given.history)
+    for accepted in runs:
+        cases = None if given.cases is None else _case_ids(given.cases, accepted)
+        path = _pin(root, accepted, why=given.why.strip(), cases=cases)
+        sys.stdout.write(_told(path.relative_to(root), accepted, cases))
+    return 0
+
+
+def _stored(which: str, history: str | None) -> tuple[Accepted, ...]:
+    """Return the stored runs that a text names, the newest one of each machine."""
+    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.judging.naming import names_of  # noqa: PLC0415 - as above
+
+    store = named_or_default(history, is_readonly=True)
+    stored = store.read(_newest_by_machine(names_of(which, store.index().names)))
     if stored.problems:
         raise UsageProblem(f"a run cannot be accepted: {'; '.join(stored.problems)}")
-    for name, accepted in zip(names, stored.runs, strict=True):
-        cases = None if given.cases is None else _case_ids(given.cases, accepted)
-        path = _pin(root, name, accepted, why=given.why.strip(), cases=cases)
-        sys.stdout.write(_told(path.relative_to(root), name, cases))
-    return 0
+    return tuple(
+        Accepted(header=run.header, names={case.case_id: case.case_name for case in run.cases})
+        for run in stored.runs
+    )
+
+
+def _of_verdict(file: Path) -> Accepted:
+    """Return the run that a verdict file is of; UsageProblem where it can't be compared with."""
+    from pytest_vlmlatency.report.gate_verdict import run_in_verdict  # noqa: PLC0415 - light --help
+
+    report = run_in_verdict(file)
+    header = report.candidate
+    if header is None:
+        raise UsageProblem(f"{file} is of no run: the gate judged nothing ({report.title})")
+    if header.commit is None or header.commit.is_dirty:
+        state = "outside of any commit" if header.commit is None else "with uncommitted changes"
+        raise UsageProblem(
+            f"{file} is of run {header.id}, measured {state}, and holds no times to compare with; "
+            f"commit and measure again, or accept the run by its id where the history has it"
+        )
+    return Accepted(header=header, names=report.names)
 
 
 def _newest_by_machine(names: Sequence[RunName]) -> list[RunName]:
     return list({name.fingerprint: name for name in sorted(names)}.values())
 
 
-def _case_ids(texts: Sequence[str], run: RunRounds) -> tuple[str, ...]:
+def _case_ids(texts: Sequence[str], run: Accepted) -> tuple[str, ...]:
     """Return the ids of the cases that are named; UsageProblem for one that the run lacks."""
     from pytest_vlmlatency.case_ids import told_apart  # noqa: PLC0415 - light --help
 
     ids = []
-    names = told_apart((case.case_id, case.case_name) for case in run.cases)
-    known = list(zip(names, run.cases, strict=True))
+    names = told_apart(run.names.items())
     for text in texts:
         found = [
-            case.case_id for name, case in known if text in (case.case_id, case.case_name, name)
+            case_id
+            for (case_id, name), shown in zip(run.names.items(), names, strict=True)
+            if text in (case_id, name, shown)
         ]
         if len(found) != 1:
             near = get_close_matches(text, names, n=1)
@@ -109,18 +154,16 @@ def _case_ids(texts: Sequence[str], run: RunRounds) -> tuple[str, ...]:
     return tuple(ids)
 
 
-def _pin(
-    root: Path, name: RunName, run: RunRounds, *, why: str, cases: tuple[str, ...] | None
-) -> Path:
+def _pin(root: Path, run: Accepted, *, why: str, cases: tuple[str, ...] | None) -> Path:
     from pytest_vlmlatency.judging.pins import Pin, add_pin  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.records import fingerprint_of, machine_facts  # noqa: PLC0415
 
-    environment = run.header.environment
+    header, environment = run.header, run.header.environment
     facts = machine_facts(environment).items()
     pin = Pin(
-        run=name.id,
-        commit=name.commit,
-        started_at=run.header.started_at,
+        run=header.id,
+        commit=None if header.commit is None else header.commit.id,
+        started_at=header.started_at,
         accepted_on=datetime.now(UTC).date().isoformat(),
         why=why,
         cases=cases,
@@ -129,13 +172,14 @@ def _pin(
     return add_pin(root, fingerprint_of(environment), pin, machine=machine)
 
 
-def _told(path: Path, name: RunName, cases: Sequence[str] | None) -> str:
+def _told(path: Path, run: Accepted, cases: Sequence[str] | None) -> str:
+    header = run.header
     of = "all cases" if cases is None else ", ".join(cases)
-    commit = "no commit" if name.commit is None else f"commit {name.commit[:9]}"
+    commit = "no commit" if header.commit is None else f"commit {header.commit.id[:9]}"
     doubt = (
         "  It was measured with uncommitted changes: a gate can compare with it, and not measure "
         "it again.\n"
-        if name.is_dirty
+        if run.is_dirty
         else ""
     )
-    return f"Accepted run {name.id} of {commit} for {of}, in {path}: commit that file.\n{doubt}"
+    return f"Accepted run {header.id} of {commit} for {of}, in {path}: commit that file.\n{doubt}"

@@ -11,8 +11,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.confirmation.changes import changes_between, read_by
+from pytest_vlmlatency.confirmation.commits import commit_of, local_commit
 from pytest_vlmlatency.confirmation.renames import renamed_files
-from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
 from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import Choice, pinned, rolling
@@ -27,8 +28,9 @@ from pytest_vlmlatency.judging.matching import (
     uncollected,
     under_new_names,
 )
-from pytest_vlmlatency.judging.pins import Pin, pin_of, read_pins
+from pytest_vlmlatency.judging.pins import Pin, pin_file, pin_of, read_pins
 from pytest_vlmlatency.judging.question import OpenPairs, Question
+from pytest_vlmlatency.judging.repository import SHORT
 from pytest_vlmlatency.judging.unchanged import sameness
 from pytest_vlmlatency.records import (
     GateReport,
@@ -141,6 +143,7 @@ class _Baselines:
         self.history = history
         self.request = request
         self.today = request.today
+        self.say = request.say
         self.fingerprint = fingerprint_of(candidate.header.environment)
         self.remarks: list[str] = []
         self.renames: dict[str, Mapping[str, str]] = {}
@@ -237,8 +240,26 @@ class _Baselines:
         last = rolling(self.names, self.lineage, fingerprint=here, but=own)
         choices: dict[Pin | None, Choice | None] = {None: last}
         for pin in self.pins:
-            choices[pin] = pinned(self.names, pin, fingerprint=here, but=own)
+            choice = pinned(self.names, pin, fingerprint=here, but=own)
+            choices[pin] = replace(choice, commit=self._known(choice.commit, pin))
         return choices
+
+    def _known(self, commit: str | None, pin: Pin) -> str | None:
+        """Return the commit of a pin, or the one that brought the pin where no clone has it."""
+        if self.root is None or commit is None or local_commit(self.root, commit) is not None:
+            return commit
+        try:
+            return commit_of(self.root, commit, say=self.say)
+        except NotConfirmed as problem:
+            file = pin_file(self.root, self.fingerprint)
+            brought = repository.commit_that_brought(self.root, file, pin.run)
+            if brought is None:
+                return commit
+            remark = f"The accepted commit {commit[:SHORT]} is gone ({problem})"
+            self.remarks.append(
+                f"{remark}; {brought[:SHORT]}, which brought its pin, stands in its place."
+            )
+            return brought
 
     def _choice(self, rounds: Rounds) -> Choice | None:
         return self.choices[pin_of(self.pins, rounds.case_id, rounds.former_id)]

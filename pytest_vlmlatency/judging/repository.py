@@ -56,6 +56,16 @@ def has_none_of(root: Path, commit: str, files: Collection[str]) -> bool:
     return asked(root, "ls-tree", "--name-only", "-z", commit, "--", *files) is None
 
 
+def commit_that_brought(root: Path, file: Path, text: str) -> str | None:
+    """Return the commit before or at HEAD that wrote a text into a file.
+
+    None where there is none, and in a shallow clone, whose oldest commit seems to bring everything.
+    """
+    if asked(root, "rev-parse", "--is-shallow-repository") != "false":
+        return None
+    return asked(root, "log", "-1", "--format=%H", f"-S{text}", "HEAD", "--", str(file))
+
+
 def read_lineage(
     root: Path, ref: str | None, *, is_dirty: bool, say: Callable[[str], None] = print
 ) -> Lineage:

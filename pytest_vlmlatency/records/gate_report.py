@@ -138,6 +138,7 @@ class GateReport:
     why the run ended before its last test, such as --maxfail: then pytest's own status stays.
     `interrupted_by` names what ended the confirmation from outside (Ctrl-C, SIGTERM): the pairs
     measured by then are judged, and the run does not pass.
+    `accept_as` is how `vlmlatency accept` names the run: its id, or the verdict file; "" unknown.
     """
 
     candidate: RunHeader | None
@@ -150,6 +151,7 @@ class GateReport:
     is_strict: bool = False
     stopped_because: str | None = None
     interrupted_by: str | None = None
+    accept_as: str = ""
 
     @property
     def status(self) -> GateStatus:

@@ -1,4 +1,4 @@
-"""A gate's report for programs: the JSON verdict file that `--vlm-verdict` writes.
+"""A gate's report for programs: the JSON verdict file that `--vlm-verdict` writes, and its run.
 
 Owns its layout and its version. What a program would have to work out (the outcome in a word, what
 fails, in which phases) is there ready-made; the whole GateReport stands beside it in plain form.
@@ -6,13 +6,19 @@ fails, in which phases) is there ready-made; the whole GateReport stands beside 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.plain import to_json
-from pytest_vlmlatency.records import GateReport
+from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.plain import from_plain, to_json
+from pytest_vlmlatency.records import CaseState, GateReport, RunHeader
 from pytest_vlmlatency.report.gate_standing import outcome_of, standings, status_text, title_of
 from pytest_vlmlatency.report.gate_words import failing_phases, failure_lines, shares_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 VERDICT_SCHEMA_VERSION = 1
 
@@ -48,6 +54,38 @@ class VerdictFile:
 def verdict_json(report: GateReport) -> str:
     """Return the verdict file's text."""
     return to_json(verdict_file(report)) + "\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VerdictRun:
+    """The run that a verdict file is of: its header, and its cases' names by their ids."""
+
+    title: str
+    candidate: RunHeader | None
+    names: Mapping[str, str]
+
+
+def run_in_verdict(file: Path) -> VerdictRun:
+    """Return the run that a verdict file is of; UsageProblem where it is no such file."""
+    try:
+        plain = json.loads(file.read_text(encoding="utf-8"))
+        version, report = plain["schema_version"], plain["report"]
+        if version != VERDICT_SCHEMA_VERSION:
+            raise ValueError(f"schema_version {version}; expected {VERDICT_SCHEMA_VERSION}")
+        header = report["candidate"]
+        return VerdictRun(
+            title=plain["title"],
+            candidate=None if header is None else from_plain(RunHeader, header),
+            names={
+                case["case_id"]: case["case_name"]
+                for case in report["cases"]
+                if case["state"] != CaseState.NOT_JUDGED
+            },
+        )
+    except (OSError, ValueError, KeyError, TypeError, ExceptionGroup) as problem:
+        raise UsageProblem(
+            f"{file} is no verdict file: {problem!r}; expected one that --vlm-verdict wrote"
+        ) from None
 
 
 def verdict_file(report: GateReport) -> VerdictFile:

@@ -150,7 +150,19 @@ def remarks_on(report: GateReport, *, has_times: bool) -> list[str]:
         *([text] if has_times and (text := measures_text(report.cases)) else []),
         *notes_about((case.case_name, case.notes) for case in named_apart(report.cases)),
         *report.remarks,
+        *([text] if (text := accept_text(report)) else []),
     ]
+
+
+def accept_text(report: GateReport) -> str:
+    """Return how a change that is slower on purpose is accepted; "" where none fails, or can be."""
+    is_slower = any(case.fails and case.phases_that_are(Verdict.SLOWER) for case in report.cases)
+    if not is_slower or not report.accept_as:
+        return ""
+    return (
+        f"If this is intended, accept the new level and commit the file that this writes: "
+        f'vlmlatency accept {report.accept_as} --why "the reason"'
+    )
 
 
 def counted(number: int, noun: str) -> str:

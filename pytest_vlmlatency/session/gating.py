@@ -7,6 +7,7 @@ What is judged and how is `judging`'s. The gate is the controller's: workers onl
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -82,6 +83,7 @@ class Gate:
             return
         from pytest_vlmlatency.session.gate_outputs import write_outputs  # noqa: PLC0415 - light start-up
 
+        self._report = replace(self._report, accept_as=self._accept_as(self._report))
         self._written = write_outputs(self._config, self._report, self._sources)
         if session.exitstatus not in JUDGED or self._report.stopped_because is not None:
             return
@@ -144,6 +146,23 @@ class Gate:
             request = replace(request, no_pairs_because=str(problem))
             return judge_run(run, history, request, open_pairs=None)
         return judge_run(run, history, request, open_pairs=opener)
+
+    def _accept_as(self, report: GateReport) -> str:
+        """Return what names this run to `vlmlatency accept`: a verdict file can be carried about.
+
+        A run of uncommitted changes cannot be measured again, so that its stored times are needed.
+        """
+        from pytest_vlmlatency.session.keeping import history_of  # noqa: PLC0415 - light start-up
+
+        header, verdict = report.candidate, self._config.getoption("vlm_verdict", None)
+        if header is None:
+            return ""
+        is_committed = header.commit is not None and not header.commit.is_dirty
+        if verdict is not None and is_committed:
+            return shlex.quote(str(verdict))
+        history = history_of(self._config)
+        is_kept = history is not None and not history.is_readonly
+        return header.id if is_kept else "FILE (of --vlm-verdict FILE)" if is_committed else ""
 
     def _why_nothing_was_measured(self) -> str:
         from pytest_vlmlatency.session.settings import off_because  # noqa: PLC0415 - light start-up

@@ -60,10 +60,10 @@ def keep(run: Run, history: Store, *, root: Path) -> str:
             f"place, or 'none'"
         ) from problem
     kept = f"Kept in {where} as run {run.id}."
-    problem = " ".join(why_unknown(root).split()) if run.commit is None else ""
-    if not problem:
+    why = " ".join(why_unknown(root).split()) if run.commit is None else ""
+    if not why:
         return kept
-    return f"{kept} It becomes no baseline of later runs, since its commit is unknown: {problem}"
+    return f"{kept} It becomes no baseline of later runs, since its commit is unknown: {why}"
 
 
 def _put_aside(run: Run) -> str:

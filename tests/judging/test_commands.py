@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -290,6 +291,49 @@ def test_a_case_that_the_run_lacks_is_refused_with_the_nearest_one(
 
     assert cli.main(["accept", "--case", "test_caption[lo]", "--why", "larger"]) == USAGE
     assert "did you mean 'test_caption[low]'?" in capsys.readouterr().err
+    assert read_pins(project.root, MACHINE) == ()
+
+
+def verdict_of(project: Project, run: Run) -> str:
+    """Return a verdict file of a run that no history holds any more."""
+    cli.main(["compare", "HEAD~1", run.id, "--verdict", "verdict.json"])
+    shutil.rmtree(project.root / ".vlm_latency")
+    return "verdict.json"
+
+
+@pytest.mark.parametrize("cases", [(), ("--case", "test_caption[low]")])
+def test_a_run_is_accepted_from_its_verdict_file_without_a_history(
+    project: Project, cases: tuple[str, ...]
+) -> None:
+    project.keep_ten()
+    run = project.keep(project.second, slower={"vision_ms": 0.2}, is_pull_request=True)
+
+    accepted = cli.main(["accept", verdict_of(project, run), "--why", "larger", *cases])
+
+    (pin,) = read_pins(project.root, MACHINE)
+    assert accepted == 0
+    assert (pin.run, pin.commit, pin.started_at) == (run.id, project.second, run.started_at)
+    assert pin.cases == (("tests/test_x.py::test_caption[low]",) if cases else None)
+
+
+def test_a_verdict_of_uncommitted_changes_is_refused_since_it_holds_no_times(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep_ten()
+    run = project.keep(project.second, is_dirty=True)
+
+    assert cli.main(["accept", verdict_of(project, run), "--why", "larger"]) == USAGE
+    assert "measured with uncommitted changes, and holds no times" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"schema_version": 9, "report": {}}'])
+def test_a_file_that_is_no_verdict_is_refused(
+    project: Project, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    (project.root / "other.json").write_text(text)
+
+    assert cli.main(["accept", "other.json", "--why", "larger"]) == USAGE
+    assert "other.json is no verdict file" in capsys.readouterr().err
     assert read_pins(project.root, MACHINE) == ()
 
 

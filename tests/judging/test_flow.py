@@ -660,6 +660,28 @@ def test_a_pin_stops_a_creep_that_walks_past_a_rolling_baseline(tmp_path: Path) 
     assert pinned.baseline == "1 run of 000000000, accepted on 2026-11-02: the release"
 
 
+def test_the_commit_that_brought_a_pin_stands_for_an_accepted_one_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A pull request that was squashed: its verdict was accepted, and no clone has its commit."""
+    monkeypatch.setattr(repository, "commit_that_brought", lambda *_args: commit_id(7))
+    pin = Pin(
+        run="0123456789abcdef",
+        commit=commit_id(99),
+        started_at="2026-11-01T00:00:00+00:00",
+        accepted_on="2026-11-02",
+        why="a larger tower",
+    )
+    add_pin(tmp_path, fingerprint_of(ENVIRONMENT), pin, machine=[])
+    pairs = SimulatedPairs()
+
+    report = judged(candidate(), pairs=pairs)
+
+    assert pairs.opened == [commit_id(7)]
+    assert verdicts(only(report))["total"] == "same"
+    assert "which brought its pin, stands in its place." in report.remarks[0]
+
+
 def test_a_pin_of_one_case_leaves_the_others_their_own_baseline(tmp_path: Path) -> None:
     history = [
         replace(run, cases=(*run.cases, a_noisy_case(int(run.id, 16) + 500, name="test_other")))

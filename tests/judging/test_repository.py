@@ -9,6 +9,7 @@ from pytest_vlmlatency.confirmation.git import GitUnusable
 from pytest_vlmlatency.judging.repository import (
     NoLineage,
     NothingBefore,
+    commit_that_brought,
     find_root,
     read_lineage,
 )
@@ -219,6 +220,19 @@ def test_a_git_that_does_not_answer_is_no_repository_without_commits(
 
     with pytest.raises(GitUnusable, match=r"git config --global --add safe\.directory"):
         find_root(root)
+
+
+def test_the_commit_that_brought_a_text_is_known_in_a_whole_clone_alone(root: Path) -> None:
+    for text in ("one", "one two", "one two three"):
+        (root / "pins.json").write_text(text)
+        git(root, "add", "pins.json")
+        commit(root, text)
+    brought = git(root, "rev-parse", "HEAD~1")
+
+    assert commit_that_brought(root, root / "pins.json", "two") == brought
+    assert commit_that_brought(root, root / "pins.json", "four") is None
+    clone = shallow(root, "main")
+    assert commit_that_brought(clone, clone / "pins.json", "two") is None
 
 
 def test_where_the_merge_base_is_not_known_the_named_branch_itself_is_compared_with(
