@@ -119,7 +119,7 @@ def _write(
         raise RecordsProblem(f"records cannot be written: {problem}") from problem
 
 
-def _digest_of_readable(index: int, record: Record) -> int:
+def _digest_of_readable(index: int, record: object) -> int:
     """Return a record's identity; RecordsProblem if a reader would leave it out by itself."""
     try:
         return digest_of(checked(record))
