@@ -35,6 +35,7 @@ from pytest_vlmlatency.estimator.inputs import (
 )
 from pytest_vlmlatency.export import RecordReader, read_records
 from pytest_vlmlatency.export.contention import Contention
+from pytest_vlmlatency.export.fields import PARQUET_TYPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,23 @@ __all__ = ["CONFIGURATION", "INPUTS", "TIERS", "Columns", "FloatArray", "Knob", 
 
 Record = Mapping[str, object]
 Source = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | Iterable[Record]
+
+KNOWN_FIELDS = frozenset(
+    {
+        *(
+            *PARQUET_TYPES,
+            "T_prefill_total",
+            "tier_idx",
+            "configuration",
+            "commit",
+            "sample",
+            "model_name",
+        ),
+        *("max_new_tokens", "contended_ratio", "image_count", "image_width", "image_height"),
+        *("model", "n_parameters", "dtype", "device", "n_threads"),
+    }
+)
+"""The fields that an export or a profile writes; others are the user's own."""
 
 CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
 N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
@@ -67,7 +85,7 @@ class Table:
     `configuration` holds, for each record, the index of its configuration in `configurations`, and
     `conditions` what is no input and was the same in all records. `undeclared` are knobs of the
     records that are no input and differ, None where a record lacks one: of all records alone, as
-    some of them (`rows`) do not show it.
+    some of them (`rows`) do not show it. `further` are fields of the user's own, likewise.
     """
 
     columns: Columns
@@ -81,6 +99,7 @@ class Table:
     sources: tuple[str | None, ...]  # where each record came from: its own word, else its file's
     conditions: Mapping[str, str] = field(default_factory=dict)
     undeclared: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    further: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prefill_ms)
@@ -157,7 +176,8 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         machine=None if raw["machine"][0] is None else str(raw["machine"][0]),
         sources=tuple(None if value is None else str(value) for value in raw["source"]),
         conditions=alike_in(chunks, declared),
-        undeclared=_undeclared(chunks),
+        undeclared=_differing([chunk.others for chunk in chunks], chunks),
+        further=_differing([chunk.further for chunk in chunks], chunks),
     )
 
 
@@ -180,11 +200,12 @@ class Chunk(dict[str, list[object]]):
     """The fields of some records as lists; None where a record lacks one.
 
     `lacking` is the place of the first record that lacks a field, by field. `others` are further
-    knobs of the records.
+    knobs of the records, `further` fields of the user's own.
     """
 
     lacking: dict[str, str]
     others: dict[str, list[object]]
+    further: dict[str, list[object]]
 
 
 def _chunk(
@@ -202,7 +223,8 @@ def _chunk(
     chunk.lacking = {
         name: located[values.index(None)][0] for name, values in chunk.items() if None in values
     }
-    chunk.others = _other_knobs(records, chunk.keys())
+    chunk.others = _others([record.get("configuration") for record in records], chunk.keys())
+    chunk.further = _others(records, {*chunk.keys(), *chunk.others, *KNOWN_FIELDS})
     if has_files:
         chunk["source"] = [
             where if source is None else source
@@ -211,29 +233,32 @@ def _chunk(
     return chunk
 
 
-def _other_knobs(records: list[Record], known: Collection[str]) -> dict[str, list[object]]:
-    """Return the knobs of records that are none of the inputs, None where a record lacks one."""
-    configurations = [record.get("configuration") for record in records]
-    names = dict.fromkeys(
-        name for one in configurations if isinstance(one, Mapping) for name in one
-    )
-    return {
-        name: [one.get(name) if isinstance(one, Mapping) else None for one in configurations]
+def _others(mappings: Sequence[object], known: Collection[str]) -> dict[str, list[object]]:
+    """Return the words and numbers that are none of the inputs, None where a mapping lacks one."""
+    names = dict.fromkeys(name for one in mappings if isinstance(one, Mapping) for name in one)
+    columns = {
+        name: [one.get(name) if isinstance(one, Mapping) else None for one in mappings]
         for name in names
         if ALIASES.get(name, name) not in known
     }
+    return {
+        name: values
+        for name, values in columns.items()
+        if all(value is None or isinstance(value, str | int | float) for value in values)
+    }
 
 
-def _undeclared(chunks: Sequence[Chunk]) -> dict[str, list[object]]:
-    """Return the other knobs of all records that differ in them."""
-    names = dict.fromkeys(name for chunk in chunks for name in chunk.others)
+def _differing(
+    parts: Sequence[Mapping[str, list[object]]], chunks: Sequence[Chunk]
+) -> dict[str, list[object]]:
+    """Return the columns of all chunks that are not the same in all records."""
     columns = {
         name: [
             value
-            for chunk in chunks
-            for value in chunk.others.get(name, [None] * len(chunk["machine"]))
+            for part, chunk in zip(parts, chunks, strict=True)
+            for value in part.get(name, [None] * len(chunk["machine"]))
         ]
-        for name in names
+        for name in dict.fromkeys(name for part in parts for name in part)
     }
     return {
         name: values for name, values in columns.items() if values.count(values[0]) < len(values)

@@ -1,7 +1,8 @@
 """Knobs that records have and that were not declared: what an estimator is off by for want of them.
 
 A knob is what a record's `configuration` names. One that is no input of an estimator and differs
-between records makes them contradict each other, unseen.
+between records makes them contradict each other, unseen. So may a further field of the records, of
+which few levels occur: it is named where it explains a good part of the error.
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.columns import Table
 
 N_SHOWN = 5
+MOST_LEVELS = 20
+"""A category of more levels names each record rather than a knob; a further field of more levels is
+a measurement rather than a choice."""
+
+MOST_FIELDS = 10
+WORTH_NAMING = 0.8
+"""A field of the user's own is named where it lowers an error to this share of it, or less."""
 TARGETS = {PREFILL: "prefill", DECODE_STEP: "decode step"}
 
 
@@ -47,6 +55,13 @@ class Undeclared:
     declared: Mapping[str, float]
 
     @property
+    def is_worth_naming(self) -> bool:
+        """Whether declaring it lowers an error much."""
+        return any(
+            error <= WORTH_NAMING * self.without[key] for key, error in self.declared.items()
+        )
+
+    @property
     def option(self) -> str:
         """How it is declared on the command line."""
         return f"--knob {self.name}{':category' if self.is_category else ''}"
@@ -61,31 +76,18 @@ class Undeclared:
             f"{100 * error:.1f} % with it"
             for target, error in self.declared.items()
         )
-        return f"{self.name} ({shown}): {errors or 'too few records to tell what it saves'}"
+        return f"{self.name} ({shown}): {errors or 'what it saves cannot be told'}"
 
 
 def undeclared_knobs(table: Table) -> tuple[Undeclared, ...]:
     """Return the knobs of all records that differ and were not declared, what each would save."""
-    found = []
-    without = _errors(table) if table.undeclared else {}
-    for name, values in table.undeclared.items():
-        known = [value for value in values if value is not None]
-        is_category = not all(
-            isinstance(value, int | float) and not isinstance(value, bool) for value in known
-        )
-        n_lacking = len(values) - len(known)
-        declared = {} if n_lacking else _errors_with(table, Knob(name, is_category), values)
-        found.append(
-            Undeclared(
-                name=name,
-                levels=tuple(dict.fromkeys(map(str, known))),
-                is_category=is_category,
-                n_lacking=n_lacking,
-                without=without,
-                declared={key: error for key, error in declared.items() if key in without},
-            )
-        )
-    return tuple(found)
+    if not (table.undeclared or table.further):
+        return ()
+    without = _errors(table)
+    knobs = [_looked_at(table, *item, without) for item in table.undeclared.items()]
+    fields = [item for item in table.further.items() if len(set(item[1])) <= MOST_LEVELS]
+    others = [_looked_at(table, *item, without) for item in fields[:MOST_FIELDS]]
+    return (*knobs, *(one for one in others if one.is_worth_naming))
 
 
 def undeclared_text(found: Sequence[Undeclared]) -> str:
@@ -109,6 +111,26 @@ def warn_of_undeclared(table: Table) -> None:
     text = undeclared_text(undeclared_knobs(table))
     if text:
         warnings.warn(text, UndeclaredKnobs, stacklevel=3)
+
+
+def _looked_at(
+    table: Table, name: str, values: Sequence[object], without: Mapping[str, float]
+) -> Undeclared:
+    known = [value for value in values if value is not None]
+    levels = tuple(dict.fromkeys(map(str, known)))
+    is_category = not all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in known
+    )
+    can_be_declared = len(known) == len(values) and not (is_category and len(levels) > MOST_LEVELS)
+    declared = _errors_with(table, Knob(name, is_category), values) if can_be_declared else {}
+    return Undeclared(
+        name=name,
+        levels=levels,
+        is_category=is_category,
+        n_lacking=len(values) - len(known),
+        without=without,
+        declared={key: error for key, error in declared.items() if key in without},
+    )
 
 
 def _errors_with(table: Table, knob: Knob, values: Sequence[object]) -> Mapping[str, float]:

@@ -101,3 +101,18 @@ def test_the_command_says_it_before_it_trains(
 
     assert status == 0
     assert "declare them: --knob engine:category" in capsys.readouterr().err
+
+
+def test_a_field_of_the_users_own_is_named_where_it_explains_the_error() -> None:
+    records = [
+        {**record, "engine": record["configuration"]["engine"], "configuration": {}}  # type: ignore[index]  # as with_knob has it
+        for record in with_knob(simulated(300), eager=1.0, compiled=0.5)
+    ]
+    mute = [
+        {**record, "weekday": ("Monday", "Friday")[number % 2], "question": f"What is {number}?"}
+        | {"joule": record["T_LLM_prefill"]}
+        for number, record in enumerate(simulated(300))
+    ]
+
+    assert [one.name for one in undeclared_knobs(table_of(records))] == ["engine"]
+    assert undeclared_knobs(table_of(mute)) == ()

@@ -86,3 +86,16 @@ def test_devices_of_all_workers_are_in_the_environment_once() -> None:
     both = with_devices_of_all([environment("a"), environment("b"), environment("a")])
 
     assert both == environment("a", "b")
+
+
+def test_what_was_imported_but_no_installed_package_travels_with_what_was_measured() -> None:
+    fixture = a_fixture()
+    fixture(Model().generate)
+    report = a_report("call")
+
+    attach(report, fixture)  # type: ignore[arg-type]
+
+    parcel = parcel_on(report)  # type: ignore[arg-type]
+    assert parcel is not None
+    assert __file__ in parcel["imported"]
+    assert not [file for file in parcel["imported"] if "site-packages" in file]
