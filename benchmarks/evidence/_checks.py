@@ -35,8 +35,8 @@ class Found:
     vision: tuple[str, ...]
     vision_runs: str
     n_vision_calls: int
-    n_vision_tokens: int
-    n_text_tokens: int
+    n_vision_tokens: int | None
+    n_text_tokens: int | None
     decode_ms: float
     residual_ms: float
     changed: tuple[str, ...]

@@ -56,14 +56,15 @@ class Tokens:
     """What the prompt and the output were, as the decoder sees them; totals over the batch.
 
     `n_block_positions` is what the first block was given for the prompt, padding in, and copies for
-    beams and drafts left out; None where several forwards share it. `n_images`, `per_image` and
+    beams and drafts left out; None where several forwards share it. `n_vision` and `n_text` are
+    None where they do not add up to it. `n_images`, `per_image` and
     `n_padding` are None where they cannot be told, `n_output`, the longest row's, where no token
     ids came back. `accepted_lengths` are the tokens that each forward of assisted decoding gave.
     `placeholder_runs` are the lengths of the prompt's uninterrupted runs of image placeholders.
     """
 
-    n_vision: int
-    n_text: int
+    n_vision: int | None
+    n_text: int | None
     n_padding: int | None
     n_images: int | None
     per_image: tuple[int, ...] | None

@@ -110,8 +110,8 @@ def _what(row: CallRow, root: ModuleRow) -> str:
 def _tokens(found: Inspection, width: int) -> list[str]:
     tokens = found.tokens
     rows = {
-        "vision": f"{tokens.n_vision}{_per_image(tokens)}",
-        "text": f"{tokens.n_text}{_padding(tokens)}",
+        "vision": f"{_count(tokens.n_vision)}{_per_image(tokens)}",
+        "text": f"{_count(tokens.n_text)}{_padding(tokens)}",
         "prefill": _prefill(found),
         "decode": _decode(found),
     }
@@ -122,9 +122,13 @@ def _tokens(found: Inspection, width: int) -> list[str]:
     return lines
 
 
+def _count(n_tokens: int | None) -> str:
+    return "unknown" if n_tokens is None else str(n_tokens)
+
+
 def _per_image(tokens: Tokens) -> str:
     if tokens.per_image is None:
-        is_all = sum(tokens.placeholder_runs) == tokens.n_vision > 0
+        is_all = bool(tokens.n_vision) and sum(tokens.placeholder_runs) == tokens.n_vision
         runs = " + ".join(map(str, tokens.placeholder_runs))
         return f", placeholders in a row: {runs}" if is_all else ""
     if len(tokens.per_image) == 1:
@@ -144,11 +148,11 @@ def _prefill(found: Inspection) -> str:
     if tokens.n_block_positions is None:
         return f"{forwards}, the prompt in chunks" if tokens.n_prompt_forwards > 1 else forwards
     text = f"{forwards}, {counted(tokens.n_block_positions, 'position')} into the first block"
-    n_written = tokens.n_text + (tokens.n_padding or 0)
     if found.is_encoder_decoder:
         return f"{text}: what the decoder starts with; it attends to an encoder's output"
-    if not tokens.n_vision:
+    if not tokens.n_vision or tokens.n_text is None:
         return text
+    n_written = tokens.n_text + (tokens.n_padding or 0)
     if tokens.n_block_positions == tokens.n_vision + n_written:
         return f"{text}: vision and text joined"
     return f"{text}: text alone, which attends to vision from the side"

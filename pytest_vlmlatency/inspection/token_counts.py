@@ -43,7 +43,10 @@ def _n_block_positions(seen: Observation, n_seen: int, n_padding: int) -> int | 
     States may have a further dimension, and several forwards share a prompt. Text alone is a
     length only where vision has no positions in the prompt.
     """
-    n_vision, n_written = seen.call.n_vision_tokens, seen.call.n_text_tokens + n_padding
+    n_vision, n_text = seen.call.n_vision_tokens, seen.call.n_text_tokens
+    if n_vision is None or n_text is None:
+        return None
+    n_written = n_text + n_padding
     n_possible = {n_vision + n_written}
     if seen.inputs.n_placeholders != n_vision:
         n_possible.add(n_written)
@@ -64,7 +67,7 @@ def _n_padding(seen: Observation, n_seen: int) -> int | None:
 
 
 def _per_image(
-    n_vision: int, n_images: int | None, runs: tuple[int, ...]
+    n_vision: int | None, n_images: int | None, runs: tuple[int, ...]
 ) -> tuple[int, ...] | None:
     """Return each image's vision tokens: all of one image's, else the runs of placeholders."""
     if n_images is None or not n_vision:

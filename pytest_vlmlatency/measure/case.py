@@ -135,8 +135,8 @@ def _notes(subject: Subject) -> list[str]:
         *_compile_notes(subject.first),
         *_draft_notes(subject.first.call),
         *_cache_notes(subject.first),
-        *_embeds_notes(subject.first),
         *_step_notes(subject.first),
+        *_token_notes(subject.first),
     ]
 
 
@@ -200,13 +200,21 @@ def _cache_notes(seen: Observation) -> list[str]:
     return [f"a cache of the kind {asked!r} was asked for, but generate() worked with {found!r}"]
 
 
-def _embeds_notes(seen: Observation) -> list[str]:
-    """Say so where embeddings may hold vision that was computed before the call."""
-    if seen.inputs.input_ids is not None or "embeds" not in seen.inputs.labels:
-        return []
-    if seen.recorder.vision_calls:
-        return []
-    return ["inputs_embeds were passed without pixels: vision among them is counted as text"]
+def _token_notes(seen: Observation) -> list[str]:
+    """Say so where token counts are unknown, and why."""
+    notes = []
+    if seen.call.n_text_tokens is None:
+        n_seen = seen.recorder.prompt_length
+        because = f"what was seen does not add up to the {n_seen} positions of the first block"
+        if seen.inputs.is_in_embeds and not seen.recorder.vision_calls:
+            because = "inputs_embeds were passed without pixels, and vision may be among them"
+        notes.append(f"vision and text tokens are unknown: {because}")
+    if seen.call.n_generated_tokens is None:
+        notes.append(
+            "the generated tokens are unknown: something else than an end token may have ended a "
+            "row, and its padding may be tokens"
+        )
+    return notes
 
 
 def _step_notes(seen: Observation) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.generation import Mode
-from pytest_vlmlatency.measure.hooks import STEP_PREPARATION, Method, replaced_method
+from pytest_vlmlatency.measure.hooks import Method, replaced_method
 from pytest_vlmlatency.measure.timeline import Boundary
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def check_drafts(model: torch.nn.Module, inputs: Inputs) -> None:
 
 @contextmanager
 def watching_drafts(step: torch.nn.Module, recorder: Recorder, inputs: Inputs) -> Iterator[None]:
-    """Time the assistant, and note what each forward of the step module drafts and accepts."""
+    """Time the assistant, and note how much of its drafts each forward accepts."""
     with ExitStack() as undo:
         if inputs.assistant is not None:
             _watch_assistant(inputs.assistant, recorder, undo)
@@ -71,23 +71,16 @@ def _watch_assistant(assistant: torch.nn.Module, recorder: Recorder, undo: ExitS
 
 
 def _watch_lengths(step: torch.nn.Module, recorder: Recorder, undo: ExitStack) -> None:
-    """Note the width of each forward's ids, draft included, and how many tokens it gave."""
-    prepare, update = getattr(step, STEP_PREPARATION, None), getattr(step, STEP_UPDATE, None)
-    if prepare is None or update is None:
+    """Note how many tokens each forward gave."""
+    update = getattr(step, STEP_UPDATE, None)
+    if update is None:
         return
-
-    @functools.wraps(prepare)
-    def prepared(*args: object, **kwargs: object) -> object:
-        ids = args[0] if args else kwargs.get("input_ids")
-        recorder.widths.append(int(ids.shape[-1]))  # type: ignore[attr-defined]  # a tensor
-        return prepare(*args, **kwargs)
 
     @functools.wraps(update)
     def updated(*args: object, **kwargs: object) -> object:
         recorder.accepted.append(kwargs.get("num_new_tokens", 1))
         return update(*args, **kwargs)
 
-    undo.enter_context(replaced_method(step, STEP_PREPARATION, prepared))
     undo.enter_context(replaced_method(step, STEP_UPDATE, updated))
 
 
@@ -109,7 +102,7 @@ class Drafts:
 
 def read_drafts(recorder: Recorder, inputs: Inputs, n_output_tokens: int | None) -> Drafts:
     """Return the lengths of one call's drafts; raise where they disagree with its output."""
-    if inputs.mode is not Mode.ASSISTED or not recorder.accepted:
+    if inputs.mode is not Mode.ASSISTED or not (recorder.accepted and recorder.widths):
         return Drafts()
     accepted = tuple(int(n_new) for n_new in recorder.accepted)  # type: ignore[call-overload]  # an int or a tensor
     n_before = itertools.accumulate(accepted, initial=_n_first_columns(inputs))

@@ -1,10 +1,20 @@
-"""How many vectors an entry into vision gave. Pure over its output."""
+"""How many vectors an image was made into: by an entry into vision, or before the call.
+
+Owns counting them, and finding those that a call is given ready-made. Pure.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
+
+FEATURE_DIMS = (2, 3)
+"""Of (N, D), the vectors of all images, or (B, N, D)."""
+MIN_WIDTH = 8
+"""Narrower ones are sizes or coordinates."""
+NO_FEATURES = ("inputs_embeds", "mask", "position", "past", "cache", "bias", "bbox", "decoder")
+"""Words in the names of other arguments: the prompt's, and what goes with it."""
 
 
 def features_of(output: object) -> object:
@@ -35,3 +45,40 @@ def _is_like(part: object, first: object) -> bool:
     if isinstance(part, torch.Tensor) and isinstance(first, torch.Tensor):
         return part.dim() == first.dim()
     return type(part) is type(first)
+
+
+def find_features(
+    named: Mapping[str, object], pixel_names: Collection[str], model: torch.nn.Module
+) -> dict[str, object]:
+    """Return the arguments that are features of images, whatever they are called.
+
+    Their vectors are as wide as something in the model; alone, in a container, or as the states in
+    a module's output.
+    """
+    likely = {
+        name: states_of(value)
+        for name, value in named.items()
+        if name not in pixel_names and not any(word in name for word in NO_FEATURES)
+    }
+    found = {name: value for name, value in likely.items() if _first_tensor(value) is not None}
+    if not found:
+        return {}
+    widths = {size for weight in model.parameters() for size in weight.shape}
+    return {name: value for name, value in found.items() if _width(value) in widths}
+
+
+def _first_tensor(value: object) -> torch.Tensor | None:
+    """Return what may be vectors, the first in a container; None for anything else."""
+    if isinstance(value, torch.Tensor):
+        is_vectors = value.is_floating_point() and value.dim() in FEATURE_DIMS
+        return value if is_vectors and len(value) and value.shape[-1] >= MIN_WIDTH else None
+    if isinstance(value, Mapping):
+        return _first_tensor(next(iter(value.values()), None))
+    if isinstance(value, list | tuple) and value:
+        return _first_tensor(value[0])
+    return None
+
+
+def _width(value: object) -> int:
+    vectors = _first_tensor(value)
+    return 0 if vectors is None else vectors.shape[-1]

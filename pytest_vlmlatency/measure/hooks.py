@@ -238,6 +238,9 @@ def _count_forwards(
     @functools.wraps(method)
     def prepare(*args: object, **kwargs: object) -> object:
         recorder.n_forwards += 1  # as begin() does: another frame would be paid for in each step
+        ids = args[0] if args else kwargs.get("input_ids")
+        if ids is not None:
+            recorder.widths.append(ids.shape[-1])  # type: ignore[attr-defined]  # a tensor
         if is_per_token and recorder.has_prompt:
             starts.append(tick())
         return method(*args, **kwargs)
@@ -246,15 +249,28 @@ def _count_forwards(
 
 
 @contextmanager
-def replaced_method(owner: torch.nn.Module, name: str, replacement: Method) -> Iterator[None]:
-    """Put an instance attribute over a method, and take it off again."""
+def replaced_method(
+    owner: torch.nn.Module | type, name: str, replacement: Method
+) -> Iterator[None]:
+    """Put an attribute of a module, or of a class, over a method, and take it off again."""
     had_own = name in vars(owner)
     before = vars(owner).get(name)
-    vars(owner)[name] = replacement
+    put, take_off = _accessors(owner)
+    put(name, replacement)
     try:
         yield
     finally:
         if had_own:
-            vars(owner)[name] = before
+            put(name, before)
         else:
-            vars(owner).pop(name, None)
+            take_off(name)
+
+
+def _accessors(
+    owner: torch.nn.Module | type,
+) -> tuple[Callable[[str, object], None], Callable[[str], object]]:
+    """Return how an attribute is put and taken off: past what a module's own setting does."""
+    if isinstance(owner, type):
+        return functools.partial(setattr, owner), functools.partial(delattr, owner)
+    attributes = vars(owner)
+    return attributes.__setitem__, lambda name: attributes.pop(name, None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -266,34 +265,6 @@ def _as_written(model: torch.nn.Module) -> torch.nn.Module:
     """Return the model inside what `torch.compile(model)` gave: its generate() runs that one."""
     inner = model._modules.get("_orig_mod")
     return inner if inner is not None and is_compiled(model.forward) else model
-
-
-@contextmanager
-def prompted_once(model: torch.nn.Module) -> Iterator[None]:
-    """Raise at the end if a part's own generate() ran more than once: a prompt each time."""
-    n_calls: Counter[str] = Counter()
-    with ExitStack() as undo:
-        for path, module in model.named_modules():
-            method = getattr(module, "generate", None)
-            if path and callable(method):
-                counted = _counted(method, functools.partial(n_calls.update, [path]))
-                undo.enter_context(replaced_method(module, "generate", counted))
-        yield
-    again = [path for path, n in n_calls.items() if n > 1]
-    if again:
-        raise InvalidMeasurement(
-            f"{again[0]}.generate() ran {n_calls[again[0]]} times inside one generate(); expected "
-            f"once: the phases would be of several prompts. Measure each in a call of its own"
-        )
-
-
-def _counted(method: Generate, count: Callable[[], None]) -> Generate:
-    @functools.wraps(method)
-    def generate(*args: object, **kwargs: object) -> object:
-        count()
-        return method(*args, **kwargs)
-
-    return generate
 
 
 def _name(function: object) -> str:

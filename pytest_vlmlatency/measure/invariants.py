@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.generation import Mode
+from pytest_vlmlatency.measure.loop import ONE_EACH
+from pytest_vlmlatency.measure.one_prompt import find_second_prompt
 from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import DEVICE, Call, Phase, PhaseMap, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_vlmlatency.measure.loop import Loop
     from pytest_vlmlatency.measure.output import Output
     from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
     from pytest_vlmlatency.measure.workload import Inputs
@@ -37,6 +40,7 @@ class Observation:
     inputs: Inputs
     output: Output
     recorder: Recorder
+    loop: Loop
     phase_map: PhaseMap
     n_flushes_inside: int
     evidence: FlushEvidence
@@ -49,6 +53,7 @@ def check_structure(seen: Observation) -> None:
     """Raise InvalidMeasurement for the first structural invariant that a call breaks."""
     _check_boundaries(seen)
     _check_prompt(seen)
+    _check_one_prompt(seen)
     _check_decode(seen.call)
     _check_sum(seen.call)
     _check_flush(seen)
@@ -95,6 +100,21 @@ def _check_prompt(seen: Observation) -> None:
             f"{n_forwards} forwards ran until the prompt's logits were ready; expected {expected}: "
             f"the step module {seen.phase_map.step!r} is called for something else too, or the "
             f"prompt was split otherwise; name the step with phases={{'step': ...}}"
+        )
+
+
+def _check_one_prompt(seen: Observation) -> None:
+    """No other prompt was generated from, by a generate() inside or by the step itself."""
+    seen.loop.check()
+    n_chunks = seen.inputs.n_prompt_forwards
+    widths = seen.recorder.widths[n_chunks if n_chunks > 1 else 0 :]
+    if seen.inputs.mode in (Mode.ASSISTED, Mode.GUIDED, Mode.CUSTOM):
+        return
+    second = find_second_prompt(widths)
+    if second is not None:
+        raise InvalidMeasurement(
+            f"a forward of the step module {seen.phase_map.step!r} was given {widths[second]} "
+            f"tokens after one of {widths[second - 1]}; expected one more each time: {ONE_EACH}"
         )
 
 

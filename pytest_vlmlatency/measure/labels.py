@@ -51,24 +51,35 @@ def is_compiled_anywhere(seen: Observation) -> bool:
     return bool(seen.phase_map.compiled) or seen.recorder.is_step_compiled
 
 
-def labels_of_arguments(
-    named: Mapping[str, object],
-    settings: Mapping[str, Scalar],
-    pixel_names: Iterable[str],
-    model: torch.nn.Module,
+def labels_of_settings(
+    named: Mapping[str, object], settings: Mapping[str, Scalar]
 ) -> tuple[str, ...]:
-    """Return the labels that a call's arguments tell, and autocast around it."""
+    """Return the labels that the settings of a generate() tell beside its way to decode."""
     n_sequences = int(settings.get("num_return_sequences") or 1)
     mode = read_mode(settings, named)
     labels = {
         "beam": int(settings.get("num_beams") or 1) > 1 and mode is not Mode.BEAM,
         "sample": settings.get("do_sample") and mode is not Mode.SAMPLE,
         f"{n_sequences}-sequences": n_sequences > 1,
+        "outputs": any(settings.get(key) for key in OUTPUTS),
+    }
+    return tuple(label for label, holds in labels.items() if holds)
+
+
+def labels_of_arguments(
+    named: Mapping[str, object],
+    pixel_names: Iterable[str],
+    model: torch.nn.Module,
+    *,
+    has_features: bool,
+) -> tuple[str, ...]:
+    """Return the labels that a call's arguments tell, and autocast around it."""
+    labels = {
         "video": any("video" in name for name in pixel_names),
+        "features": has_features,
         "continued": count_cached(named) > 0,
         "embeds": named.get("inputs_embeds") is not None,
         "streamed": named.get("streamer") is not None,
-        "outputs": any(settings.get(key) for key in OUTPUTS),
     }
     return (*(label for label, holds in labels.items() if holds), *_autocast(model))
 

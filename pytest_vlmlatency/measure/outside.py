@@ -27,7 +27,6 @@ from pytest_vlmlatency.measure.doubt import SOUND_WORDS
 from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, replaced_method
 from pytest_vlmlatency.measure.pixels import PIXEL_WORDS, find_pixels
-from pytest_vlmlatency.measure.placeholders import ENCODED
 from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.measure.trace import are_ids, has_logits, has_weights
 from pytest_vlmlatency.records import VISION_OUTSIDE
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.measure.recorder import Recorder
     from pytest_vlmlatency.records import PhaseMap
 
+ENCODED = ("embeds", "encoder_outputs", "features")
+"""Words in the names of arguments of generate() that may hold an image in another form than pixels."""
 BATCHED_IMAGE_DIMS = 4
 """Of (B, C, H, W): so many tell pixels by any name from states, which have three."""
 

@@ -26,6 +26,7 @@ NOT_PIXELS = (
     "states",
     "outputs",
     "features",
+    "bbox",
 )
 """Words in the names of tensors that may have the shape of pixels and are none."""
 MIN_DIMS = 3

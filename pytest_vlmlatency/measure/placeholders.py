@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
 
 NO_MARKS = ("input_ids", "inputs", "attention_mask", "position_ids")
 PLACEHOLDER_KEYS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
-ENCODED = ("embeds", "encoder_outputs", "features")
-"""Words in the names of arguments that may hold an image in another form than pixels."""
 
 
 def placeholder_ids(config: object) -> frozenset[int]:
@@ -89,11 +88,9 @@ def _are_places(rows: torch.Tensor, length: int) -> bool:
     return all(len(row) and len(row.unique()) == len(row) and row.max() < length for row in valid)
 
 
-def check_placeholders(
-    inputs: Inputs, named: Mapping[str, object], pixel_names: Iterable[str]
-) -> None:
+def check_placeholders(inputs: Inputs, pixel_names: Iterable[str]) -> None:
     """Raise where pixels and placeholders disagree, unless the image is known in another form."""
-    is_elsewhere = any(word in name for name in named for word in ENCODED) or inputs.n_cached
+    is_elsewhere = inputs.n_feature_rows or "embeds" in inputs.labels or inputs.n_cached
     if not inputs.expects_placeholders or inputs.input_ids is None or is_elsewhere:
         return
     if inputs.has_pixels and not inputs.n_placeholders:
@@ -108,3 +105,19 @@ def check_placeholders(
             f"passed; expected pixel_values beside them: the model would embed the placeholders "
             f"as text. Pass the processor's whole result, or a prompt without an image"
         )
+
+
+def count_alike(input_ids: torch.Tensor, mask: torch.Tensor | None, n_features: int) -> int:
+    """Return `n_features` if a token stands in the prompt just as often, else 0.
+
+    Such a token is a placeholder that the model's configuration does not name. `mask` leaves
+    padding out.
+    """
+    ids = input_ids if mask is None else input_ids[mask.bool().to(input_ids.device)]
+    counts = Counter(ids.flatten().tolist()).values()
+    return n_features if n_features in counts else 0
+
+
+def has_repeated(input_ids: torch.Tensor) -> bool:
+    """Whether a token follows itself somewhere, as placeholders of one image do."""
+    return bool((input_ids[:, 1:] == input_ids[:, :-1]).any())

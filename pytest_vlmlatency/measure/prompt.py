@@ -97,8 +97,9 @@ class PromptHooks:
         self._recorder.is_block_in_prompt = not self._recorder.has_prompt
         states = _states(args, kwargs) if block is None else _states_of_block(args, kwargs)
         if states is not None:
-            self._recorder.prompt_length = states.shape[-2]  # (B, L, D) -> L
-            self._recorder.prompt_rows = states.shape[0] if states.dim() > 2 else 1
+            has_rows = states.dim() > 2
+            self._recorder.prompt_length = states.shape[1 if has_rows else 0]  # (B, L, ..., D) -> L
+            self._recorder.prompt_rows = states.shape[0] if has_rows else 1
             if self._has_encoder:  # a block is given its states, and their mask in full
                 self._recorder.attended = find_attended(states, (*args, *kwargs.values()))
 

@@ -35,10 +35,10 @@ class Recorder:
     `has_step` tells whether the step module has begun, `is_block_in_prompt` whether the first block
     ran before the prompt was ready, None if it was never seen, `is_step_compiled` whether
     generate() compiled decode by itself, `n_outside` how often vision ran around generate(),
-    `names_parts` whether the known parts of `other` are
-    timed. `step_starts` are kept where each decode step is timed. In
-    assisted decoding, `widths` are those of the ids that each forward was prepared for, its draft
-    included, and `accepted` how many tokens it gave, as numbers or as tensors that are read later.
+    `names_parts` whether the known parts of `other` are timed. `step_starts` are kept where each
+    decode step is timed. `widths` are those of the ids that each forward was prepared for, a draft
+    included. In assisted decoding, `accepted` is how many tokens it gave, as numbers or as tensors
+    that are read later.
     """
 
     clock: Clock

@@ -26,12 +26,13 @@ from pytest_vlmlatency.measure.drafts import read_drafts, watching_drafts
 from pytest_vlmlatency.measure.hooks import attached
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
+from pytest_vlmlatency.measure.loop import Loop, watching_loop
 from pytest_vlmlatency.measure.output import Output, read_output
 from pytest_vlmlatency.measure.outside import OutsideMarks
 from pytest_vlmlatency.measure.spans import recording
 from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline, step_times_ms
 from pytest_vlmlatency.measure.tokens import count_prompt_tokens
-from pytest_vlmlatency.measure.workload import Inputs, read_inputs
+from pytest_vlmlatency.measure.workload import Inputs, in_force, read_inputs
 from pytest_vlmlatency.records import Call, PhaseMap
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class _Facts:
     """What was read around one generate()."""
 
     inputs: Inputs
+    loop: Loop
     output: object
     n_flushes_at_start: int
     n_flushes_inside: int
@@ -148,7 +150,8 @@ def _run(
     reset_peak_memory(rig.devices)
     counters = allocator_counters(rig.devices)
     n_flushes, n_frames = rig.watch.n_calls, n_compilations()
-    with around(inputs), hooks, watching_drafts(step, recorder, inputs):
+    looped = watching_loop(model, assistant=inputs.assistant, recorder=recorder)
+    with around(inputs), looped as loop, hooks, watching_drafts(step, recorder, inputs):
         contention = ContentionMeter()
         contention.start()
         recorder.mark(Boundary.GENERATE_START, wait=True)
@@ -157,7 +160,8 @@ def _run(
         contended_ratio = contention.stop()
         n_threads = torch.get_num_threads()
     return _Facts(
-        inputs=inputs,
+        inputs=in_force(inputs, loop.innermost),
+        loop=loop,
         output=output,
         n_flushes_at_start=n_flushes,
         n_flushes_inside=rig.watch.n_calls - n_flushes,
@@ -175,6 +179,7 @@ def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap
         facts.inputs,
         n_seen=recorder.prompt_length,
         n_start_tokens=phase_map.n_start_tokens,
+        ends=facts.loop.row_ends(),
     )
     timeline = read_timeline(recorder.marks, recorder.clock)
     observation = Observation(
@@ -182,6 +187,7 @@ def _seen(facts: _Facts, result: object, recorder: Recorder, phase_map: PhaseMap
         inputs=facts.inputs,
         output=output,
         recorder=recorder,
+        loop=facts.loop,
         phase_map=phase_map,
         n_flushes_inside=facts.n_flushes_inside,
         evidence=facts.evidence,
@@ -212,16 +218,13 @@ def _call(
     n_vision_tokens, n_text_tokens = count_prompt_tokens(
         facts.inputs, recorder, phase_map, n_drafted=drafts.n_with_prompt
     )
-    n_generated = output.n_generated
-    if n_generated is None:
-        n_generated = n_longest * facts.inputs.batch_size
     return Call(
         total=timeline.total,
         outside=timeline.outside,
         spans=timeline.spans,
         n_output_tokens=n_longest,
         n_decode_steps=n_steps,
-        n_generated_tokens=n_generated,
+        n_generated_tokens=_n_generated(facts, output, n_longest),
         n_vision_tokens=n_vision_tokens,
         n_text_tokens=n_text_tokens,
         drafted_lengths=drafts.drafted,
@@ -236,3 +239,12 @@ def _call(
             else None
         ),
     )
+
+
+def _n_generated(facts: _Facts, output: Output, n_longest: int) -> int | None:
+    """Return the tokens of all rows, None where rows may have ended early and nothing shows it."""
+    if output.n_generated is not None:
+        return output.n_generated
+    n_sequences = int(facts.inputs.settings.get("num_return_sequences") or 1)
+    has_one_row = output.n_longest is None and facts.inputs.batch_size * n_sequences == 1
+    return n_longest if has_one_row else None

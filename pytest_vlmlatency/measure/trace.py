@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
@@ -22,6 +23,10 @@ from pytest_vlmlatency.measure.past import kind_of_filled_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition, channels_of
 from pytest_vlmlatency.measure.spans import is_in_span
 from pytest_vlmlatency.records import Phase
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.measure.loop import Loop
+    from pytest_vlmlatency.measure.one_prompt import Outermost
 
 STATE_DIMS = 3
 """Of (B, L, D)."""
@@ -74,7 +79,8 @@ class Trace:
     experts implementation that was in force when the prompt, and when a decode step was prepared.
     `n_given` is how often each image was passed to generate(), by its mark. `foreign` are the
     modules that ran beside the model's own, each by its type with the index of the call that came
-    next.
+    next. `calls` are the outermost calls, and `loop` the generate() calls inside, of all of it,
+    also beyond the steps that are traced.
     """
 
     roots: list[Node] = field(default_factory=list)
@@ -84,6 +90,8 @@ class Trace:
     n_given: Counter[Mark] = field(default_factory=Counter)
     foreign: list[tuple[int, str]] = field(default_factory=list)
     is_done: bool = False
+    calls: Sequence[Outermost] = ()
+    loop: Loop | None = None
 
     def nodes(self) -> Iterator[Node]:
         """Yield every call, callers before callees."""

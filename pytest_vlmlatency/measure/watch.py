@@ -24,11 +24,17 @@ from pytest_vlmlatency.measure.doubt import check_no_sound
 from pytest_vlmlatency.measure.drafts import check_drafts
 from pytest_vlmlatency.measure.generation import Mode, read_settings
 from pytest_vlmlatency.measure.hooks import replaced_method
-from pytest_vlmlatency.measure.interception import prompted_once
+from pytest_vlmlatency.measure.loop import watching_loop
+from pytest_vlmlatency.measure.one_prompt import (
+    attends_across,
+    check_one_prompt,
+    outermost_calls,
+)
 from pytest_vlmlatency.measure.override import HOW_TO_NAME
 from pytest_vlmlatency.measure.phases import CallKind, PromptAlone, find_phases
 from pytest_vlmlatency.measure.regions import seen_from_outside
 from pytest_vlmlatency.measure.trace import tracing
+from pytest_vlmlatency.measure.workload import in_force
 from pytest_vlmlatency.measure.wrapping import configured_part
 
 if TYPE_CHECKING:
@@ -90,13 +96,26 @@ def watch_call(
 
 def read_phases(model: torch.nn.Module, trace: Trace, inputs: Inputs, named: Named) -> PhaseMap:
     """Return where the phases of a traced call are, or raise with what was seen."""
+    assert trace.loop is not None, "a watched call has its loop"
+    trace.loop.check()
     kind = CallKind(
         has_pixels=inputs.has_pixels,
         has_text=inputs.input_ids is not None,
         is_encoder_decoder=inputs.is_encoder_decoder,
         n_prompt_forwards=inputs.n_prompt_forwards,
     )
-    return seen_from_outside(model, trace, find_phases(model, trace, kind, named=named))
+    phase_map = find_phases(model, trace, kind, named=named)
+    assert trace.loop is not None, "watching() sets it before generate() runs"
+    check_one_prompt(
+        trace,
+        phase_map.step,
+        phase_map.blocks,
+        mode=in_force(inputs, trace.loop.innermost).mode,
+        n_prompt_forwards=inputs.n_prompt_forwards,
+        n_rows=inputs.batch_size,
+    )
+    phase_map = replace(phase_map, attends_across=attends_across(trace, phase_map.blocks))
+    return seen_from_outside(model, trace, phase_map)
 
 
 def trace_call(
@@ -160,7 +179,9 @@ def watching(
         has_images=inputs.has_pixels,
         assistant=inputs.assistant,
     )
-    with tracer as trace, prompted_once(model):
+    looped = watching_loop(model, assistant=inputs.assistant)
+    with tracer as trace, looped as loop, outermost_calls(model, loop.is_assistants) as calls:
+        trace.loop, trace.calls = loop, calls
         yield trace
 
 

@@ -5,12 +5,13 @@ Only shapes and counts are ever stored, never pixels or text.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
 
 from pytest_vlmlatency.measure.arguments import name_arguments, shape_of
+from pytest_vlmlatency.measure.feature_rows import count_feature_rows, find_features
 from pytest_vlmlatency.measure.generation import (
     GENERATION_KEYS,
     Mode,
@@ -19,11 +20,10 @@ from pytest_vlmlatency.measure.generation import (
     read_mode,
     read_settings,
 )
-from pytest_vlmlatency.measure.labels import labels_of_arguments
+from pytest_vlmlatency.measure.labels import labels_of_arguments, labels_of_settings
 from pytest_vlmlatency.measure.past import count_cached, count_held_columns
 from pytest_vlmlatency.measure.pixels import find_pixels, tensors_of
 from pytest_vlmlatency.measure.placeholders import (
-    ENCODED,
     check_placeholders,
     count_indexed,
     count_marked,
@@ -35,11 +35,20 @@ from pytest_vlmlatency.measure.wrapping import configured_part
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_vlmlatency.measure.loop import GenerateCall
     from pytest_vlmlatency.records import Scalar
 
 PROMPT_NAMES = ("input_ids", "inputs")
 NO_PROMPT = ("mask", "position", "type", "label", "cache", "grid", "size", "decoder", "index")
 """Words in the names of integer arguments that are no prompt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InnerPrompt:
+    """What a generate() inside the measured one was given: its rows, and their padding in all."""
+
+    n_rows: int
+    n_padding: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +62,10 @@ class Inputs:
     `n_marked` are the numbers of positions that further inputs of the prompt's shape mark, as the
     masks do by which some models say where vision goes; `n_indexed` is what tensors of positions
     say of it, by their size. `pixels` are the raw tensors themselves
-    (images in another form have none), kept to recognise them, never stored.
+    (images in another form have none), kept to recognise them, never stored. `n_feature_rows` is
+    how many vectors are given that images were made into before. `is_in_embeds`: the prompt is
+    embeddings without pixels, which may hold vision. `is_made_for_images`: the model's main input
+    are images. `inner` is what a generate() inside was given, None without one.
     """
 
     shapes: Mapping[str, str]
@@ -75,8 +87,19 @@ class Inputs:
     mode: Mode
     n_prompt_forwards: int
     eos_ids: frozenset[int]
+    padding_id: int | None
     assistant: torch.nn.Module | None
-    labels: tuple[str, ...]
+    labels_of_settings: tuple[str, ...]
+    labels_of_arguments: tuple[str, ...]
+    n_feature_rows: int
+    is_in_embeds: bool
+    is_made_for_images: bool
+    inner: InnerPrompt | None = None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels of the settings in force, then those of the arguments."""
+        return (*self.labels_of_settings, *self.labels_of_arguments)
 
     @property
     def n_placeholders(self) -> int:
@@ -86,7 +109,12 @@ class Inputs:
     @property
     def may_hold_vision(self) -> bool:
         """Whether images may have been passed in another form than pixels, or lie in a cache."""
-        return self.n_cached > 0 or any(word in name for name in self.shapes for word in ENCODED)
+        return self.n_cached > 0 or self.n_feature_rows > 0 or self.is_in_embeds
+
+    @property
+    def n_outside_vocabulary(self) -> int:
+        """The prompt's ids that no embedding has: places where a model puts an image."""
+        return 0 if self.input_ids is None else int((self.input_ids < 0).sum())
 
     @property
     def is_prompt_known(self) -> bool:
@@ -149,6 +177,7 @@ def read_inputs(
     input_ids = _ids(named)
     images = find_pixels(named)
     pixels = tensors_of(images)
+    features = find_features(named, images, model)
     is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))
     marks = placeholder_ids(config)
     prompt = input_ids if input_ids is not None else named.get("inputs_embeds")
@@ -174,11 +203,43 @@ def read_inputs(
         mode=read_mode(settings, named),
         n_prompt_forwards=1 if is_encoder_decoder else _n_forwards(settings, named, prompt, n_held),
         eos_ids=read_eos_ids(settings),
+        padding_id=_padding_id(settings),
         assistant=_assistant(named),
-        labels=labels_of_arguments(named, settings, images, model),
+        labels_of_settings=labels_of_settings(named, settings),
+        labels_of_arguments=labels_of_arguments(named, images, model, has_features=bool(features)),
+        n_feature_rows=sum(map(count_feature_rows, features.values())),
+        is_made_for_images=_main_input(configured) != "input_ids",
+        is_in_embeds=not images and "inputs_embeds" in named,
     )
-    check_placeholders(inputs, named, images)
+    check_placeholders(inputs, images)
     return inputs
+
+
+def in_force(inputs: Inputs, call: GenerateCall | None) -> Inputs:
+    """Return the inputs with the settings of the generate() inside that runs the loop, if any."""
+    if call is None:
+        return inputs
+    assert isinstance(call.module, torch.nn.Module), "generate() of something else than a module"
+    named = name_arguments(call.function, call.args, call.kwargs)
+    settings = read_settings(call.module, named)
+    return replace(
+        inputs,
+        settings={key: settings[key] for key in GENERATION_KEYS if key in settings},
+        mode=read_mode(settings, named),
+        eos_ids=read_eos_ids(settings),
+        padding_id=_padding_id(settings),
+        labels_of_settings=labels_of_settings(named, settings),
+        inner=_inner_prompt(named),
+    )
+
+
+def _inner_prompt(named: Mapping[str, object]) -> InnerPrompt | None:
+    prompt = named.get("inputs_embeds", _ids(named))
+    if not isinstance(prompt, torch.Tensor):
+        return None
+    mask = _prompt_mask(prompt, named.get("attention_mask"))
+    n_padding = 0 if mask is None else mask.numel() - int(mask.count_nonzero())
+    return InnerPrompt(n_rows=prompt.shape[0], n_padding=n_padding)
 
 
 def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
@@ -224,6 +285,16 @@ def _n_forwards(
     if is_assisted or prompt is None:
         return 1
     return count_prompt_forwards(settings, prompt.shape[1] - n_held)
+
+
+def _main_input(model: torch.nn.Module) -> str:
+    """Return what a model works on first, by its own word."""
+    return str(getattr(model, "main_input_name", "input_ids"))
+
+
+def _padding_id(settings: Mapping[str, Scalar]) -> int | None:
+    value = settings.get("pad_token_id")
+    return None if value is None else int(value)
 
 
 def _assistant(named: Mapping[str, object]) -> torch.nn.Module | None:

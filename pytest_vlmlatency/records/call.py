@@ -87,10 +87,10 @@ class Call:
     """One timed generate(). `spans` are in start order, each of its own time only.
 
     Token counts are totals over the batch, padding left out, but for `n_output_tokens`, which is
-    the longest row's: the loop runs as long as that row does. `n_decode_steps` counts the
-    forwards of the step module after the prompt's own. In assisted decoding each forward, the
-    prompt's first, verifies a draft of `drafted_lengths` tokens and gives `accepted_lengths`:
-    those that matched, and one more; None elsewhere.
+    the longest row's: the loop runs as long as that row does. Where a count is unknown, it is None.
+    `n_decode_steps` counts the forwards of the step module after the prompt's own. In assisted
+    decoding each forward, the prompt's first, verifies a draft of `drafted_lengths` tokens and
+    gives `accepted_lengths`: those that matched, and one more; None elsewhere.
     """
 
     total: Mapping[str, float]
@@ -98,9 +98,9 @@ class Call:
     spans: tuple[Span, ...]
     n_output_tokens: int
     n_decode_steps: int
-    n_generated_tokens: int
-    n_vision_tokens: int
-    n_text_tokens: int
+    n_generated_tokens: int | None
+    n_vision_tokens: int | None
+    n_text_tokens: int | None
     batch_size: int
     n_vision_calls: int
     started_ms: float = 0.0

@@ -31,8 +31,8 @@ class Workload:
     inputs: Mapping[str, str]
     generation: Mapping[str, Scalar]
     batch_size: int
-    n_vision_tokens: int
-    n_text_tokens: int
+    n_vision_tokens: int | None
+    n_text_tokens: int | None
     n_output_tokens: int
     output_digest: str
 
@@ -52,6 +52,7 @@ class PhaseMap:
     `cache` is the kind of cache that steps were given, "" where that was not seen.
     `is_step_named`: by the user. `n_start_tokens` at the beginning of the output were given by no
     forward; `is_fed`: each step was given one token of the output, in order.
+    `attends_across`: blocks are given vision beside the prompt's positions, not among them.
     """
 
     step: str
@@ -72,6 +73,7 @@ class PhaseMap:
     is_step_named: bool = False
     n_start_tokens: int = 0
     is_fed: bool = False
+    attends_across: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

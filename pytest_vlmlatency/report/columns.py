@@ -155,8 +155,11 @@ def _says(cell: str) -> bool:
 
 
 def _tokens(case: Case) -> str:
+    """Return vision and text tokens, and those of the output; "?" for what is unknown."""
     call = case.calls[0]
-    return f"{call.n_vision_tokens}+{call.n_text_tokens}→{call.n_output_tokens}"
+    known = [call.n_vision_tokens, call.n_text_tokens]
+    n_vision, n_text = ("?" if n is None else str(n) for n in known)
+    return f"{n_vision}+{n_text}→{call.n_output_tokens}"
 
 
 def _rounds(case: Case) -> str:
