@@ -206,6 +206,8 @@ def _token_notes(seen: Observation) -> list[str]:
     if seen.call.n_text_tokens is None:
         n_seen = seen.recorder.prompt_length
         because = f"what was seen does not add up to the {n_seen} positions of the first block"
+        if seen.inputs.is_encoder_decoder:
+            because = "what an encoder gave before the call may be of text and of images"
         if seen.inputs.is_in_embeds and not seen.recorder.vision_calls:
             because = "inputs_embeds were passed without pixels, and vision may be among them"
         notes.append(f"vision and text tokens are unknown: {because}")

@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 
 import torch
 
-FEATURE_DIMS = (2, 3)
-"""Of (N, D), the vectors of all images, or (B, N, D)."""
+FEATURE_DIMS = (2, 3, 4)
+"""Of (N, D), the vectors of all images, (B, N, D), or (B, images, N, D)."""
 MIN_WIDTH = 8
 """Narrower ones are sizes or coordinates."""
 NO_FEATURES = ("inputs_embeds", "mask", "position", "past", "cache", "bias", "bbox", "decoder")
@@ -56,7 +56,7 @@ def find_features(
     a module's output.
     """
     likely = {
-        name: states_of(value)
+        name: _given(value)
         for name, value in named.items()
         if name not in pixel_names and not any(word in name for word in NO_FEATURES)
     }
@@ -65,6 +65,13 @@ def find_features(
         return {}
     widths = {size for weight in model.parameters() for size in weight.shape}
     return {name: value for name, value in found.items() if _width(value) in widths}
+
+
+def _given(value: object) -> object:
+    """Return a module's states; of outputs by modality, what each gave for the decoder."""
+    if isinstance(value, Mapping) and not hasattr(value, "last_hidden_state"):
+        return [features_of(part) for part in value.values()]
+    return states_of(value)
 
 
 def _first_tensor(value: object) -> torch.Tensor | None:

@@ -7,8 +7,6 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import torch
-
     from pytest_vlmlatency.records import Scalar
 
 GENERATION_KEYS = (
@@ -56,7 +54,7 @@ class Mode(StrEnum):
     CUSTOM = "custom"
 
 
-def read_settings(model: torch.nn.Module, named: Mapping[str, object]) -> dict[str, Scalar]:
+def read_settings(model: object, named: Mapping[str, object]) -> dict[str, Scalar]:
     """Return the generation settings in force: the call's, its generation_config's, the model's."""
     layers = [named, _vars_of(named.get("generation_config"))]
     layers.append(_vars_of(getattr(model, "generation_config", None)))

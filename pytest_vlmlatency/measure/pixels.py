@@ -19,6 +19,7 @@ PIXEL_WORDS = ("pixel", "image", "video", "patch")
 NOT_PIXELS = (
     "mask",
     "embeds",
+    "embedding",
     "position",
     "cache",
     "past",

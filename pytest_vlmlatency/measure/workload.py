@@ -219,17 +219,18 @@ def in_force(inputs: Inputs, call: GenerateCall | None) -> Inputs:
     """Return the inputs with the settings of the generate() inside that runs the loop, if any."""
     if call is None:
         return inputs
-    assert isinstance(call.module, torch.nn.Module), "generate() of something else than a module"
     named = name_arguments(call.function, call.args, call.kwargs)
     settings = read_settings(call.module, named)
+    inner = _inner_prompt(named)
     return replace(
         inputs,
+        batch_size=inputs.batch_size if inputs.is_prompt_known or not inner else inner.n_rows,
         settings={key: settings[key] for key in GENERATION_KEYS if key in settings},
         mode=read_mode(settings, named),
         eos_ids=read_eos_ids(settings),
         padding_id=_padding_id(settings),
         labels_of_settings=labels_of_settings(named, settings),
-        inner=_inner_prompt(named),
+        inner=inner,
     )
 
 

@@ -1,10 +1,14 @@
 """Token counts and settings by what is at hand: positions, features, and the loop that ran."""
 
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from transformers import GenerationMixin
+from transformers.modeling_outputs import BaseModelOutput
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.measure.feature_rows import find_features
@@ -163,7 +167,7 @@ def embeds_of(specimen: Specimen) -> Inputs:
     return {**inputs, "image_embeds": features}
 
 
-def measured(specimen: Specimen, inputs: Inputs) -> Case:
+def measured(specimen: Specimen, inputs: Mapping[str, object]) -> Case:
     clock = FakeClock()
     with delayed(block_modules(specimen)[0], lambda: clock.advance_ms(3)):
         return measure_generate(specimen.generate, kwargs=inputs, rounds=1, clock=clock)
@@ -176,6 +180,44 @@ def test_features_that_are_passed_in_are_vision_tokens() -> None:
 
     assert case.labels == ("features",)
     assert counts(case.calls[0]) == (kosmos.n_vision_tokens, kosmos.n_text_tokens)
+
+
+@pytest.mark.skipif(
+    not hasattr(GenerationMixin, "_expand_multimodal_outputs"),
+    reason="this transformers takes no outputs of an encoder of images",
+)
+@pytest.mark.parametrize("name", ["llava", "llava_next"])
+def test_outputs_of_vision_by_modality_are_vision_tokens(name: str) -> None:
+    specimen = build(name)
+    base: Any = specimen.model.base_model
+    taken = inspect.signature(base.get_image_features).parameters
+    given = {key: value for key, value in specimen.inputs.items() if key in taken}
+    rest = {key: value for key, value in specimen.inputs.items() if key not in taken}
+    with torch.no_grad():
+        output = base.get_image_features(**given, return_dict=True)
+
+    case = measured(specimen, {**rest, "mm_encoder_outputs": {"image": output}})
+
+    assert case.labels == ("features",)
+    assert counts(case.calls[0]) == (specimen.n_vision_tokens, specimen.n_text_tokens)
+
+
+@pytest.mark.parametrize("name", ["florence2", "t5gemma2"])
+def test_what_an_encoder_made_of_an_image_and_words_is_told_apart_by_the_words(name: str) -> None:
+    specimen = build(name)
+    model: Any = specimen.model
+    start = torch.tensor([[1]])
+    with torch.no_grad():
+        states = model(**specimen.inputs, decoder_input_ids=start).encoder_last_hidden_state
+    output = BaseModelOutput(last_hidden_state=states)
+
+    alone = measured(specimen, {"encoder_outputs": output})
+    beside = measured(
+        specimen, {"encoder_outputs": output, "input_ids": specimen.inputs["input_ids"]}
+    )
+
+    assert counts(alone.calls[0]) == (None, None)
+    assert counts(beside.calls[0]) == (specimen.n_vision_tokens, specimen.n_text_tokens)
 
 
 @pytest.mark.parametrize("name", ["vision-encoder-decoder", "pix2struct"])
