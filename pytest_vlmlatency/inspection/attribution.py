@@ -95,8 +95,7 @@ class _Walk:
             yield from self._visit(root, None)
 
     def _visit(self, node: Node, around: Phase | None) -> Iterator[Attributed]:
-        is_module = node.method is None
-        if is_module and node.path == self._map.step and self._now is Phase.OTHER:
+        if node.label == self._map.step and self._now is Phase.OTHER:
             self._now = Phase.PREFILL
         begins = self._begins(node)
         is_new = begins is not None and begins is not around
@@ -104,7 +103,7 @@ class _Walk:
         yield Attributed(node, around or self._now, node.parent is None or is_new)
         for child in node.children:
             yield from self._visit(child, around)
-        if is_module and node.path == self._map.prompt_end:
+        if node.label == self._map.prompt_end:
             self._n_ended += 1
             if self._n_ended == self._n_expected:
                 self._now = Phase.DECODE

@@ -197,7 +197,7 @@ class _Baselines:
 
         "" where there is one, or where one that should be there could not be had.
         """
-        if self.nothing_before or self.lineage is None:
+        if self.nothing_before or self.lineage is None or self.root is None:
             return self.nothing_before
         files = {str(rounds.test).partition("::")[0] for rounds in self.candidate.cases}
         is_alone = bool(request.no_pairs_because) and not self.names and not self.pins

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.compilation import is_compiled
-from pytest_vlmlatency.measure.handles import Handles
+from pytest_vlmlatency.measure.handles import Handles, part_of
 from pytest_vlmlatency.measure.hooks import COMPILED_CALL, Method, replaced_method
 from pytest_vlmlatency.measure.regions import region_name
 
@@ -52,10 +52,9 @@ def block_times(
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
         for path in phase_map.blocks:
-            module = model.get_submodule(path)
-            handles.pre(module, functools.partial(start, path))
-            handles.post(module, functools.partial(end, path))
-        _refuse_compiled_steps(model.get_submodule(phase_map.step), undo)
+            handles.pre_of(model, path, functools.partial(start, path))
+            handles.post_of(model, path, functools.partial(end, path))
+        _refuse_compiled_steps(part_of(model, phase_map.step)[0], undo)
         yield runs
 
 

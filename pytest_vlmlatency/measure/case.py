@@ -137,6 +137,7 @@ def _notes(subject: Subject) -> list[str]:
         *_cache_notes(subject.first),
         *_step_notes(subject.first),
         *_token_notes(subject.first),
+        *_vision_notes(subject.first),
     ]
 
 
@@ -235,6 +236,19 @@ def _step_notes(seen: Observation) -> list[str]:
             f"{n_steps} decode steps ran for {n_tokens} tokens, by the step module that was named"
         )
     return notes
+
+
+def _vision_notes(seen: Observation) -> list[str]:
+    """Say so where the user named vision otherwise than once, before the prompt's logits."""
+    n_late = sum(call.is_late for call in seen.recorder.vision_calls)
+    if n_late:
+        return [
+            f"vision ran {n_late} times after the prompt's logits: that time is decode's, and the "
+            f"vision phase is what ran before them"
+        ]
+    if seen.inputs.has_pixels and not seen.recorder.vision_calls:
+        return ["nothing is named as vision: encoding the images is in prefill, or in other"]
+    return []
 
 
 def _flush_notes(subject: Subject) -> list[str]:

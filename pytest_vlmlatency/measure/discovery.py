@@ -148,7 +148,8 @@ class PhaseSearch:
         if not self.is_remembered:
             yield
             return
-        with watching(self._model, inputs, methods=self._named.vision_methods) as trace:
+        methods, others = self._named.vision_methods, self._named.methods
+        with watching(self._model, inputs, methods=methods, others=others) as trace:
             yield
         self._rehearsed = inputs, trace
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
-from pytest_vlmlatency.measure.override import HOW_TO_NAME
+from pytest_vlmlatency.measure.override import HOW_TO_NAME, name_by_hand
 from pytest_vlmlatency.measure.trace import ancestors, has_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import torch
 
@@ -23,14 +23,24 @@ SOUND_WORDS = ("audio", "speech", "waveform", "input_features")
 """In the names of tensors that are sound; transformers calls a spectrogram input_features."""
 
 
-def check_no_sound(names: Iterable[str]) -> None:
+def find_sounds(named: Mapping[str, object]) -> list[str]:
+    """Return the arguments that are sound, by their names; a flag or a path's name is none."""
+    return [
+        name
+        for name, value in named.items()
+        if any(word in name for word in SOUND_WORDS)
+        and not isinstance(value, str | int | float | bool)
+    ]
+
+
+def check_no_sound(named: Mapping[str, object]) -> None:
     """Raise where a call was given sound: its encoder is neither vision nor the prompt."""
-    sounds = [name for name in names if any(word in name for word in SOUND_WORDS)]
+    sounds = find_sounds(named)
     if sounds:
         raise InvalidMeasurement(
             f"{', '.join(sounds)} looks like sound; expected text and images or videos alone: "
             f"there is no phase for what encodes sound, so its time and its tokens would be "
-            f"another phase's. Measure the call without it"
+            f"another phase's. Measure the call without it, or {name_by_hand('vision')}"
         )
 
 

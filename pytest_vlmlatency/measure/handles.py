@@ -1,11 +1,13 @@
 """The hooks of one call: exactly these are removed afterwards, and none may be left.
 
 A module whose call is compiled (`Module.compile`) has its own hooks inside the compiled code, where
-they do not fire. Ours go around that call instead.
+they do not fire. Ours go around that call instead. So they do around a method that stands for a
+module.
 """
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
@@ -30,7 +32,7 @@ class Handles:
 
     def __init__(self) -> None:
         self._hooks: list[tuple[torch.nn.Module, RemovableHandle]] = []
-        self._compiled: dict[torch.nn.Module, _CompiledCall] = {}
+        self._around_calls: dict[tuple[torch.nn.Module, str], _AroundCall] = {}
 
     def __enter__(self) -> Handles:
         return self
@@ -54,7 +56,7 @@ class Handles:
         if getattr(module, COMPILED_CALL, None) is None:
             handle = module.register_forward_pre_hook(hook, prepend=True, with_kwargs=True)
         else:
-            handle = self._around(module).add(before=hook)
+            handle = self._around(module, COMPILED_CALL).add(before=hook)
         self._hooks.append((module, handle))
         return len(self._hooks) - 1
 
@@ -63,18 +65,34 @@ class Handles:
         if getattr(module, COMPILED_CALL, None) is None:
             handle = module.register_forward_hook(hook)
         else:
-            handle = self._around(module).add(after=hook)
+            handle = self._around(module, COMPILED_CALL).add(after=hook)
         self._hooks.append((module, handle))
+        return len(self._hooks) - 1
+
+    def pre_of(self, model: torch.nn.Module, label: str, hook: Hook) -> int:
+        """Call a hook before each forward of a module, or each call of a method, by its label."""
+        owner, name = part_of(model, label)
+        if not name:
+            return self.pre(owner, hook)
+        self._hooks.append((owner, self._around(owner, name).add(before=hook)))
+        return len(self._hooks) - 1
+
+    def post_of(self, model: torch.nn.Module, label: str, hook: Hook) -> int:
+        """Call a hook after each forward of a module, or each call of a method, by its label."""
+        owner, name = part_of(model, label)
+        if not name:
+            return self.post(owner, hook)
+        self._hooks.append((owner, self._around(owner, name).add(after=hook)))
         return len(self._hooks) - 1
 
     def drop(self, number: int) -> None:
         """Remove one hook now; it may remove itself while it runs."""
         self._hooks[number][1].remove()
 
-    def _around(self, module: torch.nn.Module) -> _CompiledCall:
-        if module not in self._compiled:
-            self._compiled[module] = _CompiledCall(module)
-        return self._compiled[module]
+    def _around(self, module: torch.nn.Module, name: str) -> _AroundCall:
+        if (module, name) not in self._around_calls:
+            self._around_calls[module, name] = _AroundCall(module, name)
+        return self._around_calls[module, name]
 
     def _remove(self) -> list[str]:
         """Remove all; return the modules whose tables, copied or replaced meanwhile, kept one."""
@@ -84,20 +102,33 @@ class Handles:
             for table in (module._forward_pre_hooks, module._forward_hooks):
                 if table.pop(handle.id, None) is not None:
                     left.append(type(module).__name__)
-        for compiled in self._compiled.values():
-            compiled.take_off()
+        for around in self._around_calls.values():
+            around.take_off()
         return left
 
 
-class _CompiledCall:
-    """Stands in for the compiled call of a module, with hooks before and after it."""
+def part_of(model: torch.nn.Module, label: str) -> tuple[torch.nn.Module, str]:
+    """Return the module at a label and "", or the module of a method and the method's name."""
+    try:
+        return model.get_submodule(label), ""
+    except AttributeError:
+        path, _, name = label.rpartition(".")
+        return model.get_submodule(path), name
 
-    def __init__(self, module: torch.nn.Module) -> None:
+
+class _AroundCall:
+    """Stands in for a method of a module, or its compiled call, with hooks before and after it."""
+
+    def __init__(self, module: torch.nn.Module, name: str) -> None:
         self._module = module
-        self._call: Hook = getattr(module, COMPILED_CALL)
+        self._name = name
+        self._is_own = name in vars(module)
+        self._call: Hook = getattr(module, name)
+        if name != COMPILED_CALL:
+            functools.update_wrapper(self, self._call)  # generate() inspects signatures
         self._before: dict[int, Hook] = OrderedDict()
         self._after: dict[int, Hook] = OrderedDict()
-        vars(module)[COMPILED_CALL] = self
+        vars(module)[name] = self
 
     def add(self, *, before: Hook | None = None, after: Hook | None = None) -> RemovableHandle:
         hooks, hook = (self._before, before) if before else (self._after, after)
@@ -107,8 +138,10 @@ class _CompiledCall:
         return handle
 
     def take_off(self) -> None:
-        if vars(self._module).get(COMPILED_CALL) is self:
-            vars(self._module)[COMPILED_CALL] = self._call
+        if vars(self._module).get(self._name) is self:
+            del vars(self._module)[self._name]
+            if self._is_own:
+                vars(self._module)[self._name] = self._call
 
     def __call__(self, *args: object, **kwargs: object) -> object:
         for hook in reversed(tuple(self._before.values())):  # the last one first, as on a module

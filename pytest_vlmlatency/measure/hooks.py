@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.measure.arguments import is_given_nothing
 from pytest_vlmlatency.measure.compilation import is_compiled
 from pytest_vlmlatency.measure.feature_rows import count_feature_rows, features_of, states_of
-from pytest_vlmlatency.measure.handles import Handles
+from pytest_vlmlatency.measure.handles import Handles, part_of
 from pytest_vlmlatency.measure.prompt import PromptHooks
 from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
 from pytest_vlmlatency.measure.timeline import Boundary
@@ -73,7 +73,7 @@ def attached(
             _wrap_method(model.get_submodule(path), name, label, recorder, undo)
         for path in phase_map.text_encoder:
             _watch_phase(model.get_submodule(path), Phase.TEXT_ENCODER, recorder, handles)
-        step = model.get_submodule(phase_map.step)
+        step, _ = part_of(model, phase_map.step)
         prompt = PromptHooks(
             recorder,
             handles,
@@ -82,7 +82,7 @@ def attached(
         )
         prompt.attach(model, phase_map)
         _watch_compiled_call(step, phase_map, prompt, recorder, undo, is_chunked=is_chunked)
-        _count_forwards(step, phase_map, recorder, handles, undo, is_per_token=is_per_token)
+        _count_forwards(model, phase_map, recorder, handles, undo, is_per_token=is_per_token)
         if recorder.names_parts:
             for owner in {model: None, step: None}:
                 _name_parts(owner, recorder, undo)
@@ -93,7 +93,7 @@ def _watch_vision(module: torch.nn.Module, path: str, recorder: Recorder, handle
     handles.pre(module, lambda *_: _enter_vision(recorder, path))
 
     def leave(_module: torch.nn.Module, _args: object, output: object) -> None:
-        if recorder.vision_depth == 1:
+        if recorder.vision_depth == 1 and not recorder.has_prompt:
             n_pooled = count_feature_rows(getattr(output, "pooler_output", None))
             recorder.pooled_rows[path] = recorder.pooled_rows.get(path, 0) + n_pooled
         _exit_vision(recorder, path, states_of(output))
@@ -131,11 +131,12 @@ def _enter_vision(recorder: Recorder, path: str) -> None:
     recorder.vision_depth += 1
     if recorder.vision_depth == 1:
         recorder.vision_calls.append(VisionCall(path, recorder.has_prompt))
-        recorder.mark(Boundary.ENTER, Phase.VISION)
+        if not recorder.has_prompt:  # later work is of the step that does it
+            recorder.mark(Boundary.ENTER, Phase.VISION)
 
 
 def _exit_vision(recorder: Recorder, path: str, features: object) -> None:
-    if recorder.vision_depth == 1:
+    if recorder.vision_depth == 1 and not recorder.vision_calls[-1].is_late:
         recorder.mark(Boundary.EXIT, Phase.VISION, wait=True)
         n_before = recorder.feature_rows.get(path, 0)  # a call for each image
         recorder.feature_rows[path] = n_before + count_feature_rows(features)
@@ -210,7 +211,7 @@ def _watch_compiled_call(
 
 
 def _count_forwards(
-    step: torch.nn.Module,
+    model: torch.nn.Module,
     phase_map: PhaseMap,
     recorder: Recorder,
     handles: Handles,
@@ -231,8 +232,9 @@ def _count_forwards(
             starts.append(tick())
 
     if not phase_map.has_step_preparation:
-        handles.pre(step, begin)
+        handles.pre_of(model, phase_map.step, begin)
         return
+    step, _ = part_of(model, phase_map.step)
     method: Method = getattr(step, STEP_PREPARATION)
 
     @functools.wraps(method)

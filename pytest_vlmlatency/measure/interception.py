@@ -119,7 +119,7 @@ def _check_finishes(function: Generate) -> None:
     """Raise where a call would return before anything has run."""
     inner = _unbound(function)[0]
     for kind, is_kind in UNFINISHED.items():
-        if is_kind(inner) or is_kind(inner.__call__):
+        if is_kind(inner) or is_kind(inner.__call__):  # type: ignore[operator]  # an object's own
             raise UsageProblem(_unfinished(f"{_name(function)} is {kind}", kind))
 
 

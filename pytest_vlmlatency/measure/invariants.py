@@ -17,6 +17,7 @@ from pytest_vlmlatency.measure.allocator import FlushEvidence
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.loop import ONE_EACH
 from pytest_vlmlatency.measure.one_prompt import find_second_prompt
+from pytest_vlmlatency.measure.override import name_by_hand
 from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import DEVICE, Call, Phase, PhaseMap, Place
 
@@ -77,9 +78,10 @@ def _check_boundaries(seen: Observation) -> None:
             f"measured, and a compiled graph skips hooks. Compile the blocks one by one "
             f"(block.forward = torch.compile(block.forward)), or measure the model uncompiled"
         )
-    if seen.inputs.has_pixels and not seen.recorder.vision_calls:
-        phase_map = seen.phase_map
-        entries = (*phase_map.vision, *phase_map.vision_methods, *phase_map.feature_owners)
+    phase_map = seen.phase_map
+    entries = (*phase_map.vision, *phase_map.vision_methods, *phase_map.feature_owners)
+    may_be_unseen = phase_map.is_vision_named and not entries  # the user wants no such phase
+    if seen.inputs.has_pixels and not seen.recorder.vision_calls and not may_be_unseen:
         raise InvalidMeasurement(
             f"pixels were passed but vision was never seen to run; expected a call of "
             f"{', '.join(map(repr, entries)) or 'a vision module'}: it was compiled together with "
@@ -163,13 +165,13 @@ def _check_vision(seen: Observation) -> None:
             f"vision ran ({calls[0].path}) although no pixels were passed; expected none"
         )
     late = Counter(call.path for call in calls if call.is_late)
-    if late:
+    if late and not seen.phase_map.is_vision_named:
         raise InvalidMeasurement(
             f"vision ran again after the prompt's logits: {_counts(late)}; expected it once, "
             f"before them. The model recomputes vision (use_cache=False, or a forward that keeps "
-            f"the pixels)"
+            f"the pixels); {name_by_hand('vision')}"
         )
-    runs = Counter(call.path for call in calls)
+    runs = Counter(call.path for call in calls if not call.is_late)
     if runs and dict(runs) != dict(seen.phase_map.vision_calls):
         raise InvalidMeasurement(
             f"vision ran otherwise than when the model was watched: {_counts(runs)} now, "

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_vlmlatency.measure.doubt import find_sounds
 from pytest_vlmlatency.measure.generation import Mode, read_mode
 from pytest_vlmlatency.measure.invariants import n_further_steps
 from pytest_vlmlatency.measure.past import NO_CACHE, count_cached
@@ -38,8 +39,13 @@ def labels_of(seen: Observation) -> tuple[str, ...]:
         "uneven-steps": n_further not in (0, 1),
         "vision-outside": seen.recorder.n_outside > 0,
         "text-only": not (
-            seen.recorder.vision_calls or seen.recorder.n_outside or seen.inputs.may_hold_vision
+            seen.recorder.vision_calls
+            or seen.recorder.n_outside
+            or seen.inputs.has_pixels
+            or seen.inputs.may_hold_vision
         ),
+        "no-vision-phase": not seen.recorder.vision_calls and seen.inputs.has_pixels,
+        "vision-in-decode": any(call.is_late for call in seen.recorder.vision_calls),
         "compiled": is_compiled_anywhere(seen),
         "per-token": seen.call.decode_step_times_ms is not None,
     }
@@ -78,6 +84,7 @@ def labels_of_arguments(
         "video": any("video" in name for name in pixel_names),
         "features": has_features,
         "continued": count_cached(named) > 0,
+        "sound": bool(find_sounds(named)),
         "embeds": named.get("inputs_embeds") is not None,
         "streamed": named.get("streamer") is not None,
     }

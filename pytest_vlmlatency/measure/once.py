@@ -11,6 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
+from pytest_vlmlatency.measure.override import name_by_hand
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def check_vision_once(
         raise InvalidMeasurement(
             f"{', '.join(again)} worked on the pixels again in decode steps; expected vision to "
             f"run once, before the prompt's logits. The model recomputes vision "
-            f"(use_cache=False, or a forward that keeps the pixels)"
+            f"(use_cache=False, or a forward that keeps the pixels); {name_by_hand('vision')}"
         )
     check_vision_first(trace, first_block, blocks, handed)
     seen = Counter(
@@ -103,7 +104,8 @@ def check_vision_once(
     if twice:
         raise InvalidMeasurement(
             f"{twice[0]} worked on the same pixels more than once for one prompt; expected "
-            f"vision to run once per call: the image is encoded twice"
+            f"vision to run once per call: the image is encoded twice. If it has to be, "
+            f"{name_by_hand('vision')}"
         )
 
 
@@ -124,17 +126,13 @@ def check_vision_first(
         raise PhasesNotFound(
             f"{late[0].label} worked on the pixels after the first block {first_block.path!r} had "
             f"begun; expected vision to be over by then: a model that encodes images between its "
-            f"blocks cannot be measured by phase"
+            f"blocks cannot be measured by phase, unless you {name_by_hand('vision')}"
         )
 
 
-def count_vision_calls(
-    trace: Trace, first_block: Node, entries: Container[str]
-) -> Mapping[str, int]:
-    """Return how often each outermost entry into vision ran before the first block."""
-    calls = _outermost(
-        node for node in trace.nodes() if node.index < first_block.index and node.label in entries
-    )
+def count_vision_calls(trace: Trace, end: int, entries: Container[str]) -> Mapping[str, int]:
+    """Return how often each outermost entry into vision ran before the call at `end`."""
+    calls = _outermost(node for node in trace.nodes() if node.index < end and node.label in entries)
     return dict(Counter(node.label for node in calls))
 
 
@@ -177,11 +175,11 @@ def _late_vision(
     start = later_steps[0].index
     for node in trace.nodes():
         is_part = any(path and node.path.startswith(f"{path}.") for path in vision)
-        is_part = is_part and all(at.path not in blocks for at in ancestors(node))  # shared blocks
+        is_part = is_part and all(at.label not in blocks for at in ancestors(node))  # shared blocks
         is_on_pixels = (_is_given_pixels(node) and node.label not in handed) or is_part
         if node.index >= start and is_on_pixels and not _runs(blocks, node):
             yield node
 
 
 def _runs(blocks: set[str], node: Node) -> bool:
-    return any(inner.path in blocks for inner in descend(node))
+    return any(inner.label in blocks for inner in descend(node))

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.records import PhaseMap
 
 ENCODED = ("embeds", "encoder_outputs", "features")
-"""Words in the names of arguments of generate() that may hold an image in another form than pixels."""
+"""Words in the names of arguments of generate() that may hold an image, but not as pixels."""
 BATCHED_IMAGE_DIMS = 4
 """Of (B, C, H, W): so many tell pixels by any name from states, which have three."""
 

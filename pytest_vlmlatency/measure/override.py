@@ -1,7 +1,8 @@
 """Phases that the user names by hand: `phases={"vision": ..., "blocks": ..., "step": ...}`.
 
-Owns turning names, modules and functions of the model into paths. What is recorded of an override
-are these paths, never the functions that gave them.
+Owns turning names, modules, methods and functions of the model into paths. What is recorded of an
+override are these paths, never the functions that gave them. Whatever is named is not searched for,
+and no doubt about it is raised: naming the phases is the way out where they cannot be found.
 """
 
 from __future__ import annotations
@@ -19,26 +20,38 @@ if TYPE_CHECKING:
 
 HOW_TO_NAME = (
     'name them by hand: phases={"vision": ["vision_tower", "projector"], "blocks": "model.layers", '
-    '"step": ""} with paths of model.named_modules() ("" is the model itself), or functions of the '
-    "model that return its modules"
+    '"step": ""} with paths of model.named_modules() ("" is the model itself), methods that the '
+    "model calls by their names, or functions of the model that return its modules"
 )
+WHAT_TO_NAME = {
+    "vision": "with what is vision, [] if no phase is to be; the rest is counted where it runs",
+    "blocks": "with the modules or methods that run in each step",
+    "step": "with the module or method that runs once for each forward",
+}
 EXPECTED = (
-    "expected a path of model.named_modules(), a module of the model, a function of the model that "
-    "returns one of these or a list of them, or for vision a method of the model"
+    "expected a path of model.named_modules(), a module of the model, a method of one, or a "
+    "function of the model that returns one of these or a list of them"
 )
+
+
+def name_by_hand(key: str) -> str:
+    """Return how a key of `phases=` gets past a refusal, as the end of its message."""
+    return f"name it by hand: phases={{{key!r}: ...}} {WHAT_TO_NAME[key]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Named:
     """What was named, as paths; None where it is left to be found.
 
-    `vision_methods` are methods that are vision, as the path of their module and their own name.
+    A method is the path of its module and its own name. `vision_methods` are those that are vision,
+    `methods` those among `blocks` and `step`.
     """
 
     vision: tuple[str, ...] | None = None
     vision_methods: tuple[str, ...] = ()
     blocks: tuple[str, ...] | None = None
     step: str | None = None
+    methods: tuple[str, ...] = ()
 
     @property
     def is_complete(self) -> bool:
@@ -47,26 +60,42 @@ class Named:
 
 
 def read_override(model: torch.nn.Module, override: PhaseOverride) -> Named:
-    """Return the paths that are named, a list of blocks as its children.
+    """Return the paths that are named, a list of blocks as its members.
 
     Raises UsageProblem for an unknown path, with near ones, and for what is no part of the model.
     """
     found = {key: _Parts(model, key).of(value) for key, value in override.items()}
-    blocks = tuple(path for path, _ in found.get("blocks", ()))
-    if len(blocks) == 1:
-        children = model.get_submodule(blocks[0]).named_children()
-        blocks = tuple(f"{blocks[0]}.{name}".lstrip(".") for name, _ in children)
-    step = tuple(path for path, _ in found.get("step", ()))
+    blocks = tuple(map(_label, found.get("blocks", ())))
+    if len(blocks) == 1 and not found["blocks"][0][1]:
+        blocks = _members(model, blocks[0])
+    step = tuple(map(_label, found.get("step", ())))
     if ("blocks" in override and not blocks) or ("step" in override and len(step) != 1):
         key, paths = ("blocks", blocks) if "blocks" in override and not blocks else ("step", step)
         raise UsageProblem(f"phases={{{key!r}: {override[key]!r}}} names {len(paths)} modules")
     vision = found.get("vision", ())
+    parts = (*found.get("step", ()), *found.get("blocks", ()))
     return Named(
         vision=tuple(path for path, method in vision if not method) if "vision" in found else None,
-        vision_methods=tuple(f"{path}.{method}".lstrip(".") for path, method in vision if method),
+        vision_methods=tuple(_label(part) for part in vision if part[1]),
         blocks=blocks or None,
         step=step[0] if step else None,
+        methods=tuple(dict.fromkeys(_label(part) for part in parts if part[1])),
     )
+
+
+def _label(part: tuple[str, str]) -> str:
+    path, method = part
+    return f"{path}.{method}".lstrip(".") if method else path
+
+
+def _members(model: torch.nn.Module, path: str) -> tuple[str, ...]:
+    """Return the blocks that a single module means: those that it lists, or itself."""
+    module = model.get_submodule(path)
+    names = [name for name, _ in module.named_children()]
+    is_list = isinstance(module, torch.nn.ModuleList | torch.nn.Sequential | torch.nn.ModuleDict)
+    if is_list or (len(names) > 1 and len({type(child) for child in module.children()}) == 1):
+        return tuple(f"{path}.{name}".lstrip(".") for name in names)
+    return (path,)
 
 
 class _Parts:
@@ -110,15 +139,11 @@ class _Parts:
 
     def _method(self, owner: torch.nn.Module, name: str, method: object) -> tuple[str, str]:
         path = self._path_of(owner)
-        if self._key != "vision":
-            raise UsageProblem(
-                f"phases= names the method {name}() for {self._key}; expected modules: only vision "
-                f"may be a method"
-            )
         if getattr(owner, name, None) != method:
             raise UsageProblem(
-                f"phases= names a method for vision that {type(owner).__name__} has under another "
-                f"name than {name!r}, its own; expected one that the model calls by its own name"
+                f"phases= names a method for {self._key} that {type(owner).__name__} has under "
+                f"another name than {name!r}, its own; expected one that the model calls by its "
+                f"own name"
             )
         return path, name
 

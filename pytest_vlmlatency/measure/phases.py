@@ -23,7 +23,7 @@ from pytest_vlmlatency.measure.doubt import (
 )
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
 from pytest_vlmlatency.measure.once import check_vision_once, count_vision_calls, find_handed
-from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named
+from pytest_vlmlatency.measure.override import HOW_TO_NAME, Named, name_by_hand
 from pytest_vlmlatency.measure.past import NO_CACHE
 from pytest_vlmlatency.measure.step import find_prompt_end, find_step
 from pytest_vlmlatency.measure.trace import Node, Trace, ancestors, descend
@@ -81,7 +81,8 @@ def find_phases(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
             f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
         )
-    check_vision_once(trace, later_steps, first_block, blocks, vision, handed)
+    if named.vision is None:
+        check_vision_once(trace, later_steps, first_block, blocks, vision, handed)
     if named.vision is None and not kind.has_text_encoder:
         _check_doubts(model, trace, first_block, calls, vision, has_pixels=kind.has_pixels)
     if named.vision is None:
@@ -92,11 +93,12 @@ def find_phases(
             steps[: kind.n_prompt_forwards],
             lambda node: node.is_features or node.label in known,
         )
+    end = first_block.index if has_methods or not later_steps else later_steps[0].index
     entries = {*vision, *named.vision_methods}
     if has_methods:
         entries |= {node.label for node in trace.nodes() if node.is_features} - handed
     return PhaseMap(
-        step=steps[0].path,
+        step=steps[0].label,
         blocks=blocks,
         feature_owners=_feature_owners(model, handed) if has_methods else (),
         vision=vision,
@@ -104,7 +106,7 @@ def find_phases(
         vision_runs=(_vision_runs(trace, steps[0], entries) if kind.has_pixels else "never"),
         has_step_preparation=trace.n_prepared.get(steps[0].path) == len(steps),
         prompt_end=find_prompt_end(model, trace, steps),
-        vision_calls=count_vision_calls(trace, first_block, entries),
+        vision_calls=count_vision_calls(trace, end, entries),
         is_vision_named=not has_methods,
         is_step_named=named.step is not None,
         vision_methods=named.vision_methods,
@@ -116,13 +118,15 @@ def find_phases(
 def _find_steps(trace: Trace, kind: CallKind, named: Named) -> list[Node]:
     """Return the forwards of the step module: the prompt's, and decode steps after it."""
     step = find_step(trace) if named.step is None else named.step
-    steps = [node for node in trace.nodes() if node.path == step and node.method is None]
+    steps = [node for node in trace.nodes() if node.label == step]
     if not steps:
         raise PhasesNotFound(
             f"{step!r} is named as the step module, but it did not run; expected the module that "
-            f"generate() calls once for each forward; {HOW_TO_NAME}"
+            f"generate() calls once for each forward, or its method where it calls that, as in "
+            f"phases={{'step': '{f'{step}.forward'.lstrip('.')}'}}; {HOW_TO_NAME}"
         )
-    _check_all_seen(trace, steps)
+    if named.step is None:
+        _check_all_seen(trace, steps)
     if len(steps) <= kind.n_prompt_forwards and not named.is_complete:
         raise PromptAlone(
             f"{len(steps)} forwards of {step!r} were seen, the prompt's alone; expected a decode "
@@ -139,7 +143,7 @@ def _check_all_seen(trace: Trace, steps: Sequence[Node]) -> None:
             f"generate() prepared {n_prepared} forwards of {steps[0].path!r}, but called it "
             f"{len(steps)} times; expected a call for each: hooks do not see a forward() that is "
             f"called by itself. transformers 4 runs the chunks of a prompt so: leave out "
-            f"prefill_chunk_size, or update transformers"
+            f"prefill_chunk_size, update transformers, or {name_by_hand('step')}"
         )
 
 
@@ -175,9 +179,12 @@ def _feature_owners(model: torch.nn.Module, handed: Set[str]) -> tuple[str, ...]
 
 def _first_call(step: Node, path: str) -> Node:
     for node in descend(step):
-        if node.path == path:
+        if node.label == path:
             return node
-    raise PhasesNotFound(f"the block {path!r} did not run for the prompt; {HOW_TO_NAME}")
+    raise PhasesNotFound(
+        f"the block {path!r} did not run for the prompt; expected it to be called inside the step "
+        f"{step.label!r}, as a module or by the method that is named; {HOW_TO_NAME}"
+    )
 
 
 def _find_vision(
@@ -260,4 +267,6 @@ def _vision_runs(trace: Trace, step: Node, entries: Container[str]) -> str:
         for node in trace.nodes()
         if node.index <= step.index + len(inside_step) and node.label in entries
     }
+    if not places:
+        return "never"
     return places.pop() if len(places) == 1 else "both"

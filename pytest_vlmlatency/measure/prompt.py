@@ -11,6 +11,7 @@ import torch
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.attended import find_attended
+from pytest_vlmlatency.measure.override import name_by_hand
 from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.records import Phase
 
@@ -42,17 +43,19 @@ class PromptHooks:
         self._n_forwards = n_forwards
         self._recorder = recorder
         self._handles = handles
+        self._is_vision_named = False
         self._n_done = 0
         self._hooks: dict[str, int] = {}
 
     def attach(self, model: torch.nn.Module, phase_map: PhaseMap) -> None:
         """Attach to the step module, its prompt's end, and the first block or what hides it."""
         entry = phase_map.blocks[0] if phase_map.entry is None else phase_map.entry
+        self._is_vision_named = phase_map.is_vision_named
         self._has_encoder = self._has_encoder and entry == phase_map.blocks[0]
         self._hooks = {
-            "block": self._handles.pre(model.get_submodule(entry), self._enter_block),
-            "start": self._handles.pre(model.get_submodule(phase_map.step), self._start),
-            "end": self._handles.post(model.get_submodule(phase_map.prompt_end), self._end),
+            "block": self._handles.pre_of(model, entry, self._enter_block),
+            "start": self._handles.pre_of(model, phase_map.step, self._start),
+            "end": self._handles.post_of(model, phase_map.prompt_end, self._end),
         }
 
     def around(self, call: Callable[..., object], phase_map: PhaseMap) -> Callable[..., object]:
@@ -65,8 +68,8 @@ class PromptHooks:
             raise InvalidMeasurement(
                 f"{part!r} runs inside a forward that generate() compiles as a "
                 f"whole for a prompt in chunks: its time cannot be told from the prompt's; "
-                f"expected vision before it: leave out prefill_chunk_size, or pass "
-                f"disable_compile=True"
+                f"expected vision before it: leave out prefill_chunk_size, pass "
+                f"disable_compile=True, or {name_by_hand('vision')}"
             )
         while self._hooks:
             self._handles.drop(self._hooks.popitem()[1])
@@ -95,6 +98,8 @@ class PromptHooks:
             return  # a block that vision shares
         self._drop("block")
         self._recorder.is_block_in_prompt = not self._recorder.has_prompt
+        if self._is_vision_named:  # else it is over by now
+            self._recorder.mark(Boundary.BLOCKS_START)
         states = _states(args, kwargs) if block is None else _states_of_block(args, kwargs)
         if states is not None:
             has_rows = states.dim() > 2

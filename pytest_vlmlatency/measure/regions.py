@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.compilation import is_compiled
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS
+from pytest_vlmlatency.measure.override import name_by_hand
 from pytest_vlmlatency.measure.trace import Trace, ancestors
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def seen_from_outside(model: torch.nn.Module, trace: Trace, phase_map: PhaseMap)
     """
     regions = compiled_regions(model)
     ran = {node.label for node in trace.nodes()}
-    first_block = next(node for node in trace.nodes() if node.path == phase_map.blocks[0])
+    first_block = next(node for node in trace.nodes() if node.label == phase_map.blocks[0])
     for node in _boundaries(trace, first_block, phase_map):
         _check_visible(node, regions)
     around = _compiled_callers(first_block, regions)
@@ -68,7 +69,7 @@ def _boundaries(trace: Trace, first_block: Node, phase_map: PhaseMap) -> Iterato
         if node.label in labels and node.index < first_block.index:
             if not labels.intersection(at.label for at in ancestors(node) if at is not node):
                 yield node
-        elif node.method is None and node.path in (phase_map.step, phase_map.prompt_end):
+        elif node.label in (phase_map.step, phase_map.prompt_end):
             yield node
 
 
@@ -86,7 +87,8 @@ def _check_visible(node: Node, regions: Sequence[str]) -> None:
             f"hooks inside compiled code do not fire, so its time cannot be told from what is "
             f"around it; expected vision, and the forward of a step, outside of compiled code. "
             f"Compile the decoder alone, or its blocks one by one (block.forward = "
-            f"torch.compile(block.forward)), or measure the model uncompiled"
+            f"torch.compile(block.forward)), measure the model uncompiled, or, if it is vision, "
+            f"{name_by_hand('vision')}"
         )
 
 

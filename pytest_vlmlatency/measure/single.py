@@ -14,6 +14,7 @@ from pytest_vlmlatency.measure.allocator import FlushWatch
 from pytest_vlmlatency.measure.block_times import BlockRun, block_times
 from pytest_vlmlatency.measure.devices import check_devices, clock_for, model_devices
 from pytest_vlmlatency.measure.interception import call_target
+from pytest_vlmlatency.measure.override import read_override
 from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.quiet import quiet_machine
 from pytest_vlmlatency.measure.repeatability import remember_random_state
@@ -108,6 +109,7 @@ def _measure_once(subject: Subject, clock: Clock, *, has_blocks: bool) -> tuple[
 def _traced(target: Target, options: Options, seen: Observation) -> Trace:
     """Watch one more call, for what ran inside each phase; longer where it had no decode step."""
     traces: list[Trace] = []
+    named = read_override(target.model, options.phases or {})
 
     def watch(original: Generate, args: Sequence[object], kwargs: Mapping[str, object]) -> object:
         inputs = read_inputs(original, target.model, args, kwargs)
@@ -117,7 +119,8 @@ def _traced(target: Target, options: Options, seen: Observation) -> Trace:
             kwargs,
             target.model,
             inputs,
-            methods=seen.phase_map.vision_methods,
+            methods=named.vision_methods,
+            others=named.methods,
             is_longer=not seen.call.n_decode_steps,
         )
         traces.append(trace)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_vlmlatency.errors import PhasesNotFound
-from pytest_vlmlatency.measure.override import HOW_TO_NAME
+from pytest_vlmlatency.measure.override import HOW_TO_NAME, name_by_hand
 from pytest_vlmlatency.measure.trace import Node, Trace, descend
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ def _check_whole(step: str, called: Mapping[str, int]) -> None:
         raise PhasesNotFound(
             f"{', '.join(alike[:4])} were called by no module, each once a token; expected one "
             f"module around them that runs once a token: generate() must call it, as in "
-            f"self(input_ids), because hooks do not see a forward() that is called by itself"
+            f"self(input_ids), because hooks do not see a forward() that is called by itself. If "
+            f"it calls a method, {name_by_hand('step')}, such as 'forward'"
         )
 
 
@@ -62,7 +63,7 @@ def find_prompt_end(model: torch.nn.Module, trace: Trace, steps: Sequence[Node])
     An embedding there is the next token's, and so is what ran before the prompt, too.
     """
     if steps[0].has_logits or len(steps) < 2:
-        return steps[0].path
+        return steps[0].label
     before = {node.path for node in trace.roots if node.index < steps[0].index}
     between = [
         node
@@ -72,4 +73,4 @@ def find_prompt_end(model: torch.nn.Module, trace: Trace, steps: Sequence[Node])
         and node.path not in before
         and not isinstance(model.get_submodule(node.path), torch.nn.Embedding)
     ]
-    return between[-1].path if between else steps[0].path
+    return between[-1].path if between else steps[0].label

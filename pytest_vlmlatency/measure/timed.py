@@ -23,6 +23,7 @@ from pytest_vlmlatency.measure.allocator import (
 from pytest_vlmlatency.measure.compilation import n_compilations
 from pytest_vlmlatency.measure.contention import ContentionMeter
 from pytest_vlmlatency.measure.drafts import read_drafts, watching_drafts
+from pytest_vlmlatency.measure.handles import part_of
 from pytest_vlmlatency.measure.hooks import attached
 from pytest_vlmlatency.measure.interception import Generate, Target, call_target
 from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
@@ -135,7 +136,7 @@ def _run(
     rig: Rig,
     around: Around,
 ) -> _Facts:
-    step = model.get_submodule(phase_map.step)
+    step, _ = part_of(model, phase_map.step)
     generator = step if hasattr(step, "generation_config") else None
     inputs = read_inputs(original, model, args, kwargs, generator=generator)
     hooks = attached(

@@ -28,6 +28,7 @@ class Boundary(StrEnum):
     GENERATE_START = "generate started"
     ENTER = "entered"
     EXIT = "left"
+    BLOCKS_START = "the first block began"
     PROMPT_READY = "the prompt's logits were ready"
     GENERATE_END = "generate ended"
     GENERATE_RETURNED = "generate returned"
@@ -181,12 +182,15 @@ def _spans(marks: Sequence[Mark], clock: Clock, *, origin: Stamp) -> tuple[Span,
 def _joined_vision(marks: Sequence[Mark]) -> list[Mark]:
     """Leave out a pause of vision in which no boundary fired: its glue between two modules.
 
-    Vision runs from its first work until its features are ready, whatever lies between.
+    Vision runs from its first work until its features are ready, whatever lies between. Once the
+    blocks have begun, what lies between is theirs.
     """
     vision = str(Phase.VISION)
+    fired = [mark.boundary for mark in marks]
+    end = fired.index(Boundary.BLOCKS_START) if Boundary.BLOCKS_START in fired else len(fired)
     left_out = {
         index
-        for index, (mark, following) in enumerate(pairwise(marks))
+        for index, (mark, following) in enumerate(pairwise(marks[:end]))
         if (mark.boundary, mark.name) == (Boundary.EXIT, vision)
         and (following.boundary, following.name) == (Boundary.ENTER, vision)
     }

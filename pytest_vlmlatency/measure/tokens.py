@@ -34,7 +34,7 @@ def count_prompt_tokens(
     first block saw is unknown.
     """
     seen = _Positions(inputs, recorder, n_drafted)
-    if not recorder.vision_calls and not inputs.n_feature_rows:
+    if not (recorder.vision_calls or inputs.n_feature_rows or inputs.has_pixels):
         return UNKNOWN if inputs.is_in_embeds else seen.believed(0, seen.n_prompt)
     n_features = inputs.n_feature_rows or _n_features(recorder.feature_rows)
     if phase_map.vision_runs == "inside":

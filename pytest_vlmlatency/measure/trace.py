@@ -121,6 +121,7 @@ def tracing(
     *,
     n_steps: int,
     methods: Sequence[str] = (),
+    others: Sequence[str] = (),
     has_images: bool = True,
     assistant: torch.nn.Module | None = None,
 ) -> Iterator[Trace]:
@@ -128,11 +129,11 @@ def tracing(
 
     `pixels` are the raw tensors passed to it; it may have images in other forms, too, unless
     `has_images` is false. `assistant` drafts for the model. `methods` are traced as modules are,
-    each by the path of its module and its name. What is compiled must not run so: it hides its
-    calls.
+    each by the path of its module and its name; those of `others` give no features. What is
+    compiled must not run so: it hides its calls.
     """
     channels = {path: channels_of(module) for path, module in model.named_modules()}
-    tracer = _Tracer(pixels, n_steps, methods, channels if has_images else {})
+    tracer = _Tracer(pixels, n_steps, methods, others, channels if has_images else {})
     with ExitStack() as undo:
         handles = undo.enter_context(Handles())
         for path, module in model.named_modules():
@@ -153,11 +154,13 @@ class _Tracer:
         pixels: Sequence[torch.Tensor],
         n_steps: int,
         methods: Sequence[str],
+        others: Sequence[str],
         channels: Mapping[str, frozenset[int]],
     ) -> None:
         self.trace = Trace()
         self._n_traced = n_steps
-        self._methods = [method.rpartition(".")[::2] for method in methods]
+        self._methods = [method.rpartition(".")[::2] for method in (*methods, *others)]
+        self._others = set(others) - set(methods)
         self._channels = channels
         self._recognition = Recognition(pixels)
         self.trace.n_given = self._recognition.n_given
@@ -175,7 +178,7 @@ class _Tracer:
             node = self._open.pop()
             node.has_logits = has_logits(output)
             if node.parent is None and node.has_logits:
-                self._count_step(node.path)
+                self._count_step(node.label)
 
     def meet(self, own: Set[torch.nn.Module], module: torch.nn.Module, _args: object) -> None:
         """Note a module with weights that is no part of the model, outside of the model's calls."""
@@ -203,9 +206,10 @@ class _Tracer:
             if (self.trace.is_done and not self._open) or is_given_nothing(args, kwargs):
                 return method(*args, **kwargs)
             self._push(path, name, (*args, *kwargs.values()))
-            self._open[-1].is_features = True
+            node = self._open[-1]
+            node.is_features = node.label not in self._others
             output = method(*args, **kwargs)
-            self._open.pop()
+            self.leave(None, None, output)
             return output
 
         return features

@@ -76,11 +76,19 @@ def watch_call(
     None in place of the phases where the call ended before its first decode step, and one that
     `is_longer` shows more.
     """
-    check_no_sound(inputs.shapes)
+    if named.vision is None:
+        check_no_sound(name_arguments(original, args, kwargs))
     check_drafts(model, inputs)
     is_longer = is_longer or (_asks_for_one(inputs) and not named.is_complete)
     output, trace = trace_call(
-        original, args, kwargs, model, inputs, methods=named.vision_methods, is_longer=is_longer
+        original,
+        args,
+        kwargs,
+        model,
+        inputs,
+        methods=named.vision_methods,
+        others=named.methods,
+        is_longer=is_longer,
     )
     try:
         phase_map = read_phases(model, trace, inputs, named)
@@ -126,6 +134,7 @@ def trace_call(
     inputs: Inputs,
     *,
     methods: Sequence[str] = (),
+    others: Sequence[str] = (),
     is_longer: bool = False,
 ) -> tuple[object, Trace]:
     """Return what a watched call returned, and which module, or method of `methods`, called which.
@@ -133,7 +142,7 @@ def trace_call(
     With `is_longer`, transformers' own generate() makes enough tokens to show decode steps.
     """
     is_longer = is_longer and _takes_lengths(original)
-    watch = watching(model, inputs, methods=methods)
+    watch = watching(model, inputs, methods=methods, others=others)
     if not is_longer:
         short = _shortened(original, args, kwargs, model, inputs)
         with watch as trace, _never_compiled(model), run_uncompiled():
@@ -167,7 +176,11 @@ def _asks_for_one(inputs: Inputs) -> bool:
 
 @contextmanager
 def watching(
-    model: torch.nn.Module, inputs: Inputs, *, methods: Sequence[str] = ()
+    model: torch.nn.Module,
+    inputs: Inputs,
+    *,
+    methods: Sequence[str] = (),
+    others: Sequence[str] = (),
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside for a few tokens; those after them run as usual."""
     n_steps = inputs.n_prompt_forwards + WATCHED_TOKENS - 1
@@ -176,6 +189,7 @@ def watching(
         inputs.pixels,
         n_steps=n_steps,
         methods=methods,
+        others=others,
         has_images=inputs.has_pixels,
         assistant=inputs.assistant,
     )

@@ -69,7 +69,7 @@ class EmbedsInLoop(Loop):
         return found
 
 
-def looped(kind: type[Loop], **shape: bool) -> Loop:
+def looped(kind: type[Loop], **shape: int) -> Loop:
     model = kind()
     vars(model).update(shape)
     return model
@@ -128,7 +128,7 @@ class Wastes(Loop):
 
     n_wasted = 1
 
-    def generate(self, input_ids, images=None, max_new_tokens=N_TOKENS):  # type: ignore[no-untyped-def, override]
+    def generate(self, input_ids, images=None, max_new_tokens=N_TOKENS):  # type: ignore[no-untyped-def]
         tokens = super().generate(input_ids, images, max_new_tokens)
         for _ in range(self.n_wasted):
             self(tokens[:, :1])
@@ -138,7 +138,7 @@ class Wastes(Loop):
 class Unrelated(Loop):
     """Returns other tokens than its steps are given, and one more."""
 
-    def generate(self, input_ids, images=None, max_new_tokens=N_TOKENS):  # type: ignore[no-untyped-def, override]
+    def generate(self, input_ids, images=None, max_new_tokens=N_TOKENS):  # type: ignore[no-untyped-def]
         tokens = super().generate(input_ids, images, max_new_tokens)
         return 1 + tokens.roll(1, dims=1)[:, 1:]
 
