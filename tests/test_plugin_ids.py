@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.projects import FAKE_ENGINE, MEASURED, MODEL
+from tests.projects import FAKE_ENGINE, MEASURED, MODEL, project
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -122,3 +122,43 @@ def test_an_id_that_earlier_versions_gave_to_several_tests_is_none_of_a_case(
     pytester.runpytest_inprocess(*ANY_NAMES, "one").assert_outcomes(passed=1)
 
     assert [case["former_id"] for case in cases_in(pytester.path)] == [None]
+
+
+RENAMED = """\
+
+def pytest_collection_modifyitems(items):
+    for name in ("_id", "_nodeid"):  # pytest 9.2's, and what it was before
+        for item in items:
+            if hasattr(item, name):
+                setattr(item, name, getattr(items[0], name))
+"""
+
+TWO = """\
+def test_one(vlm_latency):
+    vlm_latency(model.generate)
+
+def test_two(vlm_latency):
+    vlm_latency(model.generate)
+"""
+
+
+def test_two_tests_that_a_plugin_gave_one_id_are_refused_before_any_test(
+    pytester: pytest.Pytester,
+) -> None:
+    project(pytester, TWO, conftest=RENAMED)
+
+    result = pytester.runpytest_inprocess()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    assert "have the id test_x.py::test_one: test_one in test_x.py, line" in result.stderr.str()
+
+
+def test_a_test_that_was_asked_for_twice_is_measured_twice_and_kept_once(
+    pytester: pytest.Pytester,
+) -> None:
+    project(pytester)
+
+    twice = ("--keep-duplicates", "test_x.py", "test_x.py")
+    pytester.runpytest_inprocess(*ANY_NAMES[1:], *twice).assert_outcomes(passed=2)
+
+    assert ids(cases_in(pytester.path)) == ["test_x.py::test_caption"]

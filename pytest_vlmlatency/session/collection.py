@@ -21,6 +21,7 @@ from pytest_vlmlatency.terms import check_effect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
 
 def accept(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -43,12 +44,33 @@ def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None
         for item in items:
             _check_markers(item)
             _check_terms(item)
+        _check_ids(item for item in items if FIXTURE in getattr(item, "fixturenames", ()))
         if not config.getoption("collectonly", None):
             chosen_device(config)
             _check_outputs(config)
             history_of(config)
     except (UsageProblem, NoAccelerator) as problem:
         raise pytest.UsageError(str(problem)) from problem
+
+
+def _check_ids(items: Iterable[pytest.Item]) -> None:
+    """Refuse two tests under one id, of which a run would keep one; a test may be there twice."""
+    known: dict[tuple[Path, str], tuple[object, ...]] = {}
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "id", None)
+        own = (*item.location, parameters)
+        other = known.setdefault((item.path, item.nodeid), own)
+        if other != own:
+            raise UsageProblem(
+                f"two tests that measure have the id {item.nodeid}: {_told(other)}, and "
+                f"{_told(own)}; expected an id for each, under which a run keeps its case: let no "
+                f"conftest or plugin give both the same one"
+            )
+
+
+def _told(of_test: tuple[object, ...]) -> str:
+    file, line, name, _parameters = of_test
+    return f"{name} in {file}" if line is None else f"{name} in {file}, line {int(str(line)) + 1}"
 
 
 def _check_outputs(config: pytest.Config) -> None:
