@@ -72,6 +72,10 @@ class _Ran:
         """Whether it is vision whatever ran before it."""
         return self.has_images or self.entry.method is not None
 
+    def is_text(self, encoder: object) -> bool:
+        """Whether it is the encoder of an encoder-decoder, on no pixels of its own."""
+        return self.entry.module is encoder and not self.is_vision
+
 
 class OutsideSearch:
     """Watches what runs in the measured function while generate() does not."""
@@ -167,7 +171,7 @@ class OutsideSearch:
 
 
 class _Decoder:
-    """The modules that hold the decoder's blocks, and those in them."""
+    """The modules that hold the decoder's blocks, those in them, and what encodes text for it."""
 
     def __init__(self, model: torch.nn.Module, phase_map: PhaseMap) -> None:
         self.holders = {
@@ -177,6 +181,9 @@ class _Decoder:
         }
         blocks = [model.get_submodule(block) for block in phase_map.blocks]
         self.blocks = {part for block in blocks for part in block.modules()}
+        is_read = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+        encoder = getattr(model, "get_encoder", None)
+        self.encoder = encoder() if is_read and callable(encoder) else None
 
 
 def _visions(
@@ -194,7 +201,7 @@ def _visions(
             has_started = False
         elif is_module and ran.entry.module in decoder.holders:
             yield from _visions(ran.children, decoder, feeds_embeddings=False)
-        elif ran.is_work and not ran.has_logits:
+        elif ran.is_work and not ran.has_logits and not ran.is_text(decoder.encoder):
             has_started = has_started or ran.is_vision
             if ran.is_vision or (ran.is_before and has_started):
                 yield ran.entry

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import PhasesNotFound
+from pytest_vlmlatency.errors import PhasesNotFound, VlmLatencyError
 from pytest_vlmlatency.measure.alignment import read_alignment
 from pytest_vlmlatency.measure.arguments import function_of, name_arguments
 from pytest_vlmlatency.measure.call_kind import LENGTHS, UnknownKind, call_kind
@@ -152,6 +152,8 @@ def trace_call(
         try:
             with watch as trace, _never_compiled(model), run_uncompiled():
                 return original(*args, **_lengthened(kwargs)), trace
+        except VlmLatencyError:
+            raise
         except Exception as error:
             _put_back(before)
             raise PhasesNotFound(

@@ -248,6 +248,31 @@ def test_vision_inside_a_forward_by_hand_is_shown_too(clock: FakeClock) -> None:
     assert case.calls[0].outside_ms == TOWER_MS + PROJECTOR_MS + BLOCK_MS + 2
 
 
+def test_a_text_encoder_by_hand_is_no_vision(clock: FakeClock) -> None:
+    specimen = build("florence2")
+    assert specimen.text_encoder_path is not None
+    encoder = specimen.model.get_submodule(specimen.text_encoder_path)
+
+    @torch.no_grad()
+    def chat() -> object:
+        embeds = merged(specimen, features_by_method(specimen))
+        encoded = encoder(inputs_embeds=embeds, attention_mask=specimen.inputs["attention_mask"])
+        return specimen.generate(
+            encoder_outputs=encoded, attention_mask=specimen.inputs["attention_mask"]
+        )
+
+    with (
+        delayed(vision_module(specimen), lambda: clock.advance_ms(TOWER_MS)),
+        delayed(encoder, lambda: clock.advance_ms(20)),
+        delayed(block_modules(specimen)[0], lambda: clock.advance_ms(BLOCK_MS)),
+    ):
+        case = measured(specimen, chat, clock)
+
+    assert vision_outside_ms(case) == [TOWER_MS] * 2
+    assert case.calls[0].outside_ms == TOWER_MS + 20
+    assert "text-only" not in case.labels
+
+
 def rerank(specimen: Specimen, clock: FakeClock, answered: torch.Tensor) -> None:
     judge = small_language_model(300)
     judge.register_forward_pre_hook(lambda *_: clock.advance_ms(40))
