@@ -16,7 +16,7 @@ from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.records import (
     ANY_DEVICE,
     ANY_PHASE,
-    SAME_SHARE,
+    MOST_EFFECT_SHARE,
     TARGET_RATIO,
     TOTAL,
     VISION_OUTSIDE,
@@ -118,7 +118,7 @@ def check_effect(terms: GateTerms) -> None:
     for phase in (*terms.target_ratios, *JUDGED):
         target = terms.target_ratio(phase)
         ratio = TARGET_RATIO if target is None else target
-        if not least < SAME_SHARE * ratio:
+        if not least < MOST_EFFECT_SHARE * ratio:
             where = (
                 "the default"
                 if target is None
@@ -127,8 +127,8 @@ def check_effect(terms: GateTerms) -> None:
             name = "every phase" if phase == ANY_PHASE else repr(phase)
             raise UsageProblem(
                 f"{told}, and the target of {name} is {ratio:g}, {where}; expected a min_effect "
-                f"of less than {SAME_SHARE:g} of the target: what is too small to be slower must "
-                f"not be too large to be the same. Lower min_effect, or raise the target"
+                f"of less than {MOST_EFFECT_SHARE:g} of the target: what is too small to be slower "
+                f"must not be too large to be the same. Lower min_effect, or raise the target"
             )
 
 

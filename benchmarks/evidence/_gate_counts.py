@@ -66,6 +66,8 @@ class Count:
     change_ratio: float
     n_comparisons: int
     n_slower: int
+    n_faster: int = 0
+    n_same: int = 0
     n_undecided: int = 0
     n_confirmed: int = 0
     n_pairs: int = 0
@@ -87,7 +89,7 @@ class Creep:
 
 
 def count_scene(scene: Scene, seed: int, *, is_changed: bool, is_ours_alone: bool) -> list[Count]:
-    """Return every gate's count over CI runs of 100 comparisons that all changed alike."""
+    """Return every gate's count over CI runs of comparisons that all changed alike."""
     change = scene.change_ratio if is_changed else 0.0
     n_runs = scene.n_changed_runs if is_changed else scene.n_unchanged_runs
     rng = np.random.default_rng([seed, *map(ord, scene.name), round(1000 * change)])
@@ -95,15 +97,15 @@ def count_scene(scene: Scene, seed: int, *, is_changed: bool, is_ours_alone: boo
     slower = Counter[str]()
     shape = (scene.rule.looks[-1], N_PAIR_ROUNDS)
     for _ in counted(n_runs, f"{scene.name}, {change:+.0%}"):
-        levels = noise_levels(scene.weather, N_COMPARISONS, rng)
-        history = simulate_runs(scene.weather, levels, (N_HISTORY, N_ROUNDS), rng)
+        levels = noise_levels(scene.weather, scene.n_comparisons, rng)
+        history = simulate_runs(scene.weather, levels, (scene.n_history, N_ROUNDS), rng)
         candidate = simulate_runs(scene.weather, levels, (1, N_ROUNDS), rng, change=change)[:, 0]
         pairs = simulate_pairs(scene.weather, levels, shape, rng, change=change)
         for judgement in judged(history, candidate, pairs, scene.rule):
             seen += Counter(_seen(judgement, 1 + change))
         if not is_ours_alone:
             slower += _usual_verdicts(history, candidate)
-    n_all = n_runs * N_COMPARISONS
+    n_all = n_runs * scene.n_comparisons
 
     def of(gate: str, n_comparisons: int, **counts: int) -> Count:
         return Count(
@@ -122,13 +124,15 @@ def count_scene(scene: Scene, seed: int, *, is_changed: bool, is_ours_alone: boo
     return [ours, *usual, of(OTAVA, n_series, n_slower=n_found)]
 
 
-SEEN = ("slower", "undecided", "confirmed", "pairs", "intervals", "enclosing")
+SEEN = ("slower", "faster", "same", "undecided", "confirmed", "pairs", "intervals", "enclosing")
 
 
 def _seen(judgement: Judgement, true_ratio: float) -> dict[str, int]:
     low, high = judgement.low_ratio, judgement.high_ratio
     return {
         "slower": judgement.verdict is Verdict.SLOWER,
+        "faster": judgement.verdict is Verdict.FASTER,
+        "same": judgement.verdict is Verdict.SAME,
         "undecided": judgement.verdict is Verdict.UNDECIDED,
         "confirmed": judgement.n_pairs > 0,
         "pairs": judgement.n_pairs,

@@ -26,15 +26,20 @@ class Scene:
     """A machine's noise, a change to be found in it, and what share of such changes has to be.
 
     Nothing is asked of the share where `power_ratio` is None. `target_ratio` is the gate's.
-    `n_unchanged_runs` and `n_changed_runs` count CI runs.
+    `n_history` runs are stored. `most_same_ratio`: at most this share of the changes may be called
+    the same, where that is asked. `n_unchanged_runs` and `n_changed_runs` count CI runs of
+    `n_comparisons`, whose noise is pooled.
     """
 
     weather: Weather
     change_ratio: float
     power_ratio: float | None
     target_ratio: float = TARGET_RATIO
+    n_history: int = N_HISTORY
+    most_same_ratio: float | None = None
     n_unchanged_runs: int = 1000
     n_changed_runs: int = 100
+    n_comparisons: int = N_COMPARISONS
 
     @property
     def rule(self) -> GateRule:
@@ -44,9 +49,11 @@ class Scene:
 
     @property
     def name(self) -> str:
-        """The noise and the target, where it is not the usual one."""
-        is_usual = self.target_ratio == TARGET_RATIO
-        return self.weather.name + ("" if is_usual else f", target {self.target_ratio:.0%}")
+        """The noise, and the target and the stored runs where they are not the usual ones."""
+        target = "" if self.target_ratio == TARGET_RATIO else f", target {self.target_ratio:.0%}"
+        stored = "" if self.n_history == N_HISTORY else f", {self.n_history} stored"
+        alone = "" if self.n_comparisons == N_COMPARISONS else ", alone"
+        return self.weather.name + target + stored + alone
 
 
 QUIET = Weather(name="1 %, between 1 %", within_ratio=0.01, between_ratio=0.01, spread=0)
@@ -90,3 +97,24 @@ TARGETS = (
     ),
 )
 """Other targets, our gate alone."""
+
+MOST_SAME = 0.01
+SHORT = tuple(
+    Scene(
+        weather=Weather(
+            name=f"2 %, between {between:.0%}", within_ratio=0.02, between_ratio=between
+        ),
+        change_ratio=0.05,
+        power_ratio=None,
+        n_history=n_history,
+        most_same_ratio=MOST_SAME,
+        n_unchanged_runs=3000 // n_comparisons,
+        n_changed_runs=3000 // n_comparisons,
+        n_comparisons=n_comparisons,
+    )
+    for between in (0.05, 0.08)
+    for n_comparisons in (N_COMPARISONS, 1)
+    for n_history in (1, 2, 3, 5)
+)
+"""Short histories on noisy machines, our gate alone: of a hundred comparisons, and of a single one,
+which has no others to learn its noise from."""

@@ -29,6 +29,7 @@ from benchmarks.evidence._gate_scenes import (
     N_HISTORY,
     N_ROUNDS,
     SCENES,
+    SHORT,
     TARGETS,
     Scene,
 )
@@ -47,6 +48,7 @@ from pytest_vlmlatency.measure.pinning import pinned_threads
 NAME = "gate_power"
 SEED = 20261121
 GATES = (OURS, *USUAL_GATES, OTAVA)
+ALL_SCENES = (*SCENES, *TARGETS, *SHORT)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,10 +73,10 @@ def main() -> int:
 def simulate(seed: int) -> Figures:
     """Return what every gate said in every scene."""
     counts: list[Count] = []
-    for scene in (*SCENES, *TARGETS):
+    for scene in ALL_SCENES:
         for is_changed in (False, True):
             counts += count_scene(
-                scene, seed, is_changed=is_changed, is_ours_alone=scene in TARGETS
+                scene, seed, is_changed=is_changed, is_ours_alone=scene not in SCENES
             )
             say(f"{scene.name}, {'changed' if is_changed else 'unchanged'}: {_brief(counts)}")
     creeps: list[Creep] = []
@@ -92,9 +94,11 @@ def _brief(counts: list[Count]) -> str:
 def claims_of(figures: Figures) -> tuple[Claim, ...]:
     """Return what is claimed of our gate in each scene, and of a creep, and whether it held."""
     of_scenes = [claim for scene in (*SCENES, *TARGETS) for claim in _claims_of(figures, scene)]
+    of_short = [_claim_of_same(figures, scene) for scene in SHORT]
     none, slow = (_creep(figures, OURS, ratio) for ratio in (0.0, CREEP_RATIO))
     return (
         *of_scenes,
+        *of_short,
         Claim(
             text=f"A creep of {CREEP_RATIO:.1%} a commit over {N_COMMITS} commits is caught "
             f"against a pinned baseline in at least {CREEP_POWER:.0%} of sequences.",
@@ -133,6 +137,17 @@ def _claims_of(figures: Figures, scene: Scene) -> list[Claim]:
     return claims
 
 
+def _claim_of_same(figures: Figures, scene: Scene) -> Claim:
+    count = _count(figures, OURS, scene, scene.change_ratio)
+    most = scene.most_same_ratio
+    assert most is not None, "each scene of a short history limits what is called the same"
+    return Claim(
+        text=f"{scene.name}: {scene.change_ratio:+.0%} is called the same in at most {most:.0%}.",
+        holds=count.n_same <= most * count.n_comparisons,
+        seen=f"{_share(count.n_same, count.n_comparisons)} of {count.n_comparisons:,}.",
+    )
+
+
 def describe(evidence: Evidence[Figures]) -> str:
     """Return the table of all gates in all scenes, and of the creep."""
     figures = evidence.figures
@@ -158,7 +173,8 @@ def describe(evidence: Evidence[Figures]) -> str:
         for gate in GATES
     ]
     headers = ["noise, and change", "gate", "false in 100 builds", "found"]
-    return f"{INTRODUCTION}\n\n{table(headers, rows, left=2)}\n\n{_spent(figures)}"
+    tables = (table(headers, rows, left=2), SHORT_INTRODUCTION, _short_histories(figures))
+    return "\n\n".join((INTRODUCTION, *tables, _spent(figures)))
 
 
 INTRODUCTION = f"""\
@@ -173,6 +189,34 @@ cool, or, "hot", a sixth of them throttled. The noise is made up, not fitted to 
 Otava's algorithm judges no single run: it gets {N_OTAVA_BEFORE} runs before, and up to \
 {N_OTAVA_LOOKS} builds to find the change in. A creep is {N_COMMITS} commits, each held against \
 pinned runs of the first; counted are sequences ever called slower, without a creep and with it."""
+
+
+SHORT_INTRODUCTION = """\
+Short histories on noisy machines, for the target of 3 %: 100 comparisons, whose noise is pooled, \
+or a single one, alone. "Wrong" are verdicts of slower or faster where nothing changed, in 100 \
+builds of 100 comparisons."""
+
+
+def _short_histories(figures: Figures) -> str:
+    """Return what our gate says where few runs are stored and runs differ much."""
+    rows = []
+    for scene in SHORT:
+        none, changed = (
+            _count(figures, OURS, scene, change) for change in (0.0, scene.change_ratio)
+        )
+        rows.append(
+            [
+                scene.name,
+                _false_alarms(none, none.n_slower + none.n_faster),
+                _share(changed.n_same, changed.n_comparisons),
+                _power(changed),
+                f"{changed.n_undecided / changed.n_comparisons:.1%}",
+            ]
+        )
+    change = f"{SHORT[0].change_ratio:+.0%}"
+    headers = ["noise, and stored runs", "wrong in 100 builds"]
+    headers += [f"{change} is the same", "slower", "undecided"]
+    return table(headers, rows)
 
 
 def _spent(figures: Figures) -> str:
@@ -201,9 +245,10 @@ def _spent(figures: Figures) -> str:
     )
 
 
-def _false_alarms(count: Count) -> str:
-    low, high = rate_interval(count.n_slower, count.n_comparisons)
-    rate = count.n_slower / count.n_comparisons
+def _false_alarms(count: Count, n_wrong: int | None = None) -> str:
+    n_wrong = count.n_slower if n_wrong is None else n_wrong
+    low, high = rate_interval(n_wrong, count.n_comparisons)
+    rate = n_wrong / count.n_comparisons
     return f"{_short(rate / MOST_FALSE)} [{_short(low / MOST_FALSE)}, {_short(high / MOST_FALSE)}]"
 
 
@@ -212,14 +257,16 @@ def _short(value: float) -> str:
 
 
 def _power(count: Count) -> str:
-    low, high = rate_interval(count.n_slower, count.n_comparisons)
-    return f"{count.n_slower / count.n_comparisons:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+    return _share(count.n_slower, count.n_comparisons)
+
+
+def _share(n: int, n_all: int) -> str:
+    low, high = rate_interval(n, n_all)
+    return f"{n / n_all:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
 
 
 def _caught(creep: Creep) -> str:
-    n_caught = len(creep.caught_at)
-    low, high = rate_interval(n_caught, creep.n_sequences)
-    return f"{n_caught / creep.n_sequences:.1%} [{100 * low:.1f}, {100 * high:.1f}]"
+    return _share(len(creep.caught_at), creep.n_sequences)
 
 
 def _count(figures: Figures, gate: str, scene: Scene, change_ratio: float) -> Count:

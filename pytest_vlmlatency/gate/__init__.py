@@ -9,7 +9,8 @@ the same judgement.
      ├ screen             one run against the runs of its history
      │   ├ values         a run as one number
      │   └ noise          how much runs differ, shared by all comparisons of a pytest run
-     └ sequential         looks at fresh pairs of processes
+     ├ sequential         looks at fresh pairs of processes
+     └ change             a difference: its interval, what it shows, and that in words
     trend                 level steps in the values of many runs; series: their noise
     rule                  every constant, and why
 

@@ -9,7 +9,7 @@ experiments", Statistical Applications in Genetics and Molecular Biology 3 (2004
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from statistics import fmean
 from typing import TYPE_CHECKING
@@ -28,28 +28,33 @@ FEWEST_TO_POOL = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Noise:
-    """A variance of logs of milliseconds, and the degrees of freedom that it is worth."""
+    """A variance of logs of milliseconds, and the degrees of freedom that it is worth.
+
+    `is_assumed`: it rests on fewer runs than say how much runs differ (`GateRule.min_runs`).
+    """
 
     variance: float
     df: float
+    is_assumed: bool = False
 
     @property
     def ratio(self) -> float:
         """The standard deviation as a share of the latency: 0.01 is 1 %."""
         return math.sqrt(self.variance)
 
-    def moderated(self, variance: float, df: int) -> Noise:
+    def moderated(self, variance: float, df: float) -> Noise:
         """Return this noise and an observed variance together, weighted by their df.
 
         Smyth 2004, (3): (d0 s0^2 + d s^2) / (d0 + d), of d0 + d degrees of freedom.
         """
         whole = self.df + df
-        return Noise(variance=(self.df * self.variance + df * variance) / whole, df=whole)
+        moderated = (self.df * self.variance + df * variance) / whole
+        return replace(self, variance=moderated, df=whole)
 
 
 def fallback_noise(rule: GateRule) -> Noise:
     """Return what is assumed of the noise between runs where nothing tells of it."""
-    return Noise(variance=rule.fallback_noise_ratio**2, df=rule.fallback_df)
+    return Noise(variance=rule.fallback_noise_ratio**2, df=rule.fallback_df, is_assumed=True)
 
 
 def pool_noise(
@@ -58,7 +63,8 @@ def pool_noise(
     """Return the noise between runs that the histories of one pytest run's comparisons share.
 
     Give it to `judge` for each of them. Runs without a value are left out; fewer than three
-    histories of two runs leave the rule's fallback.
+    histories of two runs leave the rule's fallback. Where none has `min_runs` it is assumed: what
+    the same two runs show in many comparisons is still one difference of two processes.
     """
     rule = rule or GateRule()
     observed = [
@@ -68,11 +74,9 @@ def pool_noise(
     ]
     if len(observed) < FEWEST_TO_POOL:
         return fallback_noise(rule)
-    return _fitted(
-        [max(variance, rule.min_noise_ratio**2) for variance, _ in observed],
-        [df for _, df in observed],
-        rule,
-    )
+    dfs = [df for _, df in observed]
+    fitted = _fitted([max(one, rule.min_noise_ratio**2) for one, _ in observed], dfs, rule)
+    return replace(fitted, is_assumed=max(dfs) + 1 < rule.min_runs)
 
 
 def usable_values(history: Sequence[Sequence[float]], rule: GateRule) -> list[RunValue]:

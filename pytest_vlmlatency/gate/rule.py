@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Self
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.records import SAME_SHARE, TARGET_RATIO
+from pytest_vlmlatency.records import MOST_EFFECT_SHARE, TARGET_RATIO
 
 LOOKS = (3, 5, 8, 12, 18, 27)
 LOOKS_GROW = 1.5
@@ -42,28 +42,32 @@ class GateRule:
     where a coincidence of two throttled processes would do. 27 pairs, so that a change of 5 % is
     seen on a machine of 2 % noise; most comparisons that get so far need 5 to 12.
 
-    `target_risk`: the chance that the screen passes a change of the target as the same.
-    `same_risk`, `same_share`: fresh pairs say "same" where a change of `same_share` of the target
-    is rejected at this level. It lies below the target so that a change of the target itself,
-    looked at five times, is hardly ever dismissed.
+    `confidence`: of the interval that is shown with a change, whatever stopped the measuring: its
+    risk is divided by the number of looks. "Same" is the statement that this interval lies within
+    the target on both sides, so that one set of data rules out both directions and what is shown
+    never contradicts the verdict: the two one-sided tests of Schuirmann, "A comparison of the two
+    one-sided tests procedure and the power approach", J. Pharmacokinetics and Biopharmaceutics 15
+    (1987). The screen's exclusion of a direction does not count for fresh pairs: runs of another
+    hour, with a noise that was estimated from few, dismissed 1 in 4 changes of 5 % that way.
 
     `n_warmup_rounds`: dropped at the start of every run, beside what measuring itself dropped:
     caches and clocks settle later than compilation. `fastest_share` of the rest makes the value.
     `min_rounds`: fewer have no spread to speak of. `min_runs`: fewer don't say how much runs
-    differ, so nothing is slower by the history alone.
+    differ, so nothing is slower, faster or the same by the history alone, and no interval is shown.
 
     `fallback_noise_ratio`, `fallback_df`: the noise between runs where too few comparisons tell of
     it, and how many degrees of freedom that is worth: 1 % is what quiet hosts show (between 0.3 %
     and 2 %), and 4 lets five runs outvote it. `max_prior_df`: however alike the comparisons of one
     pytest run are, they shared a machine and a day. `pairs_prior_df`: what the screen's noise is
-    worth once fresh pairs are there. `min_noise_ratio`: no latency repeats better than this.
+    worth once fresh pairs are there: nothing where it was assumed, or where the pairs show more. A
+    noise that is too small lends pairs a certainty that they don't have: with 1 % assumed and 8 %
+    between processes, 1 in 60 unchanged comparisons was called slower or faster.
+    `min_noise_ratio`: no latency repeats better than this.
 
     `clip_sigmas`: differences of pairs beyond it count as if at it. 1.5 keeps 96 % of a mean's
     efficiency where noise is normal (Huber 1964), and where processes are throttled it took power
     from 2 in 3 to more than 9 in 10. `shared_risk`: the level at which pairs are taken to share
     noise, an hour or a node; otherwise both sides tell how much processes differ.
-
-    `confidence`: of the interval that is shown with a change, whatever stopped the measuring.
     """
 
     target_ratio: float = TARGET_RATIO
@@ -71,9 +75,6 @@ class GateRule:
     alpha: float = 1e-4
     screen_alpha: float = 1e-3
     looks: tuple[int, ...] = LOOKS
-    target_risk: float = 0.03
-    same_risk: float = 0.02
-    same_share: float = SAME_SHARE
     n_warmup_rounds: int = 2
     fastest_share: float = 0.5
     min_rounds: int = 3
@@ -95,10 +96,10 @@ class GateRule:
         for name, least in (("n_warmup_rounds", 0), ("min_rounds", 2), ("min_runs", 2)):
             _check_count(self, name, least)
         _check_looks(self.looks)
-        if not self.min_effect_ratio < self.same_share * self.target_ratio:
+        if not self.min_effect_ratio < MOST_EFFECT_SHARE * self.target_ratio:
             raise UsageProblem(
                 f"min_effect_ratio is {self.min_effect_ratio:g}; expected less than "
-                f"{self.same_share:g} of target_ratio, which is {self.target_ratio:g}: a change "
+                f"{MOST_EFFECT_SHARE:g} of target_ratio, which is {self.target_ratio:g}: a change "
                 f"that is too small to be slower must not be too large to be the same. Lower "
                 f"min_effect_ratio, or raise target_ratio"
             )
@@ -138,9 +139,6 @@ _SHARES = {
     "alpha": 0.5,
     "screen_alpha": 0.5,
     "shared_risk": 0.5,
-    "target_risk": 0.5,
-    "same_risk": 0.5,
-    "same_share": 1.0,
     "fastest_share": 1.0,
     "fallback_noise_ratio": 1.0,
     "min_noise_ratio": 1.0,

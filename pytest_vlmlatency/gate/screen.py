@@ -8,18 +8,12 @@ another memory layout or clock, however many rounds they have.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.gate.noise import (
-    Noise,
-    fallback_noise,
-    p_above,
-    t_quantile,
-    usable_values,
-    variance_of,
-)
+from pytest_vlmlatency.gate.change import Change
+from pytest_vlmlatency.gate.noise import Noise, fallback_noise, usable_values, variance_of
 from pytest_vlmlatency.gate.rule import GateRule
 from pytest_vlmlatency.gate.values import RunValue, Unusable, value_of
 from pytest_vlmlatency.records import Judgement, Verdict
@@ -32,18 +26,26 @@ if TYPE_CHECKING:
 class Suspicion:
     """A comparison that the screen could not call the same: fresh pairs have to say.
 
-    `unconfirmed`: the judgement where no pair can be had. `noise`: between runs, as the screen
-    estimated it; `round_variance`: of one round; `n_rounds`: of the candidate. `may_be_slower`
-    and `may_be_faster`: which changes of the target's size the screen could not rule out, so that
-    pairs must.
+    `by_history`: the judgement by the history alone. `noise`: between runs, as the screen
+    estimated it; `round_variance`: of one round; `n_rounds`: of the candidate.
     """
 
-    unconfirmed: Judgement
+    by_history: Judgement
     noise: Noise
     round_variance: float
     n_rounds: int
-    may_be_slower: bool
-    may_be_faster: bool
+
+    @property
+    def unconfirmed(self) -> Judgement:
+        """The judgement where no pair was measured."""
+        return self.without_pairs("no fresh pairs were measured")
+
+    def without_pairs(self, why: str) -> Judgement:
+        """Return the history's judgement; where it is undecided, with why no pairs decided."""
+        judgement = self.by_history
+        if judgement.verdict is not Verdict.UNDECIDED:
+            return judgement
+        return replace(judgement, reason=f"{judgement.reason}, and {why}")
 
 
 def screen(
@@ -56,8 +58,8 @@ def screen(
 ) -> Judgement | Suspicion:
     """Judge a run by the history alone: the same, or suspicious, or nothing can be said.
 
-    `is_disturbed`: throttling or contention was seen in the candidate or its history. A change is
-    then never called slower or faster without fresh pairs.
+    `is_disturbed`: throttling or contention was seen in the candidate or its history. The history
+    alone then decides nothing: a slow baseline hides a slowdown as well as it makes one up.
     """
     rule = rule or GateRule()
     value = value_of(candidate, rule)
@@ -70,22 +72,6 @@ def screen(
     return _compared(values, value, prior, rule, is_disturbed=is_disturbed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Change:
-    """The candidate less the mean of its history, in logs, and the noise of that difference."""
-
-    log: float
-    error: float
-    df: float
-
-    def bound(self, risk: float) -> float:
-        return t_quantile(self.df, risk) * self.error
-
-    def p(self) -> float:
-        """Return the chance of a change as large in its direction where there is none."""
-        return p_above(abs(self.log) / self.error, self.df)
-
-
 def _compared(
     values: list[RunValue], candidate: RunValue, prior: Noise, rule: GateRule, *, is_disturbed: bool
 ) -> Judgement | Suspicion:
@@ -94,32 +80,26 @@ def _compared(
     logs = [value.log_ms for value in values]
     round_variance = fmean([value.round_variance for value in (*values, candidate)])
     noise = _noise_between(logs, candidate, round_variance, prior, rule)
-    change = _Change(
+    change = Change(
         log=candidate.log_ms - math.fsum(logs) / n_runs,
         error=math.sqrt(noise.variance * (1 + 1 / n_runs)),
         df=noise.df,
+        rule=rule,
+        evidence=f"{n_runs} run{'' if n_runs == 1 else 's'}",
     )
-    target, room = math.log1p(rule.target_ratio), change.bound(rule.target_risk)
-    is_certain = change.p() < rule.screen_alpha and abs(change.log) > math.log1p(
-        rule.min_effect_ratio
-    )
-    may_be_slower = change.log + room >= target or (is_certain and change.log > 0)
-    may_be_faster = change.log - room <= -target or (is_certain and change.log < 0)
-    if not (may_be_slower or may_be_faster):
-        return _judgement(
-            Verdict.SAME,
-            f"a change of {rule.target_ratio:.1%} is ruled out by {_counted(n_runs, 'run')}",
-            change,
-            n_runs,
-            rule,
-        )
+    is_same = change.is_within_target and not change.is_certain(rule.screen_alpha)
+    if is_same and not (noise.is_assumed or is_disturbed):
+        verdict, reason = Verdict.SAME, change.same_because
+    else:
+        verdict, reason = _by_history(change, n_runs, noise, is_disturbed=is_disturbed)
+    judgement = change.judgement(verdict, reason, n_runs=n_runs, has_noise=not noise.is_assumed)
+    if verdict is Verdict.SAME:
+        return judgement
     return Suspicion(
-        unconfirmed=_unconfirmed(change, n_runs, rule, is_disturbed=is_disturbed),
+        by_history=judgement,
         noise=noise,
         round_variance=round_variance,
         n_rounds=candidate.n_rounds,
-        may_be_slower=may_be_slower,
-        may_be_faster=may_be_faster,
     )
 
 
@@ -129,36 +109,34 @@ def _noise_between(
     """Return the moderated noise, no less than what the rounds of a run alone make of it."""
     seen = prior.moderated(variance_of(logs), len(logs) - 1) if len(logs) > 1 else prior
     of_rounds = RunValue(0.0, round_variance, candidate.n_rounds).value_variance
-    least = max(of_rounds, rule.min_noise_ratio**2)
-    return seen if seen.variance >= least else Noise(variance=least, df=seen.df)
+    return replace(
+        seen,
+        variance=max(seen.variance, of_rounds, rule.min_noise_ratio**2),
+        is_assumed=prior.is_assumed and len(logs) < rule.min_runs,
+    )
 
 
-def _unconfirmed(change: _Change, n_runs: int, rule: GateRule, *, is_disturbed: bool) -> Judgement:
+def _by_history(
+    change: Change, n_runs: int, noise: Noise, *, is_disturbed: bool
+) -> tuple[Verdict, str]:
     """Return what the history alone says of a suspicion: rarely more than undecided."""
-    is_changed = change.p() < rule.alpha and abs(change.log) > math.log1p(rule.min_effect_ratio)
-    towards = Verdict.SLOWER if change.log > 0 else Verdict.FASTER
-    runs = _counted(n_runs, "run")
-    if not is_changed:
-        verdict, reason = (
-            Verdict.UNDECIDED,
-            f"{runs} neither rule out a change of {rule.target_ratio:.1%} nor show one, and no "
-            f"fresh pairs were measured",
-        )
-    elif n_runs < rule.min_runs:
-        verdict, reason = (
-            Verdict.UNDECIDED,
-            f"{towards} by {runs}, which do not say how much runs differ: {rule.min_runs} are "
-            f"needed, or fresh pairs",
-        )
-    elif is_disturbed:
-        verdict, reason = (
-            Verdict.UNDECIDED,
-            f"{towards} by {runs}, but throttling or contention was seen and no fresh pairs were "
-            f"measured",
-        )
+    rule, runs = change.rule, change.evidence
+    is_changed = change.is_certain(rule.alpha)
+    shown = f"{change.towards} by {runs}"
+    if is_changed and not is_disturbed and n_runs >= rule.min_runs:
+        return change.towards, f"{shown} of history alone (p {change.p:.1g})"
+    if noise.is_assumed:
+        which = "which does" if n_runs == 1 else "which do"
+        lean = shown if is_changed else f"a change of {math.expm1(change.log):+.1%} by {runs}"
+        reason = f"{lean}, {which} not say how much runs differ ({rule.min_runs} are needed)"
+    elif is_disturbed and (is_changed or change.is_within_target):
+        lean = shown if is_changed else change.same_because
+        reason = f"{lean}, but throttling or contention was seen"
+    elif is_changed:
+        reason = f"probably {shown}, of which {rule.min_runs} are needed"
     else:
-        verdict, reason = towards, f"{towards} by {runs} of history alone (p {change.p():.1g})"
-    return _judgement(verdict, reason, change, n_runs, rule)
+        reason = change.undecided_because(rule.alpha)
+    return Verdict.UNDECIDED, reason
 
 
 def _without_history(
@@ -167,30 +145,8 @@ def _without_history(
     """Return a suspicion: without a baseline run both versions have to be measured now."""
     why = f"none of {len(history)} baseline runs has a value" if len(history) else "no baseline run"
     return Suspicion(
-        unconfirmed=Judgement(
-            verdict=Verdict.UNDECIDED, reason=f"{why}, and no fresh pairs were measured"
-        ),
+        by_history=Judgement(verdict=Verdict.UNDECIDED, reason=why),
         noise=prior,
         round_variance=candidate.round_variance,
         n_rounds=candidate.n_rounds,
-        may_be_slower=True,
-        may_be_faster=True,
     )
-
-
-def _judgement(
-    verdict: Verdict, reason: str, change: _Change, n_runs: int, rule: GateRule
-) -> Judgement:
-    room = change.bound((1 - rule.confidence) / 2)
-    return Judgement(
-        verdict=verdict,
-        reason=reason,
-        change_ratio=math.exp(change.log),
-        low_ratio=math.exp(change.log - room),
-        high_ratio=math.exp(change.log + room),
-        n_runs=n_runs,
-    )
-
-
-def _counted(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

@@ -40,7 +40,7 @@ from pytest_vlmlatency.records.gate_report import (
 from pytest_vlmlatency.records.gate_terms import (
     ANY_DEVICE,
     ANY_PHASE,
-    SAME_SHARE,
+    MOST_EFFECT_SHARE,
     TARGET_RATIO,
     GateMode,
     GateTerms,
@@ -71,7 +71,7 @@ __all__ = [
     "CONTENDED_ABOVE",
     "CPU",
     "DEVICE",
-    "SAME_SHARE",
+    "MOST_EFFECT_SHARE",
     "SCHEMA_VERSION",
     "TARGET_RATIO",
     "TOTAL",

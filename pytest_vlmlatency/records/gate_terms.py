@@ -15,8 +15,9 @@ ANY_PHASE = "*"
 TARGET_RATIO = 0.03
 """The change that must not be missed where a test names none (see `gate.rule`)."""
 
-SAME_SHARE = 0.8
-"""Fresh pairs say "same" where a change of this share of the target is ruled out."""
+MOST_EFFECT_SHARE = 0.8
+"""The least effect must be less than this share of the target: else a change of the target itself,
+measured a little too small, would be neither slower nor the same."""
 
 
 class GateMode(StrEnum):

@@ -274,12 +274,12 @@ class PairsThatBreakOff(SimulatedPairs):
         return super().extend_to(n_pairs, tests, most_pairs=most_pairs)
 
     def _candidate(self, seed: int) -> Run:
-        slower = {"vision_ms": 0.3, "decode_ms": 0.06 * (seed % 2)}
+        slower = {"vision_ms": 0.8, "decode_ms": 0.06 * (seed % 2)}
         return a_run(seed, [a_noisy_case(seed, n_rounds=5, slower=slower)])
 
 
 def test_what_was_decided_before_pairs_broke_off_stays_decided() -> None:
-    slower = {"vision_ms": 0.3, "decode_ms": 0.03}
+    slower = {"vision_ms": 0.8, "decode_ms": 0.03}
 
     report = judged(candidate(slower=slower), a_history(2), pairs=PairsThatBreakOff())
 
