@@ -15,6 +15,10 @@ from pytest_vlmlatency.records.gate_terms import GateMode, GateTerms
 from pytest_vlmlatency.records.judgement import Judgement, Verdict
 from pytest_vlmlatency.records.rounds import TOTAL, RunHeader
 
+UNKNOWN_NOISE_RATIO = 1.25
+"""What an interval allows for where runs are too few to have one: two runs of processes that differ
+by 8 %, more than hosts without load were found to, are farther apart in 1 of 40 cases."""
+
 
 class GateStatus(IntEnum):
     """The exit statuses of a gate, clear of pytest's own (0 to 5)."""
@@ -47,6 +51,22 @@ class PhaseVerdict:
     baseline_ms: float | None
     candidate_ms: float
     target_ratio: float
+
+    @property
+    def probably(self) -> Verdict | None:
+        """What an undecided phase probably is, slower or faster; None if the numbers don't tell.
+
+        Its interval excludes no change and reaches the target.
+        """
+        change = self.judgement.change_ratio
+        if self.judgement.verdict is not Verdict.UNDECIDED or change is None:
+            return None
+        low = self.judgement.low_ratio or change / UNKNOWN_NOISE_RATIO
+        high = self.judgement.high_ratio or change * UNKNOWN_NOISE_RATIO
+        target = 1 + self.target_ratio
+        if low > 1 and high >= target:
+            return Verdict.SLOWER
+        return Verdict.FASTER if high < 1 and low <= 1 / target else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +111,10 @@ class CaseVerdict:
     def phases_that_are(self, verdict: Verdict) -> tuple[PhaseVerdict, ...]:
         """Return the phases with this verdict, in order."""
         return tuple(phase for phase in self.phases if phase.judgement.verdict is verdict)
+
+    def phases_that_are_probably(self, verdict: Verdict) -> tuple[PhaseVerdict, ...]:
+        """Return the undecided phases that probably are this, in order."""
+        return tuple(phase for phase in self.phases if phase.probably is verdict)
 
     @property
     def total(self) -> PhaseVerdict | None:

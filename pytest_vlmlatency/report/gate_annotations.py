@@ -16,6 +16,8 @@ from pytest_vlmlatency.report.gate_words import (
     failing_phases,
     failure_lines,
     listed,
+    probably_slower_lines,
+    probably_text,
     quarantine_text,
     shares_text,
 )
@@ -38,7 +40,7 @@ class SourceLine:
 
 
 def annotation_lines(report: GateReport, sources: Mapping[str, SourceLine]) -> tuple[str, ...]:
-    """Return a line for each test that fails the gate, and for each quarantine that is past.
+    """Return a line for each test that fails the gate, is probably slower, or past its quarantine.
 
     `sources` are the places of tests by their ids; a test without one is named in the text only.
     """
@@ -48,7 +50,19 @@ def annotation_lines(report: GateReport, sources: Mapping[str, SourceLine]) -> t
         for case in named_apart(report.cases)
         if case.is_quarantine_past and (text := quarantine_text(case))
     ]
-    return (*_shown("error", errors), *_shown("warning", warnings))
+    probable = [
+        _line(
+            "warning",
+            case,
+            sources,
+            title=f"{case.case_name} is probably slower: "
+            f"{listed([phase.phase for phase in case.phases_that_are_probably(Verdict.SLOWER)])}",
+            text="\n".join(told),
+        )
+        for case in report.cases
+        if (told := probably_slower_lines(case))
+    ]
+    return (*_shown("error", errors), *_shown("warning", [*probable, *warnings]))
 
 
 def _errors(report: GateReport, sources: Mapping[str, SourceLine]) -> Iterator[str]:
@@ -72,7 +86,10 @@ def _errors(report: GateReport, sources: Mapping[str, SourceLine]) -> Iterator[s
 
 def _what_is_undecided(case: CaseVerdict) -> str:
     phases = case.phases_that_are(Verdict.UNDECIDED)
-    return "\n".join(f"{phase.phase}: {change_text(phase.judgement)}" for phase in phases)
+    told = (
+        (f"{phase.phase}: {change_text(phase.judgement)}", probably_text(phase)) for phase in phases
+    )
+    return "\n".join(text for texts in told for text in texts if text)
 
 
 def _shown(kind: str, lines: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.records import GateStatus, Verdict
 from pytest_vlmlatency.report.gate_standing import Standing, standing_of
-from pytest_vlmlatency.report.gate_words import budget_text, change_text, shares_text
+from pytest_vlmlatency.report.gate_words import budget_text, change_text, probably_text, shares_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,8 @@ def _cases_of(case: CaseVerdict, status: GateStatus) -> Iterator[JunitCase]:
     if standing is Standing.UNDECIDED and status is GateStatus.UNDECIDED:
         for phase in case.phases_that_are(Verdict.UNDECIDED):
             text = f"{phase.phase} is undecided: {change_text(phase.judgement)}"
-            yield _case(case, phase.phase, text)
+            lines = (text, probably_text(phase))
+            yield _case(case, phase.phase, "\n".join(line for line in lines if line))
     if standing is Standing.NOT_APPLIED:
         nodeid = _nodeid(case, "gate")
         yield JunitCase(nodeid=nodeid, test=case.test, text=case.reason, is_error=True)

@@ -21,6 +21,7 @@ from pytest_vlmlatency.report.gate_words import (
     budget_text,
     change_text,
     counted,
+    probably_text,
     quarantine_text,
     remarks_on,
     shares_text,
@@ -148,6 +149,7 @@ def _items(case: CaseVerdict) -> list[str]:
 def _details(case: CaseVerdict) -> Iterator[str]:
     """Yield what there is to say of a case beside its rows."""
     yield from (f"**{prose(budget_text(one))}**" for one in case.budgets if one.is_over)
+    yield from (f"**{prose(text)}**" for text in map(probably_text, case.phases) if text)
     reasons = (
         f"{phase.phase}: {phase.judgement.reason}"
         for phase in case.phases_that_are(Verdict.UNDECIDED)

@@ -96,7 +96,9 @@ def title_of(report: GateReport) -> str:
     """Return what a reader must know if he reads one line."""
     ordered = (case for cases in standings(report).values() for case in cases)
     counts = Counter(outcome_of(case) for case in ordered)
+    n_probably = sum(bool(case.phases_that_are_probably(Verdict.SLOWER)) for case in report.cases)
     told = ", ".join(f"{number} {outcome}" for outcome, number in counts.items())
+    told += f"; {n_probably} probably slower" if n_probably else ""
     outcome = _OUTCOMES.get(report.status, "FAILED")
     return f"vlm gate {outcome}: {told or 'nothing judged'}"
 

@@ -18,6 +18,7 @@ from pytest_vlmlatency.report.gate_words import (
     change_text,
     counted,
     effect_text,
+    probably_text,
     quarantine_text,
     remarks_on,
     shares_text,
@@ -217,6 +218,10 @@ def _details(case: CaseVerdict, *, width: int | None, is_verbose: bool) -> list[
     """Return what stands below the rows of a case, set in."""
     over = [Line(budget_text(budget), Tone.BAD) for budget in case.budgets if budget.is_over]
     kept = [Line(budget_text(one)) for one in case.budgets if is_verbose and not one.is_over]
+    probable = [
+        Line(probably_text(phase), Tone.BAD if phase.probably is Verdict.SLOWER else Tone.PLAIN)
+        for phase in case.phases
+    ]
     told = (Verdict.UNDECIDED,) if not is_verbose else tuple(Verdict)
     reasons = [
         Line(f"{phase.phase}: {phase.judgement.reason}")
@@ -225,7 +230,8 @@ def _details(case: CaseVerdict, *, width: int | None, is_verbose: bool) -> list[
     ]
     is_past = case.is_quarantine_past
     quarantine = Line(quarantine_text(case), Tone.BAD if is_past else Tone.PLAIN)
-    details = [Line(shares_text(case)), *over, *kept, Line(case.reason), *reasons, quarantine]
+    shares = Line(shares_text(case))
+    details = [*probable, shares, *over, *kept, Line(case.reason), *reasons, quarantine]
     return [
         Line(f"  {part}", detail.tone)
         for detail in details

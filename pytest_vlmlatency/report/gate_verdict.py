@@ -13,9 +13,14 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.plain import from_plain, to_json
-from pytest_vlmlatency.records import CaseState, GateReport, RunHeader
+from pytest_vlmlatency.records import CaseState, GateReport, RunHeader, Verdict
 from pytest_vlmlatency.report.gate_standing import outcome_of, standings, status_text, title_of
-from pytest_vlmlatency.report.gate_words import failing_phases, failure_lines, shares_text
+from pytest_vlmlatency.report.gate_words import (
+    failing_phases,
+    failure_lines,
+    probably_slower_lines,
+    shares_text,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +40,16 @@ class FailingCase:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProbablySlowerCase:
+    """A case with phases that are undecided and probably slower; `reasons` in words."""
+
+    case_id: str
+    test: str | None
+    phases: tuple[str, ...]
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VerdictFile:
     """The file. `status` is the gate's exit status, `outcome` its name in lower case.
 
@@ -48,6 +63,7 @@ class VerdictFile:
     message: str
     n_cases: Mapping[str, int]
     failing: tuple[FailingCase, ...]
+    probably_slower: tuple[ProbablySlowerCase, ...]
     report: GateReport
 
 
@@ -108,6 +124,16 @@ def verdict_file(report: GateReport) -> VerdictFile:
             )
             for case in report.cases
             if case.fails
+        ),
+        probably_slower=tuple(
+            ProbablySlowerCase(
+                case_id=case.case_id,
+                test=case.test,
+                phases=tuple(phase.phase for phase in found),
+                reasons=probably_slower_lines(case),
+            )
+            for case in report.cases
+            if (found := case.phases_that_are_probably(Verdict.SLOWER))
         ),
         report=report,
     )

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Confirmation,
         GateReport,
         Judgement,
+        PhaseVerdict,
     )
 
 PERCENT = 100
@@ -54,6 +55,25 @@ def evidence_text(judgement: Judgement) -> str:
     if judgement.n_pairs:
         return counted(judgement.n_pairs, "pair")
     return counted(judgement.n_runs, "run") if judgement.n_runs else ""
+
+
+def probably_text(phase: PhaseVerdict) -> str:
+    """Return what an undecided phase probably is: `vision probably slower: 5.0 → 9.9 ms, 1 run`.
+
+    "" where the numbers don't tell.
+    """
+    if phase.probably is None:
+        return ""
+    before, now = phase.baseline_ms, phase.candidate_ms
+    n_decimals = max(1, _decimals(now if before is None else min(before, now)))
+    times = "" if before is None else f"{before:.{n_decimals}f} → "
+    what = f"{phase.phase} probably {phase.probably}: {times}{now:.{n_decimals}f} ms"
+    return f"{what}, {evidence_text(phase.judgement)}"
+
+
+def probably_slower_lines(case: CaseVerdict) -> tuple[str, ...]:
+    """Return what is undecided in a case and probably slower, a line each."""
+    return tuple(map(probably_text, case.phases_that_are_probably(Verdict.SLOWER)))
 
 
 def shares_text(case: CaseVerdict) -> str:

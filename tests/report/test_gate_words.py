@@ -11,15 +11,20 @@ from hypothesis import strategies as st
 
 from pytest_vlmlatency.records import (
     CPU,
+    TOTAL,
     WALL,
     BudgetVerdict,
     CaseState,
+    CaseVerdict,
     GateMode,
     GateStatus,
     GateTerms,
     Judgement,
     Verdict,
 )
+from pytest_vlmlatency.report.gate_annotations import annotation_lines
+from pytest_vlmlatency.report.gate_junit import junit_cases
+from pytest_vlmlatency.report.gate_markdown import gate_markdown
 from pytest_vlmlatency.report.gate_standing import (
     Standing,
     standing_of,
@@ -27,12 +32,15 @@ from pytest_vlmlatency.report.gate_standing import (
     status_text,
     title_of,
 )
+from pytest_vlmlatency.report.gate_terminal import Line, Tone, gate_lines
+from pytest_vlmlatency.report.gate_verdict import verdict_file
 from pytest_vlmlatency.report.gate_words import (
     budget_text,
     change_text,
     confirmation_text,
     failing_phases,
     measures_text,
+    probably_text,
     quarantine_text,
     remarks_on,
     shares_text,
@@ -256,3 +264,53 @@ def test_a_case_that_fails_is_judged_or_has_a_budget() -> None:
     failing = [case for case in EVERYTHING if standing_of(case) is Standing.FAILS]
 
     assert all(case.state is CaseState.JUDGED or case.budgets for case in failing)
+
+
+def a_doubling(verdict: Verdict = Verdict.UNDECIDED) -> CaseVerdict:
+    """Return a case whose vision took 9.9 ms after 5.0 ms, in one run against one."""
+    vision = a_phase("vision", verdict, percent=(98.0, -1.0, 1.0), baseline_ms=5.0, n_runs=1)
+    unknown = replace(vision.judgement, low_ratio=None, high_ratio=None)
+    return a_verdict("test_page", [replace(vision, judgement=unknown), a_phase(TOTAL)])
+
+
+def test_a_doubling_that_is_undecided_is_probably_slower_in_every_form() -> None:
+    told = "vision probably slower: 5.0 → 9.9 ms, 1 run"
+    report = a_report([a_doubling()])
+    strict = a_report([a_doubling()], is_strict=True)
+
+    assert report.status is GateStatus.PASSED
+    assert title_of(report) == "vlm gate passed: 1 undecided; 1 probably slower"
+    assert Line(f"  {told}", Tone.BAD) in gate_lines(report, width=None)
+    assert f"**{told}**" in gate_markdown(report)
+    (annotation,) = annotation_lines(report, {})
+    assert annotation.startswith("::warning")
+    assert annotation.endswith(told)
+    assert [case.reasons for case in verdict_file(report).probably_slower] == [(told,)]
+    assert [told in case.text for case in junit_cases(strict)] == [True]
+
+
+def test_what_is_decided_is_not_probable() -> None:
+    decided = (Verdict.SLOWER, Verdict.SAME)
+
+    assert [a_doubling(one).phases[0].probably for one in decided] == [None, None]
+
+
+@given(
+    change=st.floats(-50, 100),
+    room=st.one_of(st.none(), st.floats(0.1, 60)),
+    verdict=st.sampled_from(Verdict),
+)
+def test_a_phase_is_probably_slower_only_where_its_interval_excludes_no_change(
+    change: float, room: float | None, verdict: Verdict
+) -> None:
+    phase = a_phase(verdict=verdict, percent=(change, change - (room or 0), change + (room or 0)))
+    judgement = phase.judgement
+    if room is None:
+        judgement = replace(judgement, low_ratio=None, high_ratio=None)
+    phase = replace(phase, judgement=judgement)
+
+    is_above = change > 25 if room is None else change - room > 0
+    is_below = change < -20 if room is None else change + room < 0
+    assert (phase.probably is Verdict.SLOWER) <= (is_above and verdict is Verdict.UNDECIDED)
+    assert (phase.probably is Verdict.FASTER) <= (is_below and verdict is Verdict.UNDECIDED)
+    assert bool(probably_text(phase)) == (phase.probably is not None)
