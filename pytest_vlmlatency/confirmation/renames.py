@@ -24,11 +24,12 @@ def renamed_files(root: Path, before: str, after: str | None = None) -> dict[str
     a commit that this clone lacks.
     """
     commit = local_commit(root, before)
-    if commit is None:
+    now = None if after is None else local_commit(root, after)
+    if commit is None or (after is not None and now is None):
         return {}
     try:
-        if after is not None:
-            return _parsed(git(root, *DIFF, commit, after, "--"))
+        if now is not None:
+            return _parsed(git(root, *DIFF, commit, now, "--"))
         return _to_working_tree(root, commit)
     except GitFailed:
         return {}

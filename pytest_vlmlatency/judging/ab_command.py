@@ -99,9 +99,8 @@ def run(given: argparse.Namespace) -> int:
     """Compare, print, and return the exit status of a gate."""
     from pytest_vlmlatency.judging.ab import compare_commits  # noqa: PLC0415 - imports scipy
 
-    request = _request(given)
     try:
-        report = compare_commits(request, say=_say, bar=_bar())
+        report = compare_commits(_request(given), say=_say, bar=_bar())
     except NotConfirmed as problem:
         sys.stderr.write(f"vlmlatency: not applied: {problem}\n")
         return int(GateStatus.NOT_APPLIED)

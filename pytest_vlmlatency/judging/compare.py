@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.confirmation.git import GitUnusable
+from pytest_vlmlatency.confirmation.renames import renamed_files
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.judging import repository
@@ -16,7 +18,12 @@ from pytest_vlmlatency.judging.baseline import pinned
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
 from pytest_vlmlatency.judging.comparisons import CaseBaseline
 from pytest_vlmlatency.judging.flow import answer
-from pytest_vlmlatency.judging.matching import matching, software_remarks, uncollected
+from pytest_vlmlatency.judging.matching import (
+    matching,
+    software_remarks,
+    uncollected,
+    under_new_names,
+)
 from pytest_vlmlatency.judging.naming import ACCEPTED, names_of
 from pytest_vlmlatency.judging.pins import pin_of, read_pins
 from pytest_vlmlatency.judging.question import Question
@@ -62,6 +69,9 @@ def compare_runs(store: Store, request: CompareRequest) -> GateReport:
         runs, problems = _runs(request.before, store, index.names, but=run.id)
         by_case = {rounds.case_id: runs for rounds in candidate.cases}
         remarks = [f"Left out of the history: {problem}" for problem in problems]
+    renamed = _Renamed(candidate)
+    runs = renamed.followed(runs)
+    by_case = {case_id: renamed.followed(found) for case_id, found in by_case.items()}
     elsewhere = _other_machines(candidate, runs)
     if elsewhere and not request.is_across_machines:
         return _refused(candidate, request, runs, elsewhere)
@@ -76,6 +86,29 @@ def compare_runs(store: Store, request: CompareRequest) -> GateReport:
         is_strict=request.is_strict,
     )
     return answer(asked, None)
+
+
+class _Renamed:
+    """Follows files that were renamed up to the candidate's commit, where git is there to say."""
+
+    def __init__(self, candidate: RunRounds) -> None:
+        self._after = candidate.header.commit
+        self._files: dict[str, Mapping[str, str]] = {}
+
+    def followed(self, runs: Sequence[RunRounds]) -> tuple[RunRounds, ...]:
+        """Return runs with their cases by the names that their files have in the candidate."""
+        return tuple(under_new_names(run, self._since(run)) for run in runs)
+
+    def _since(self, run: RunRounds) -> Mapping[str, str]:
+        before, after = run.header.commit, self._after
+        if before is None or after is None or before.id == after.id:
+            return {}
+        if before.id not in self._files:
+            try:
+                self._files[before.id] = renamed_files(Path.cwd(), before.id, after.id)
+            except GitUnusable:
+                self._files[before.id] = {}
+        return self._files[before.id]
 
 
 def _question(

@@ -16,7 +16,7 @@ from pytest_vlmlatency.judging.pins import read_pins
 from pytest_vlmlatency.records import Commit, Run, fingerprint_of
 from pytest_vlmlatency.terms import gate_terms
 from tests.judging.runs import ENVIRONMENT, a_noisy_case, a_run
-from tests.repositories import commit, repository
+from tests.repositories import commit, git, repository, write
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -76,6 +76,22 @@ def test_a_slower_run_ends_with_10_and_names_the_phase(
 
     assert status == SLOWER
     assert "Baseline: HEAD~1: 10 runs" in capsys.readouterr().out
+
+
+def test_a_renamed_file_of_tests_is_compared_with_its_former_runs(project: Project) -> None:
+    write(project.root, {"tests/test_former.py": "# a file of tests\n" * 9})
+    project.first = commit(project.root, {})
+    git(project.root, "mv", "tests/test_former.py", "tests/test_x.py")
+    project.second = commit(project.root, {})
+    former = "tests/test_former.py::test_caption[low]"
+    for number in range(1, 11):
+        run = a_run(number, [replace(a_noisy_case(number), id=former)])
+        before = Commit(id=project.first, branch="main", is_dirty=False)
+        project.store.write(replace(run, commit=before))
+    project.n_runs = 10
+    slower = project.keep(project.second, slower={"vision_ms": 0.2})
+
+    assert cli.main(["compare", "HEAD~1", slower.id]) == SLOWER
 
 
 def test_an_unchanged_run_passes(project: Project) -> None:
