@@ -49,8 +49,8 @@ examples:
       a project that must be built, with its packages in the folder python
 
 exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
-12 not applied (nothing could be measured), 2 usage error, 130 interrupted: after
-Ctrl-C or SIGTERM the pairs measured by then are judged and shown
+12 not applied (nothing could be measured), 2 usage error, 130 interrupted:
+after Ctrl-C or SIGTERM the pairs measured by then are judged and shown
 """
 TIME_LIMIT_S = 600.0
 

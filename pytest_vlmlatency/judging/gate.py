@@ -201,6 +201,7 @@ class _Baselines:
             return self.nothing_before
         files = {str(rounds.test).partition("::")[0] for rounds in self.candidate.cases}
         is_alone = bool(request.no_pairs_because) and not self.names and not self.pins
+        assert self.root is not None, "a lineage is of a repository"
         if is_alone and repository.has_none_of(self.root, self.lineage.commits[0], files):
             return f"there is no stored run, and none of these tests in {self.lineage.described}"
         return ""

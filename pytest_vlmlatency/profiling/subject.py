@@ -63,7 +63,7 @@ def open_subject(
 
 def _of_function(source: str) -> Subject:
     made = call_user_function(source)
-    if isinstance(made, LoadedModel):
+    if hasattr(made, "model") and hasattr(made, "prepare"):  # such as what load_model returns
         made = (made.model, made.prepare)
     if not (isinstance(made, tuple | list) and len(made) == 2):
         raise UsageProblem(f"{source} returned a {type(made).__name__}; {EXPECTED}")

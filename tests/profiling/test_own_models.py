@@ -60,6 +60,10 @@ def with_processor():
     return loaded.model.generate, loaded.processor
 
 
+def loaded():
+    return load_model("dummy:molmoe-nano")
+
+
 def with_inputs():
     return load_model("dummy:molmoe-nano").model, {"input_ids": None}
 
@@ -103,8 +107,9 @@ def test_a_model_and_knobs_of_the_users_own_are_profiled(tmp_path: Path, own: Pa
     assert {record["model_name"] for record in records} == {f"{own}:build"}
 
 
-def test_a_generate_with_a_processor_makes_the_inputs_of_a_sample(own: Path) -> None:
-    subject = opened(f"{own}:with_processor")
+@pytest.mark.parametrize("function", ["build", "with_processor", "loaded"])
+def test_what_the_function_returns_makes_the_inputs_of_a_sample(own: Path, function: str) -> None:
+    subject = opened(f"{own}:{function}")
 
     assert "input_ids" in subject.prepare([], "What is this?")  # type: ignore[attr-defined]
 
