@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.judging.repository import SHORT
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.judging.pins import Pin
@@ -30,11 +30,31 @@ class Choice:
     """Runs to compare with, newest last, and the commit that a confirmation measures.
 
     `commit` is None where no commit can be measured: nothing before HEAD, or a dirty tree's run.
+    `where` says which runs they are, without their number.
     """
 
     names: tuple[RunName, ...]
     commit: str | None
-    described: str
+    where: str
+    is_accepted: bool = False
+
+    @property
+    def described(self) -> str:
+        """The choice in words."""
+        return self.described_of(self.names)
+
+    def described_of(self, read: Container[RunName]) -> str:
+        """Return in words what is compared with: the runs of the choice that could be read."""
+        found = [name for name in self.names if name in read]
+        unread = len(self.names) - len(found)
+        without = f" ({unread} more could not be read)" if unread else ""
+        if self.is_accepted:
+            return f"{_runs(found)}{without} of {self.where}"
+        if not found:
+            return f"no stored run{without}; {self.where}"
+        n_commits = len({name.commit for name in found})
+        of = "1 commit" if n_commits == 1 else f"{n_commits} commits"
+        return f"{_runs(found)}{without} of {of} up to {self.where}"
 
 
 def rolling(
@@ -49,7 +69,7 @@ def rolling(
     ]
     eligible.sort(key=lambda name: (-age[str(name.commit)], name))
     chosen = tuple(eligible[-MOST_RUNS:])
-    return Choice(names=chosen, commit=lineage.commits[0], described=_told(chosen, lineage))
+    return Choice(names=chosen, commit=lineage.commits[0], where=lineage.described)
 
 
 def pinned(names: Sequence[RunName], pin: Pin, *, fingerprint: str, but: str) -> Choice:
@@ -62,9 +82,8 @@ def pinned(names: Sequence[RunName], pin: Pin, *, fingerprint: str, but: str) ->
     return Choice(
         names=tuple(chosen),
         commit=pin.commit if is_of_commit else None,
-        described=(
-            f"{_runs(chosen)} of {_commit(pin.commit)}, accepted on {pin.accepted_on}: {pin.why}"
-        ),
+        where=f"{_commit(pin.commit)}, accepted on {pin.accepted_on}: {pin.why}",
+        is_accepted=True,
     )
 
 
@@ -74,14 +93,6 @@ def _clean_ones(names: Sequence[RunName], fingerprint: str) -> list[RunName]:
         for name in names
         if name.fingerprint == fingerprint and not name.is_dirty and not name.is_pull_request
     ]
-
-
-def _told(chosen: Sequence[RunName], lineage: Lineage) -> str:
-    if not chosen:
-        return f"no stored run; {lineage.described}"
-    n_commits = len({name.commit for name in chosen})
-    of = "1 commit" if n_commits == 1 else f"{n_commits} commits"
-    return f"{_runs(chosen)} of {of} up to {lineage.described}"
 
 
 def _runs(chosen: Sequence[RunName]) -> str:

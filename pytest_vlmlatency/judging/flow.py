@@ -186,6 +186,8 @@ class _Flow:
                 why = f"they broke off after {len(looked.pairs)}: {looked.broken_because}"
                 left = [key for key in keys if key not in looked.judgements]
                 self.no_pairs |= {key[0]: why for key in left}
+                reason = f"the fresh pairs broke off after {len(looked.pairs)}"
+                self.judgements |= {key: suspicions[key].without_pairs(reason) for key in left}
         except NotConfirmed as problem:
             self.no_pairs |= {key[0]: str(problem) for key in keys}
         self.interrupted_by = source.interrupted_by

@@ -178,12 +178,12 @@ class _Baselines:
                     rounds=same,
                     commit=choice.commit,
                     widest=self._widest(rounds),
-                    described="" if choice == main else choice.described,
+                    described="" if choice == main else choice.described_of(self.read),
                 )
         return Question(
             candidate=self.candidate,
             today=self.today,
-            baseline="nothing to compare with" if main is None else main.described,
+            baseline="nothing to compare with" if main is None else main.described_of(self.read),
             baselines=baselines,
             runs=tuple(run.header for run in main_runs),
             unmatched=unmatched,

@@ -64,11 +64,11 @@ def series_of_runs(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _CaseRuns:
-    """The runs of a case that can be compared with its latest, and how many there are in all."""
+    """The runs of a case that can be compared with its latest, and why the others cannot."""
 
     latest: Rounds
     runs: tuple[tuple[RunHeader, Rounds], ...]
-    n_all: int
+    left_out_because: Counter[str]
 
 
 def _by_case(runs: Sequence[RunRounds], wanted: Wanted) -> Mapping[str, _CaseRuns]:
@@ -85,14 +85,23 @@ def _by_case(runs: Sequence[RunRounds], wanted: Wanted) -> Mapping[str, _CaseRun
 def _usable(found: Sequence[tuple[RunHeader, Rounds]]) -> _CaseRuns:
     latest = found[-1][1]
     counted = Counter(header.id for header, _ in found)
-    usable = (
-        (header, rounds)
+    causes = [
+        "with several cases under its id"
+        if counted[header.id] > 1
+        else _left_out_because(rounds, latest)
         for header, rounds in found
-        if counted[header.id] == 1
-        and not disturbances(rounds)
-        and not work_differences(rounds, latest)
+    ]
+    usable = [one for one, cause in zip(found, causes, strict=True) if not cause]
+    return _CaseRuns(
+        latest=latest, runs=tuple(usable), left_out_because=Counter(filter(None, causes))
     )
-    return _CaseRuns(latest=latest, runs=tuple(usable), n_all=len(found))
+
+
+def _left_out_because(rounds: Rounds, latest: Rounds) -> str:
+    """Return in a few words why a run is no point of the series; "" if it is one."""
+    if found := disturbances(rounds):
+        return found[0].partition(":")[0]
+    return "of other work than the latest" if work_differences(rounds, latest) else ""
 
 
 def _series(
@@ -104,6 +113,9 @@ def _series(
     points = tuple(_points(case.runs, phase))
     least = 2 * TrendRule().min_length
     is_short = len(points) < least
+    causes = Counter(case.left_out_because)
+    if len(points) < len(case.runs):
+        causes["without a value of this phase"] = len(case.runs) - len(points)
     steps = () if is_short else detect_change_points([point.value_ms for point in points])
     return TrendSeries(
         case_id=case_id,
@@ -112,7 +124,8 @@ def _series(
         measure=case.latest.measure,
         points=points,
         steps=tuple(_steps(points, steps, commits_between)),
-        n_left_out=case.n_all - len(points),
+        n_left_out=causes.total(),
+        left_out_because=causes,
         reason=f"{len(points)} of at least {least} runs for two levels" if is_short else "",
     )
 

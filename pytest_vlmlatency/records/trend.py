@@ -5,7 +5,8 @@ Made by `judging`, shown by `report` as text, and printed in plain form for prog
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pytest_vlmlatency.records.gate_report import GateStatus
 
@@ -52,8 +53,8 @@ class TrendStep:
 class TrendSeries:
     """One phase of one case over its runs, in their order.
 
-    `n_left_out` runs were disturbed, or did other work than the latest. `reason` says why no step
-    was looked for, "" if it was.
+    `n_left_out` runs were disturbed, did other work than the latest, or lack the phase:
+    `left_out_because` counts them by cause. `reason` says why no step was looked for, "" if it was.
     """
 
     case_id: str
@@ -63,6 +64,7 @@ class TrendSeries:
     points: tuple[TrendPoint, ...]
     steps: tuple[TrendStep, ...] = ()
     n_left_out: int = 0
+    left_out_because: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
 
     @property

@@ -60,13 +60,24 @@ def _series(series: TrendSeries, name: str, width: int | None) -> Iterator[Line]
         room = (width or DEFAULT_WIDTH) - len(INDENT)
         strip = strip_of(values, breaks=[step.position for step in series.steps], width=room)
         yield Line(INDENT + strip.text, tone)
-        left_out = f", {series.n_left_out} left out" if series.n_left_out else ""
+        left_out = f", {_left_out(series)}" if series.n_left_out else ""
         span = f"the strip spans {strip.bottom:.2f} to {strip.top:.2f} ms"
-        yield Line(f"{INDENT}{counted(len(values), 'run')}{left_out}; {span}")
+        yield from (
+            Line(INDENT + text)
+            for text in wrapped([f"{counted(len(values), 'run')}{left_out}; {span}"], room)
+        )
+    elif series.n_left_out:
+        yield Line(INDENT + _left_out(series))
     file = series.case_id.partition("::")[0]
     for step in series.steps:
         for text in wrapped(_between(step, file), None if width is None else width - len(INDENT)):
             yield Line(INDENT + text)
+
+
+def _left_out(series: TrendSeries) -> str:
+    """Return how many runs are no point of a series, and why: `3 left out (3 contended)`."""
+    causes = ", ".join(f"{number} {cause}" for cause, number in series.left_out_because.items())
+    return f"{series.n_left_out} left out" + (f" ({causes})" if causes else "")
 
 
 def _step_text(step: TrendStep) -> str:
@@ -93,7 +104,12 @@ def _between(step: TrendStep, file: str) -> list[str]:
 
 def _hidden(trend: Trend, n_shown: int) -> list[str]:
     n_hidden = len(trend.series) - n_shown
-    return [f"{n_hidden} series without a step (--all lists them)."] if n_hidden else []
+    if not n_hidden:
+        return []
+    hidden = [series for series in trend.series if not series.steps]
+    most = max(hidden, key=lambda series: series.n_left_out)
+    left_out = f"; in {most.case_name} {most.phase} {_left_out(most)}" if most.n_left_out else ""
+    return [f"{n_hidden} series without a step (--all lists them){left_out}."]
 
 
 def _tone_of(trend: Trend) -> Tone:
@@ -105,4 +121,11 @@ def _status(trend: Trend) -> str:
         return f"Exit status {trend.status.value}: the latest step of a series is one to slower."
     if trend.status is GateStatus.NOT_APPLIED:
         return f"Exit status {trend.status.value}: no series was long enough to be looked at."
+    n_short = sum(bool(series.reason) for series in trend.series)
+    if n_short:
+        n_looked = len(trend.series) - n_short
+        return (
+            f"No series ends slower than it was, of the {n_looked} with enough runs; {n_short} "
+            f"had too few to be looked at."
+        )
     return "No series ends slower than it was."

@@ -286,6 +286,8 @@ def test_what_was_decided_before_pairs_broke_off_stays_decided() -> None:
     assert verdicts(only(report))["vision"] == "slower"
     assert only(report).phases[0].judgement.n_pairs == 3
     assert verdicts(only(report))["decode"] == "undecided"
+    decode = next(phase for phase in only(report).phases if phase.phase == "decode")
+    assert decode.judgement.reason.endswith("and the fresh pairs broke off after 3")
     assert report.remarks == (
         "Not confirmed by fresh pairs: they broke off after 3: "
         "the candidate's process ended with status -9",
@@ -851,3 +853,25 @@ def test_a_change_that_the_tests_do_not_read_is_reported_and_skipped_if_that_is_
     assert set(verdicts(only(report)).values()) == {"same"}
     assert bool(pairs.opened) != is_skipping
     assert any("docs/model.md" in remark for remark in report.remarks)
+
+
+class HalfReadable(RunsInMemory):
+    """A history that lists all of its runs and can read those with an even number."""
+
+    def read(self, names: Iterable[RunName]) -> StoredRuns:
+        whole = super().read(names)
+        odd = [run for run in whole.runs if int(run.header.id, 16) % 2]
+        return StoredRuns(
+            runs=tuple(run for run in whole.runs if run not in odd),
+            problems=tuple(f"{run.header.id}: not a run" for run in odd),
+        )
+
+
+def test_the_baseline_counts_the_runs_that_could_be_read() -> None:
+    request = GateRequest(root=Path(), today=TODAY, no_pairs_because="there is one machine")
+
+    report = judge_run(candidate(), HalfReadable(a_history(9)), request, open_pairs=None)
+
+    assert len(report.runs) == 4
+    assert report.baseline.startswith("4 runs (5 more could not be read) of 4 commits up to")
+    assert {phase.judgement.n_runs for phase in only(report).phases} == {4}

@@ -109,6 +109,7 @@ def test_runs_that_were_disturbed_are_left_out_and_counted() -> None:
 
     assert len(vision.points) == N_RUNS - 4
     assert vision.n_left_out == 4
+    assert vision.left_out_because == {"throttled by power cap": 4}
 
 
 def test_runs_that_did_other_work_than_the_latest_are_left_out() -> None:
@@ -123,6 +124,7 @@ def test_runs_that_did_other_work_than_the_latest_are_left_out() -> None:
 
     assert [point.run for point in vision.points] == [run.header.id for run in runs[10:]]
     assert vision.n_left_out == 10
+    assert vision.left_out_because == {"of other work than the latest": 10}
 
 
 def test_too_few_runs_are_not_looked_at_and_say_so() -> None:

@@ -64,7 +64,6 @@ from tests.gate_reports import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from pytest_vlmlatency.records import CaseVerdict
 
 QUARANTINE = GateTerms(mode=GateMode.REPORT, why="noise", until="2026-12-01")
 

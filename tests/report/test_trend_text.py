@@ -124,3 +124,29 @@ def test_nothing_to_look_at_fails(series: tuple[TrendSeries, ...]) -> None:
     assert trend_lines(trend, width=None)[-1].text == (
         "Exit status 12: no series was long enough to be looked at."
     )
+
+
+def test_a_trend_names_why_runs_were_left_out_of_shown_and_of_hidden_series() -> None:
+    because = {"contended": 5, "of other work than the latest": 1}
+    flat = replace(FLAT, n_left_out=6, left_out_because=because)
+    told = "6 left out (5 contended, 1 of other work than the latest)"
+
+    shown, hidden = (
+        [
+            line.text
+            for line in trend_lines(replace(TREND, series=(flat,)), width=None, has_all=has_all)
+        ]
+        for has_all in (True, False)
+    )
+
+    assert any(f"20 runs, {told}; the strip" in text for text in shown)
+    assert any(told in text for text in hidden)
+
+
+def test_a_trend_does_not_vouch_for_series_that_were_too_short() -> None:
+    lines = trend_lines(replace(TREND, series=(FLAT, SHORT)), width=None)
+
+    assert lines[-1].text == (
+        "No series ends slower than it was, of the 1 with enough runs; 1 had too few to be looked "
+        "at."
+    )
