@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from pytest_vlmlatency.measure.past import is_cache, length_of_cache
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -57,6 +59,34 @@ def is_given_nothing(args: Sequence[object], kwargs: Mapping[str, object]) -> bo
     return bool(tensors) and tensors[0].numel() == 0
 
 
+def find_mask(named: Mapping[str, object], prompt: torch.Tensor | None) -> torch.Tensor | None:
+    """Return the mask that tells a prompt's tokens from its padding, None without one.
+
+    By its usual name, or else what is one: as many rows as the prompt, at least as wide, and zero
+    at one end of a row only, where all tokens of the prompt are the same.
+    """
+    usual = named.get("attention_mask")
+    if isinstance(usual, torch.Tensor) or prompt is None:
+        return usual if isinstance(usual, torch.Tensor) else None
+    masks = [value for name, value in named.items() if "mask" in name]
+    return next(
+        (it for it in masks if isinstance(it, torch.Tensor) and _tells_padding(it, prompt)), None
+    )
+
+
+def _tells_padding(mask: torch.Tensor, prompt: torch.Tensor) -> bool:
+    is_as_large = mask.dim() == 2 and len(mask) == len(prompt) and mask.shape[1] >= prompt.shape[1]
+    if not (is_as_large and mask.numel()) or mask.is_floating_point():
+        return False
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        return False
+    kept = mask.bool()
+    n_changes = (kept[:, 1:] != kept[:, :-1]).sum(1)
+    has_one_end = bool((kept.any(1) & (n_changes <= 1)).all())
+    padding = prompt[~kept[:, -prompt.shape[1] :].to(prompt.device)]
+    return has_one_end and bool((padding == padding[:1]).all())
+
+
 def function_of(generate: Callable[..., object]) -> Callable[..., object]:
     """Return the function that a bound method or a decorated function stands for."""
     function: Callable[..., object] = inspect.unwrap(getattr(generate, "__func__", generate))
@@ -67,9 +97,8 @@ def shape_of(value: object) -> str | None:
     """Return a tensor's dtype and sizes as text, a cache's length, a list's shapes; else None."""
     if isinstance(value, torch.Tensor):
         return f"{str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
-    length = getattr(value, "get_seq_length", None)
-    if callable(length):
-        return f"cache[{int(length())}]"
+    if is_cache(value):
+        return f"cache[{length_of_cache(value)}]"
     if isinstance(value, list | tuple) and value and isinstance(value[0], torch.Tensor):
         return "; ".join(str(shape_of(item)) for item in value)
     return None

@@ -14,6 +14,7 @@ import torch
 
 from pytest_vlmlatency.measure.arguments import function_of, name_arguments
 from pytest_vlmlatency.measure.fingerprint import PLAIN, Form, form_of
+from pytest_vlmlatency.measure.past import is_cache, length_of_cache
 from pytest_vlmlatency.measure.pixels import find_pixels
 
 if TYPE_CHECKING:
@@ -82,10 +83,9 @@ def _form(name: str, value: object, prompt: torch.Size | None) -> Form:
         return type(value), *(_form(name, item, prompt) for item in value)
     if isinstance(value, Mapping):
         return tuple((str(key), _form(name, item, prompt)) for key, item in value.items())
-    length = getattr(value, "get_seq_length", None)
-    if callable(length) and not getattr(value, "is_compileable", False):
-        return type(value), bool(length())
-    if name == "generation_config" and hasattr(value, "to_dict"):
+    if is_cache(value) and not getattr(value, "is_compileable", False):
+        return type(value), length_of_cache(value) > 0
+    if name.endswith("config") and hasattr(value, "to_dict"):
         return _without_lengths(value)
     module = type(value).__module__.partition(".")[0]
     if module in ("PIL", "numpy"):

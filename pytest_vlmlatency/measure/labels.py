@@ -86,9 +86,14 @@ def labels_of_arguments(
         "continued": count_cached(named) > 0,
         "sound": bool(find_sounds(named)),
         "embeds": named.get("inputs_embeds") is not None,
-        "streamed": named.get("streamer") is not None,
+        "streamed": any(map(_is_streamer, named.values())),
     }
     return (*(label for label, holds in labels.items() if holds), *_autocast(model))
+
+
+def _is_streamer(value: object) -> bool:
+    """Whether an argument is given each token as it comes, as transformers' streamers are."""
+    return all(callable(getattr(value, name, None)) for name in ("put", "end"))
 
 
 def _autocast(model: torch.nn.Module) -> tuple[str, ...]:

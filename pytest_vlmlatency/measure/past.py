@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    import torch
 
     from pytest_vlmlatency.records import Scalar
 
@@ -39,15 +39,17 @@ def count_cached(named: Mapping[str, object]) -> int:
     return length_of_cache(find_cache(named.values()))
 
 
-def count_held_columns(named: Mapping[str, object], prompt: torch.Tensor | None) -> int:
+def count_held_columns(
+    named: Mapping[str, object], prompt: torch.Tensor | None, mask: torch.Tensor | None
+) -> int:
     """Return how many columns of the prompt lie in the cache: none where only new ones are passed.
 
     A mask wider than the prompt says so. Without a mask, the prompt is taken for all of it.
     """
-    mask, n_cached = named.get("attention_mask"), count_cached(named)
+    n_cached = count_cached(named)
     if prompt is None or n_cached >= prompt.shape[1]:
         return 0
-    is_wider = isinstance(mask, torch.Tensor) and mask.shape[-1] != prompt.shape[1]
+    is_wider = mask is not None and mask.shape[-1] != prompt.shape[1]
     return 0 if is_wider else n_cached
 
 

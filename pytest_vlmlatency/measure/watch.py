@@ -11,6 +11,7 @@ made of is seen, and hooks are no part of what torch compiled.
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
 from pytest_vlmlatency.measure.drafts import check_drafts
 from pytest_vlmlatency.measure.generation import Mode, read_settings
-from pytest_vlmlatency.measure.hooks import replaced_method
+from pytest_vlmlatency.measure.hooks import COMPILED_CALL, replaced_method
 from pytest_vlmlatency.measure.loop import watching_loop
 from pytest_vlmlatency.measure.one_prompt import (
     attends_across,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     import torch
 
+    from pytest_vlmlatency.measure.hooks import Method
     from pytest_vlmlatency.measure.interception import Generate
     from pytest_vlmlatency.measure.override import Named
     from pytest_vlmlatency.measure.trace import Trace
@@ -251,10 +253,16 @@ def _without_ends(model: torch.nn.Module, named: Mapping[str, object]) -> Iterat
 def _never_compiled(model: torch.nn.Module) -> Iterator[None]:
     """Keep generate() from compiling decode while every module is hooked.
 
-    It compiles by itself for static caches. A graph with our hooks would be thrown away after them.
+    It compiles by itself for static caches, its own call or a part's. A graph with our hooks would
+    be thrown away after them.
     """
-    if not hasattr(model, "_valid_auto_compile_criteria"):
+    with ExitStack() as undo:
+        for module in model.modules():
+            if hasattr(module, COMPILED_CALL):
+                plain = functools.partial(_plain_call, module)
+                undo.enter_context(replaced_method(module, COMPILED_CALL, plain))
         yield
-        return
-    with replaced_method(model, "_valid_auto_compile_criteria", lambda *_args, **_kwargs: False):
-        yield
+
+
+def _plain_call(module: torch.nn.Module, *_args: object, **_kwargs: object) -> Method:
+    return module.__call__

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.measure.arguments import name_arguments, shape_of
+from pytest_vlmlatency.measure.arguments import find_mask, name_arguments, shape_of
 from pytest_vlmlatency.measure.feature_rows import count_feature_rows, find_features
 from pytest_vlmlatency.measure.generation import (
     GENERATION_KEYS,
@@ -182,7 +182,8 @@ def read_inputs(
     marks = placeholder_ids(config)
     prompt = input_ids if input_ids is not None else named.get("inputs_embeds")
     prompt = prompt if isinstance(prompt, torch.Tensor) else None
-    n_held = 0 if is_encoder_decoder else count_held_columns(named, prompt)
+    mask = find_mask(named, prompt)
+    n_held = 0 if is_encoder_decoder else count_held_columns(named, prompt, mask)
     inputs = Inputs(
         shapes={name: text for name, value in named.items() if (text := shape_of(value))},
         settings={key: settings[key] for key in GENERATION_KEYS if key in settings},
@@ -191,7 +192,7 @@ def read_inputs(
         input_ids=input_ids,
         batch_size=_batch_size(prompt, pixels),
         n_prompt_columns=0 if prompt is None else prompt.shape[1],
-        prompt_mask=_prompt_mask(prompt, named.get("attention_mask")),
+        prompt_mask=_prompt_mask(prompt, mask),
         n_start_columns=_n_start_columns(named),
         n_cached=count_cached(named),
         n_held_columns=n_held,
@@ -254,9 +255,9 @@ def _ids(named: Mapping[str, object]) -> torch.Tensor | None:
     return None
 
 
-def _prompt_mask(prompt: torch.Tensor | None, mask: object) -> torch.Tensor | None:
+def _prompt_mask(prompt: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor | None:
     """Return the mask that tells the prompt's tokens from its padding, None where all count."""
-    if prompt is None or not isinstance(mask, torch.Tensor):
+    if prompt is None or mask is None:
         return None
     n_columns = prompt.shape[1]
     is_wide = mask.dim() == 2 and mask.shape[1] >= n_columns > 0

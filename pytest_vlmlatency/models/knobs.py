@@ -10,13 +10,15 @@ from __future__ import annotations
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
-from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.errors import KnobNotApplied, UsageProblem
 from pytest_vlmlatency.models.scales import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    import torch
 
     from pytest_vlmlatency.models.molmoe import MolmoeForConditionalGeneration
     from pytest_vlmlatency.records import Scalar
@@ -159,6 +161,16 @@ def _molmoe(model: object) -> MolmoeForConditionalGeneration:
 
 
 def routers(model: MolmoeForConditionalGeneration) -> list[Router]:
-    """Return what chooses the experts in each block: its gate, or all of its experts' module."""
-    mlps = [block.mlp for block in model.model.language_model.layers]
-    return [mlp.gate if hasattr(mlp.gate, "top_k") else mlp for mlp in mlps]
+    """Return what chooses the experts in each block: the part of it that holds their number."""
+    return [_router_of(block) for block in model.model.language_model.layers]
+
+
+def _router_of(block: torch.nn.Module) -> Router:
+    for part in block.modules():
+        if isinstance(getattr(part, "top_k", None), int):
+            return cast("Router", part)
+    raise KnobNotApplied(
+        f"no part of a {type(block).__name__} has a number `top_k` of experts for each token; "
+        f"expected one in each block: this transformers keeps it elsewhere, see docs/coverage.md "
+        f"for the tested versions"
+    )

@@ -4,6 +4,8 @@ import pytest
 import torch
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.measure.arguments import find_mask
+from tests.measure.custom_models import Captioner
 from tests.zoo import ZOO, Inputs, Specimen, available, build
 from tests.zoo.earlier import ENCODES_EACH_STEP, ENCODES_FIRST
 from tests.zoo.shrink import PAD
@@ -50,6 +52,40 @@ def test_a_batch_has_the_tokens_of_its_rows_and_no_padding(name: str) -> None:
     assert call.batch_size == 2
     assert call.n_vision_tokens == 2 * specimen.n_vision_tokens
     assert call.n_text_tokens == 2 * specimen.n_text_tokens - N_PADDING
+
+
+class Masked(Captioner):
+    """Is told of padding by a mask of a name of its own."""
+
+    def generate(  # type: ignore[override]  # it takes a mask, too
+        self, input_ids: torch.Tensor, keep_mask: torch.Tensor
+    ) -> torch.Tensor:
+        return super().generate(input_ids)
+
+
+def test_padding_is_told_by_a_mask_of_any_name() -> None:
+    inputs = {"input_ids": torch.tensor([[0, 0, 3, 4]]), "keep_mask": torch.tensor([[0, 0, 1, 1]])}
+
+    case = measure_generate(Masked().generate, kwargs=inputs, rounds=1)
+
+    assert case.calls[0].n_text_tokens == 2
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        torch.tensor([[0, 1, 1, 0, 0, 0]]),
+        torch.tensor([[1, 1, 0, 0, 0, 0]]),
+        torch.tensor([[2, 2, 1, 1, 1, 1]]),
+        torch.tensor([[0, 0, 1, 1]]),
+        torch.tensor([[0.0, 0, 1, 1, 1, 1]]),
+    ],
+    ids=["within", "of words that differ", "of kinds", "narrower", "of shares"],
+)
+def test_a_mask_of_something_else_tells_no_padding(mask: torch.Tensor) -> None:
+    ids = torch.tensor([[9, 9, 3, 4, 5, 6]])
+
+    assert find_mask({"input_ids": ids, "some_mask": mask}, ids) is None
 
 
 def test_what_is_left_out_is_in_the_zoo() -> None:
