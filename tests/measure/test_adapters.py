@@ -1,5 +1,7 @@
 """Models inside PEFT: adapters in text and vision, and adapters that say what they are for."""
 
+import inspect
+
 import peft
 import pytest
 import torch
@@ -10,7 +12,7 @@ from pytest_vlmlatency.errors import PhasesNotFound
 from tests.measure.assistants import small_language_model
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
-from tests.zoo.earlier import ENCODES_FIRST
+from tests.zoo.earlier import CACHE, ENCODES_FIRST
 from tests.zoo.once import encoding_once
 from tests.zoo.shrink import VOCABULARY
 
@@ -22,6 +24,10 @@ LEARNT_PROMPT = "ran for the prompt alone, " + (
     "after vision began, on whole numbers and no features"
     if ENCODES_FIRST
     else "before 'base_model.model.get_image_features' was seen to work on the pixels"
+)
+learns_a_prompt = pytest.mark.skipif(
+    f'"{CACHE}"' not in inspect.getsource(peft.PeftModelForCausalLM.prepare_inputs_for_generation),
+    reason="this PEFT does not find this transformers' cache, and puts its prompt before each step",
 )
 PROJECTIONS = ("q_proj", "v_proj", "query", "value", "qkv")
 
@@ -80,6 +86,7 @@ def test_the_model_inside_an_adapter_can_be_named(llava: Specimen) -> None:
     check_delays(measure_delayed(llava, chat, model=llava.model), llava)
 
 
+@learns_a_prompt
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
 def test_a_prompt_that_is_learnt_is_refused_in_text_alone_and_measured_when_named() -> None:
     """It runs for the prompt alone, as vision does, and no pixels tell that it is none."""
@@ -95,6 +102,7 @@ def test_a_prompt_that_is_learnt_is_refused_in_text_alone_and_measured_when_name
     assert case.labels == ("text-only",)
 
 
+@learns_a_prompt
 @pytest.mark.filterwarnings("ignore:Position ids are not supported:UserWarning")
 def test_a_prompt_that_is_learnt_is_refused_beside_an_image_unless_vision_is_named(
     llava: Specimen,

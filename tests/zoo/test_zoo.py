@@ -9,6 +9,7 @@ from transformers import Cache, EncoderDecoderCache
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 from transformers.utils.logging import warning_once
 
+from pytest_vlmlatency.measure.past import find_cache
 from tests.zoo import (
     ENCODES_EACH_STEP,
     N_NEW_TOKENS,
@@ -18,7 +19,6 @@ from tests.zoo import (
     available,
     build,
 )
-from tests.zoo.earlier import CACHE
 from tests.zoo.pixels import N_PATCHES
 from tests.zoo.shrink import FIRST_WORD, N_WORDS
 
@@ -71,9 +71,10 @@ def prompt_logits(specimen: Specimen, inputs: Inputs) -> torch.Tensor:
 
 
 def cache_of(specimen: Specimen) -> Cache:
-    cache = getattr(prefill(specimen, specimen.inputs), CACHE)
-    assert isinstance(cache, Cache), "the cache is on by default"
-    return cache
+    output = vars(prefill(specimen, specimen.inputs))
+    cache = find_cache(output.values())
+    assert cache is not None, "the cache is on by default"
+    return cast("Cache", cache)
 
 
 def test_the_zoo_has_what_the_project_promises() -> None:
