@@ -236,10 +236,12 @@ def in_force(inputs: Inputs, call: GenerateCall | None) -> Inputs:
 
 
 def _inner_prompt(named: Mapping[str, object]) -> InnerPrompt | None:
-    prompt = named.get("inputs_embeds", _ids(named))
+    prompt = named.get("inputs_embeds")
     if not isinstance(prompt, torch.Tensor):
+        prompt = _ids(named)
+    if prompt is None:
         return None
-    mask = _prompt_mask(prompt, named.get("attention_mask"))
+    mask = _prompt_mask(prompt, find_mask(named, prompt))
     n_padding = 0 if mask is None else mask.numel() - int(mask.count_nonzero())
     return InnerPrompt(n_rows=prompt.shape[0], n_padding=n_padding)
 
