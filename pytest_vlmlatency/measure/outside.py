@@ -113,7 +113,12 @@ class OutsideSearch:
         return led
 
     def found(self, phase_map: PhaseMap) -> tuple[Entry, ...]:
-        """Return what vision began with; none of it is a part of the decoder, or around it."""
+        """Return what vision began with; none of it is a part of the decoder, or around it.
+
+        Where vision is named by hand, it is what was named.
+        """
+        if phase_map.is_vision_named:
+            return tuple(_named(self._model, phase_map))
         decoder = _Decoder(self._model, phase_map)
         entries = _visions(self._roots, decoder, feeds_embeddings=self._takes_features)
         return tuple(dict.fromkeys(entries))
@@ -168,6 +173,14 @@ class OutsideSearch:
         stack = self._stack()
         (stack[-1].children if stack else self._roots).append(ran)
         stack.append(ran)
+
+
+def _named(model: torch.nn.Module, phase_map: PhaseMap) -> Iterator[Entry]:
+    for path in phase_map.vision:
+        yield Entry(model.get_submodule(path))
+    for label in phase_map.vision_methods:
+        path, _, name = label.rpartition(".")
+        yield Entry(model.get_submodule(path), name)
 
 
 class _Decoder:

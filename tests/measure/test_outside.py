@@ -248,6 +248,28 @@ def test_vision_inside_a_forward_by_hand_is_shown_too(clock: FakeClock) -> None:
     assert case.calls[0].outside_ms == TOWER_MS + PROJECTOR_MS + BLOCK_MS + 2
 
 
+@pytest.mark.parametrize(
+    ("vision", "expected_ms"),
+    [
+        ([], 0),
+        (["model.vision_tower"], TOWER_MS),
+        (["model.get_image_features"], TOWER_MS + PROJECTOR_MS),
+    ],
+)
+def test_vision_that_is_named_is_what_counts_around_generate_too(
+    slow: Specimen, clock: FakeClock, vision: list[str], expected_ms: int
+) -> None:
+    @torch.no_grad()
+    def chat() -> object:
+        return answer(slow, merged(slow, features_by_method(slow)))
+
+    case = measure_generate(
+        chat, model=slow.model, rounds=1, clock=clock, phases={"vision": vision}
+    )
+
+    assert vision_outside_ms(case) == [expected_ms]
+
+
 def test_a_text_encoder_by_hand_is_no_vision(clock: FakeClock) -> None:
     specimen = build("florence2")
     assert specimen.text_encoder_path is not None
