@@ -13,7 +13,10 @@ from pytest_vlmlatency.confirmation.git import GitFailed, git
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DIFF = ("diff", "--no-ext-diff", "--find-renames", "--diff-filter=R", "--name-status", "-z")
+DIFF = (
+    *("-c", "diff.relative=false", "diff", "--no-ext-diff", "--find-renames"),
+    *("--diff-filter=R", "--name-status", "-z"),
+)
 PYTHON = "*.py"
 
 
