@@ -125,13 +125,7 @@ class Inbox:
             self._fail(session, str(problem))
 
     def _unwritten(self, targets: Mapping[str, Path]) -> Iterator[str]:
-        """Yield why nothing was measured, if an option switched it off, and what comes of it."""
-        from pytest_vlmlatency.session.settings import off_because  # noqa: PLC0415 - light start-up
-
-        option = off_because(self._config)
-        if option and self._tests:
-            number = "1 test" if len(self._tests) == 1 else f"{len(self._tests)} tests"
-            yield f"Measuring is off ({option}): {number} ran without it."
+        """Yield what comes of it that nothing was measured."""
         for name, path in targets.items():
             of = f"--{name.replace('_', '-')}"
             yield f"{of}: nothing was measured, so {path} was not written."
@@ -155,6 +149,14 @@ class Inbox:
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table of all cases, and what became of the others."""
+        if self._tests and not self._parcels:
+            from pytest_vlmlatency.session.settings import off_because  # noqa: PLC0415 - light start-up
+
+            if option := off_because(self._config):
+                number = "1 test" if len(self._tests) == 1 else f"{len(self._tests)} tests"
+                terminalreporter.write_line(
+                    f"Measuring is off ({option}): {number} ran without it."
+                )
         untested = untested_lines(installed_versions()) if self._has_tests else ()
         if self._parcels or self._lost or self._said or untested:
             from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where there is something
