@@ -28,7 +28,12 @@ from pytest_vlmlatency.measure.handles import Handles
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, replaced_method
 from pytest_vlmlatency.measure.pixels import PIXEL_WORDS, find_pixels
 from pytest_vlmlatency.measure.timeline import Boundary
-from pytest_vlmlatency.measure.trace import are_ids, has_logits, has_weights
+from pytest_vlmlatency.measure.trace import (
+    are_ids,
+    has_logits,
+    has_weights,
+    without_hook_warning,
+)
 from pytest_vlmlatency.records import VISION_OUTSIDE
 
 if TYPE_CHECKING:
@@ -91,11 +96,12 @@ class OutsideSearch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Watch while entered, but for what a handler of `around` runs."""
-        self._start()
-        try:
-            yield
-        finally:
-            self._undo.close()
+        with without_hook_warning():
+            self._start()
+            try:
+                yield
+            finally:
+                self._undo.close()
 
     def around(self, handler: Handler) -> Handler:
         """Return a handler of generate() that is not watched."""

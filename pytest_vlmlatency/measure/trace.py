@@ -7,6 +7,7 @@ and never timed. The hooks fall silent after a few steps of the loop, and come o
 from __future__ import annotations
 
 import functools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
@@ -141,9 +142,18 @@ def tracing(
             handles.post(module, tracer.leave)
             tracer.wrap_methods(module, path, undo)
         own = {*model.modules(), *(assistant.modules() if assistant is not None else ())}
+        undo.enter_context(without_hook_warning())
         watch = register_module_forward_pre_hook(functools.partial(tracer.meet, own))
         undo.callback(watch.remove)
         yield tracer.trace
+
+
+@contextmanager
+def without_hook_warning() -> Iterator[None]:
+    """Leave out torch's warning that a hook on all modules fires twice for a compiled one."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*when there are global hooks on modules")
+        yield
 
 
 class _Tracer:
