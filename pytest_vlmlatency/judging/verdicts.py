@@ -183,7 +183,5 @@ def _disturbance_notes(case: JudgedCase) -> tuple[str, ...]:
     processes = [side for pair in case.pairs for side in pair]
     n_noisy = sum(bool(disturbances(rounds)) for rounds in processes)
     if n_noisy:
-        notes.append(
-            f"{n_noisy} of {len(processes)} fresh processes disturbed, which widens the interval"
-        )
+        notes.append(f"{n_noisy} of {len(processes)} fresh processes disturbed, and counted")
     return tuple(notes)
