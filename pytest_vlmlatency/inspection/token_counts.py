@@ -40,8 +40,8 @@ def count_tokens(
 def _n_block_positions(seen: Observation, n_seen: int, n_padding: int) -> int | None:
     """Return what the first block was given, None where that is no length of this prompt.
 
-    States may have a further dimension, and several forwards share a prompt. Text alone is a
-    length only where vision has no positions in the prompt.
+    Several forwards may share a prompt. Text alone is a length only where vision has no positions
+    in the prompt.
     """
     n_vision, n_text = seen.call.n_vision_tokens, seen.call.n_text_tokens
     if n_vision is None or n_text is None:

@@ -174,14 +174,13 @@ def test_families_differ_in_where_vision_runs_and_what_the_blocks_are_given(
 @pytest.mark.skipif(
     not is_available("glm5_next"), reason="this transformers has no such architecture"
 )
-def test_a_block_whose_states_have_a_further_dimension_shows_no_positions(
+def test_a_block_whose_states_have_a_further_dimension_shows_its_positions(
     inspect: Inspect, zoo_model: ZooModel
 ) -> None:
-    """Four streams a position, which stand where other models have the positions."""
+    """Four streams a position stand between the positions and the width."""
     found = inspect(zoo_model("glm5_next"), "--json").json
 
-    assert found["tokens"]["n_block_positions"] is None
-    assert len(found["untold"]) == 2
+    assert found["tokens"]["n_block_positions"] == 13
 
 
 def test_a_text_encoder_is_shown_apart_from_vision_and_blocks(
