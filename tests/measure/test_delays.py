@@ -17,6 +17,7 @@ from tests.zoo import (
     Specimen,
     available,
     block_modules,
+    blocks_of_a_step,
     build,
 )
 from tests.zoo.earlier import NO_RECIPE
@@ -81,8 +82,7 @@ def test_the_phases_that_are_found_are_those_of_the_architecture(measured: Measu
 
     assert phase_map is not None
     assert phase_map.step == specimen.step_path
-    expected = tuple(f"{specimen.block_path}.{index}" for index in range(specimen.n_blocks))
-    assert phase_map.blocks == expected
+    assert phase_map.blocks == blocks_of_a_step(specimen)
     assert phase_map.vision_runs == specimen.all_vision_runs
 
 

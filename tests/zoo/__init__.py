@@ -35,6 +35,7 @@ from tests.zoo.specimen import (
     Recipe,
     Specimen,
     block_modules,
+    blocks_of_a_step,
     step_module,
     vision_module,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Specimen",
     "available",
     "block_modules",
+    "blocks_of_a_step",
     "build",
     "build_recipe",
     "step_module",

@@ -134,3 +134,12 @@ def block_modules(specimen: Specimen) -> tuple[torch.nn.Module, ...]:
     """Return the decoder blocks, first to last."""
     blocks = cast("torch.nn.ModuleList", specimen.model.get_submodule(specimen.block_path))
     return tuple(blocks)
+
+
+def blocks_of_a_step(specimen: Specimen) -> tuple[str, ...]:
+    """Return the paths of the blocks that a step runs, in order: some run a part of them again."""
+    text = getattr(specimen.config, "text_config", None)
+    order = [f"{specimen.block_path}.{index}" for index in range(specimen.n_blocks)]
+    start, end = (getattr(text, f"loop_layer_index_{name}", 0) for name in ("start", "end"))
+    again = order[start:end] * (getattr(text, "loop_num_passes", 1) - 1)
+    return (*order[:end], *again, *order[end:])

@@ -9,7 +9,15 @@ from functools import partial
 import pytest
 import torch
 
-from tests.zoo import N_NEW_TOKENS, ZOO, Inputs, Specimen, available, block_modules
+from tests.zoo import (
+    N_NEW_TOKENS,
+    ZOO,
+    Inputs,
+    Specimen,
+    available,
+    block_modules,
+    blocks_of_a_step,
+)
 from tests.zoo.shrink import DEPTH
 
 
@@ -122,19 +130,10 @@ def test_the_step_module_returns_logits_once_for_each_token(
     assert [event.has_logits for event in left] == [True] * N_NEW_TOKENS
 
 
-def run_in_a_step(specimen: Specimen) -> list[int]:
-    """Return the blocks that a step runs, in their order: some configurations run a part again."""
-    text = getattr(specimen.config, "text_config", None)
-    order = list(range(specimen.n_blocks))
-    start, end = (getattr(text, f"loop_layer_index_{name}", 0) for name in ("start", "end"))
-    again = order[start:end] * (getattr(text, "loop_num_passes", 1) - 1)
-    return order[:end] + again + order[end:]
-
-
 def test_every_block_is_called_in_every_step(specimen: Specimen, events: list[Event]) -> None:
     blocks = [f"{specimen.block_path}.{index}" for index in range(specimen.n_blocks)]
 
-    n_calls = Counter(blocks[index] for index in run_in_a_step(specimen))
+    n_calls = Counter(blocks_of_a_step(specimen))
     assert Counter(entered(events, *blocks)) == {
         block: n * N_NEW_TOKENS for block, n in n_calls.items()
     }
