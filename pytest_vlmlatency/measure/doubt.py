@@ -121,7 +121,8 @@ def check_no_missed_phase(
     """Raise where something with weights ran outside of all phases, before the prompt's forwards.
 
     `steps` are those forwards, `known` tells vision and text encoder. Time in no phase is `other`,
-    which may be long: what checks arguments or prepares inputs has no weights.
+    which may be long: what checks arguments or prepares inputs has no weights. What embeds the
+    words of each step, from their ids alone, may have some.
     """
     end = steps[-1].index
     explained = [*steps, *(node for node in trace.nodes() if node.index < end and known(node))]
@@ -135,7 +136,12 @@ def check_no_missed_phase(
             elif node.index < end and id(node) not in inside:
                 yield node
 
-    ran = [node for node in outermost(trace.roots) if not node.is_in_span]
+    again = {node.path for node in trace.nodes() if node.index > end}
+    ran = [
+        node
+        for node in outermost(trace.roots)
+        if not node.is_in_span and not (node.takes_ids_alone and node.path in again)
+    ]
     names = _names(node for node in ran if _is_doubtful(model, node))
     names += dict.fromkeys(name for index, name in trace.foreign if index <= end)
     if names:
