@@ -99,7 +99,7 @@ def test_on_a_still_machine_every_gate_finds_ten_percent_and_ours_calls_nothing_
         gate: 100 for gate in power.GATES if gate != "asv compare"
     }
     assert changed[OURS].n_confirmed == 100
-    assert changed[OURS].n_pairs == 300
+    assert 300 <= changed[OURS].n_pairs <= 500  # decided by the second look at the latest
     assert {count.n_comparisons for count in changed.values()} == {100}
 
 
