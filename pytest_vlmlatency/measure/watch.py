@@ -12,6 +12,7 @@ made of is seen, and hooks are no part of what torch compiled.
 from __future__ import annotations
 
 import functools
+from collections import OrderedDict
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -49,6 +50,10 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.measure.trace import Trace
     from pytest_vlmlatency.measure.workload import Inputs
     from pytest_vlmlatency.records import PhaseMap
+
+    State = Mapping[
+        torch.nn.Module, tuple[Mapping[str, object], Mapping[str, dict[object, object]]]
+    ]
 
 WATCHED_TOKENS = 3
 """The prompt's, and two that show what a decode step does."""
@@ -149,7 +154,7 @@ def trace_call(
         short = _shortened(original, args, kwargs, model, inputs)
         with watch as trace, _never_compiled(model), run_uncompiled():
             return original(*args, **short), trace
-    before = {module: dict(vars(module)) for module in model.modules()}
+    before = state_of(model)
     with _without_ends(model, name_arguments(original, args, kwargs)):
         try:
             with watch as trace, _never_compiled(model), run_uncompiled():
@@ -157,7 +162,7 @@ def trace_call(
         except VlmLatencyError:
             raise
         except Exception as error:
-            _put_back(before)
+            put_back(before)
             raise PhasesNotFound(
                 f"generate() raised {type(error).__name__} when it was watched for "
                 f"{WATCHED_TOKENS} tokens; the call itself ends with its first, and phases show "
@@ -166,11 +171,30 @@ def trace_call(
             ) from error
 
 
-def _put_back(attributes: Mapping[torch.nn.Module, Mapping[str, object]]) -> None:
-    """Undo what a call left on the modules that was not asked for, such as a cache half made."""
-    for module, before in attributes.items():
+def state_of(model: torch.nn.Module) -> State:
+    """Return each module's attributes, and what its tables of hooks hold."""
+    return {
+        module: (
+            dict(vars(module)),
+            {name: dict(it) for name, it in vars(module).items() if isinstance(it, OrderedDict)},
+        )
+        for module in model.modules()
+    }
+
+
+def put_back(state: State) -> None:
+    """Undo what a call left on the modules that was not asked for, such as a cache half made.
+
+    Hooks go with the attributes: transformers notes in one that it has registered the others.
+    """
+    for module, (attributes, tables) in state.items():
         vars(module).clear()
-        vars(module).update(before)
+        vars(module).update(attributes)
+        for name, hooks in tables.items():
+            table = attributes[name]
+            assert isinstance(table, OrderedDict), "it was one before"
+            table.clear()
+            table.update(hooks)
 
 
 def _asks_for_one(inputs: Inputs) -> bool:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound
+from pytest_vlmlatency.measure.watch import put_back, state_of
 from tests.modes import Mode, judge
 from tests.modes.calls import Listener, around_and_around
 from tests.modes.mode import Asked, asked
@@ -142,3 +143,16 @@ def test_an_error_that_only_watching_meets_leaves_nothing_on_the_model() -> None
         measure_generate(llava.generate, kwargs={**llava.inputs, **few}, rounds=1)
 
     assert "_half_made" not in vars(llava.model)
+
+
+def test_what_is_undone_after_an_error_has_its_hooks_undone_too() -> None:
+    """transformers marks a model once it has put hooks on it; with one of both, features change."""
+    model = torch.nn.Linear(2, 2)
+    before = state_of(model)
+    vars(model)["_has_hooks"] = True
+    model.register_forward_hook(lambda *_: None)
+
+    put_back(before)
+
+    assert "_has_hooks" not in vars(model)
+    assert not model._forward_hooks

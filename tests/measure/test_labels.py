@@ -166,7 +166,7 @@ def test_a_filled_cache_by_any_name_is_a_call_that_is_continued() -> None:
         rounds=1,
     )
 
-    assert case.labels == ("continued", "paged-cache", "text-only")
+    assert case.labels == ("continued", "paged-cache")
 
 
 def test_a_loop_that_computes_all_tokens_in_each_step_is_labelled_whatever_it_is_given() -> None:

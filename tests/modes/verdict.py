@@ -16,6 +16,7 @@ from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound, UsagePr
 from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.run import measure
+from pytest_vlmlatency.measure.watch import put_back, state_of
 from pytest_vlmlatency.options import merge_options
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
@@ -193,13 +194,11 @@ def _failing(asked: Asked, error: Exception) -> Verdict:
 @contextmanager
 def _as_before_if_it_fails(model: torch.nn.Module) -> Iterator[None]:
     """Undo what a call that fails leaves on a model: a cache half made fails the next one."""
-    before = {module: dict(vars(module)) for module in model.modules()}
+    before = state_of(model)
     try:
         yield
     except Exception:
-        for module, attributes in before.items():
-            vars(module).clear()
-            vars(module).update(attributes)
+        put_back(before)
         raise
 
 
