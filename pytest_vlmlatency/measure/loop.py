@@ -141,8 +141,16 @@ class Loop:
 
     def is_assistants(self, module: object) -> bool:
         """Whether a module drafts for the loop that is running, or for the measured call."""
-        drafting = (self.assistant, *(call.kwargs.get("assistant_model") for call in self._open))
-        return any(module is assistant for assistant in drafting if assistant is not None)
+        return any(module is assistant for assistant in self._assistants())
+
+    def is_in_assistant(self, module: torch.nn.Module) -> bool:
+        """Whether a module is what drafts, or a part of it."""
+        models = (it for it in self._assistants() if isinstance(it, torch.nn.Module))
+        return any(module is part for model in models for part in model.modules())
+
+    def _assistants(self) -> list[object]:
+        given = (self.assistant, *(call.kwargs.get("assistant_model") for call in self._open))
+        return [it for it in given if it is not None]
 
     def run(self, call: GenerateCall, recorder: Recorder | None) -> object:
         """Run a generate() inside the measured one, and note it."""

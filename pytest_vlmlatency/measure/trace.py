@@ -124,14 +124,13 @@ def tracing(
     methods: Sequence[str] = (),
     others: Sequence[str] = (),
     has_images: bool = True,
-    assistant: torch.nn.Module | None = None,
 ) -> Iterator[Trace]:
     """Trace the generate() that runs inside, for `n_steps` forwards of its loop.
 
     `pixels` are the raw tensors passed to it; it may have images in other forms, too, unless
-    `has_images` is false. `assistant` drafts for the model. `methods` are traced as modules are,
-    each by the path of its module and its name; those of `others` give no features. What is
-    compiled must not run so: it hides its calls.
+    `has_images` is false. `methods` are traced as modules are, each by the path of its module and
+    its name; those of `others` give no features. What is compiled must not run so: it hides its
+    calls.
     """
     channels = {path: channels_of(module) for path, module in model.named_modules()}
     tracer = _Tracer(pixels, n_steps, methods, others, channels if has_images else {})
@@ -141,7 +140,7 @@ def tracing(
             handles.pre(module, functools.partial(tracer.enter, path))
             handles.post(module, tracer.leave)
             tracer.wrap_methods(module, path, undo)
-        own = {*model.modules(), *(assistant.modules() if assistant is not None else ())}
+        own = set(model.modules())
         undo.enter_context(without_hook_warning())
         watch = register_module_forward_pre_hook(functools.partial(tracer.meet, own))
         undo.callback(watch.remove)
@@ -194,7 +193,8 @@ class _Tracer:
         """Note a module with weights that is no part of the model, outside of the model's calls."""
         if self._open or self.trace.is_done or module in own or is_in_span():
             return
-        if has_weights(module):
+        is_drafting = self.trace.loop is not None and self.trace.loop.is_in_assistant(module)
+        if has_weights(module) and not is_drafting:
             self.trace.foreign.append((self.trace.n_nodes, type(module).__name__))
 
     def wrap_methods(self, module: torch.nn.Module, path: str, undo: ExitStack) -> None:

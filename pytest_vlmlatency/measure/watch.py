@@ -219,7 +219,6 @@ def watching(
         methods=methods,
         others=others,
         has_images=inputs.has_pixels,
-        assistant=inputs.assistant,
     )
     looped = watching_loop(model, assistant=inputs.assistant)
     with tracer as trace, looped as loop, outermost_calls(model, loop.is_assistants) as calls:

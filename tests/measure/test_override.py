@@ -237,7 +237,10 @@ def listed_blocks(model: Captioner) -> nn.ModuleList:
 
 
 class PoolsEach(OneByOne):
-    """Its tower pools four patches into one, for each image by a call of its own."""
+    """Its tower pools four patches into one, for each image by a call of its own.
+
+    The features take the places of the placeholders.
+    """
 
     config = SimpleNamespace(image_token_id=7)
 
@@ -249,6 +252,16 @@ class PoolsEach(OneByOne):
         pooled = [self.pooling(image.reshape(1, 3, 32, 32)).pooler_output for image in images]
         features: torch.Tensor = self.proj(torch.cat(pooled, dim=1))
         return features
+
+    def forward(self, input_ids: torch.Tensor, images: Images | None = None) -> SimpleNamespace:
+        if images is not None:
+            features = self.encode(images)
+            input_ids = input_ids[input_ids != self.config.image_token_id][None]
+            states = torch.cat([features, self.embed(input_ids)], dim=1)
+            for block in self.blocks:
+                states = block(states)
+            return SimpleNamespace(logits=self.lm_head(states[:, -1:]))
+        return super().forward(input_ids)
 
 
 class Pooling(nn.Module):
