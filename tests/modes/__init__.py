@@ -31,7 +31,7 @@ _RECOMPUTES = "worked on the pixels again in decode steps"
 _NEEDS_PIXELS = "missing 1 required positional argument: 'pixel_values'"
 _MOVED = "requires `trust_remote_code=True`"
 _NO_EMBEDS = "doesn't have its forwarding implemented"
-_NO_CUDA = "CUDA"  # torch is not compiled with it, or there is no driver
+_NO_CUDA = "CUDA or create a new Stream"  # torch has none of it, or no driver: after a compilation
 _GIT_AND_STATIC = {"git": "Tensors must have same number of dimensions"}
 
 _OF_THE_NEWEST = (
