@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from pytest_vlmlatency.case_ids import has_address, name_in_file
-from pytest_vlmlatency.session.assembly import identify
+from pytest_vlmlatency.case_ids import has_address, id_of, name_in_file
 from tests.projects import project
 
 OF_OBJECTS = """
@@ -47,17 +48,15 @@ def test_a_hexadecimal_parameter_is_no_address(pytester: pytest.Pytester) -> Non
     assert name_in_file(item) == "test_x[0x1F]"
 
 
-def test_the_group_of_a_distribution_is_no_part_of_a_name(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_group_of_a_distribution_is_no_part_of_an_id(pytester: pytest.Pytester) -> None:
     """pytest-xdist's loadgroup adds it to the node's id, in workers alone."""
     (item,) = pytester.getitems("class TestCaption:\n    def test_page(self): pass\n")
-    suffixed = f"{item.nodeid}@gpu"
-    monkeypatch.setattr(type(item), "nodeid", property(lambda _item: suffixed))
+    grouped: Any = SimpleNamespace(
+        name=item.name, parent=item.parent, path=item.path, nodeid=f"{item.nodeid}@gpu"
+    )
 
-    assert item.nodeid == suffixed
-    assert name_in_file(item) == "TestCaption::test_page"
-    assert identify(item).id.endswith(".py::TestCaption::test_page")
+    assert id_of(grouped, pytester.path) == id_of(item, pytester.path)
+    assert id_of(grouped, pytester.path).endswith(".py::TestCaption::test_page")
 
 
 NAMED_BY_ADDRESS = """\
