@@ -88,7 +88,6 @@ def test_a_long_wait_for_the_device_is_said(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(turns, "_acquire", lambda *_: 12_345.0)
-    monkeypatch.setattr("filelock.FileLock.release", lambda *_, **__: None)
     project(pytester)
 
     result = pytester.runpytest_inprocess()

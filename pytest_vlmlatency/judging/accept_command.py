@@ -30,9 +30,10 @@ REF (default: HEAD) means its newest clean run on each machine that measured it;
 RUN is one run by its id, even one of uncommitted changes. Judging then compares
 with the clean runs of that commit on that machine, and with no other.
 
-VERDICT.json is the file of --vlm-verdict, as a pull request's job left it: no
-history is needed. Judging then measures the accepted commit again; where that is
-gone, because the request was squashed, the commit that brought the pin.
+VERDICT is the JSON file of --vlm-verdict, as a pull request's job left it: no
+history is needed. Judging then measures the accepted commit again. Where that
+is gone, because the request was squashed, it measures the commit that brought
+the pin.
 
 The pin is a small file for each machine, .vlm_accepted/<fingerprint>.json, that
 is meant to be committed: whoever reviews the commit accepts the level with it.
@@ -62,7 +63,7 @@ class Accepted:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "which", metavar="REF|RUN|VERDICT.json", nargs="?", default="HEAD", help="what to accept"
+        "which", metavar="REF|RUN|VERDICT", nargs="?", default="HEAD", help="what to accept"
     )
     parser.add_argument("--why", metavar="TEXT", required=True, help="the reason, for reviewers")
     parser.add_argument(

@@ -9,22 +9,42 @@ from __future__ import annotations
 
 import functools
 from collections import OrderedDict
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from torch.nn.modules import module as torch_modules
 from torch.utils.hooks import RemovableHandle
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     import torch
 
     Hook = Callable[..., object]
+    Watch = Callable[..., None]
 
 COMPILED_CALL = "_compiled_call_impl"
 """Where `Module.compile` keeps the compiled call, None without one."""
+
+
+@contextmanager
+def around_every_call(enter: Watch, leave: Watch) -> Iterator[None]:
+    """Call `enter(module, args)` and `leave(module, args, kwargs, output)` around all module calls.
+
+    torch's own remove() leaves a note that a hook took keyword arguments, and since 2.14 every
+    later call of a module takes a slower way for it.
+    """
+    before = torch_modules.register_module_forward_pre_hook(enter)
+    after = torch_modules.register_module_forward_hook(leave, with_kwargs=True, always_call=True)
+    try:
+        yield
+    finally:
+        before.remove()
+        after.remove()
+        torch_modules._global_forward_hooks_with_kwargs.pop(after.id, None)
 
 
 class Handles:

@@ -15,14 +15,11 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.measure.blocks import is_list
 from pytest_vlmlatency.measure.generation import Mode
+from pytest_vlmlatency.measure.handles import around_every_call
 from pytest_vlmlatency.measure.loop import ONE_EACH
 from pytest_vlmlatency.measure.trace import Trace, ancestors, has_logits
 
@@ -64,13 +61,8 @@ def outermost_calls(
     Calls of a module of which `is_assistants` is true, and all inside, are left out.
     """
     seen = _Seen(model, is_assistants)
-    before = register_module_forward_pre_hook(seen.enter)
-    after = register_module_forward_hook(seen.leave, with_kwargs=True, always_call=True)
-    try:
+    with around_every_call(seen.enter, seen.leave):
         yield seen.calls
-    finally:
-        before.remove()
-        after.remove()
 
 
 class _Seen:

@@ -16,15 +16,11 @@ from threading import get_ident
 from typing import TYPE_CHECKING
 
 import torch
-from torch.nn.modules.module import (
-    register_module_forward_hook,
-    register_module_forward_pre_hook,
-)
 
 from pytest_vlmlatency.measure.arguments import name_arguments
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import SOUND_WORDS
-from pytest_vlmlatency.measure.handles import Handles
+from pytest_vlmlatency.measure.handles import Handles, around_every_call
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, replaced_method
 from pytest_vlmlatency.measure.pixels import PIXEL_WORDS, find_pixels
 from pytest_vlmlatency.measure.timeline import Boundary
@@ -132,9 +128,7 @@ class OutsideSearch:
     def _start(self) -> None:
         self._open.clear()
         self._undo.enter_context(run_uncompiled())
-        self._undo.callback(register_module_forward_pre_hook(self._enter).remove)
-        leave = register_module_forward_hook(self._leave, with_kwargs=True, always_call=True)
-        self._undo.callback(leave.remove)
+        self._undo.enter_context(around_every_call(self._enter, self._leave))
         for module in self._model.modules():
             for name in FEATURE_METHODS:
                 method = getattr(module, name, None)
