@@ -80,15 +80,20 @@ def read_mode(settings: Mapping[str, Scalar], named: Mapping[str, object]) -> Mo
     is_moved = has_groups or any(named.get(key) or settings.get(key) for key in MOVED)
     if named.get("custom_generate") is not None or is_moved:
         return Mode.CUSTOM
-    has_beams = int(settings.get("num_beams") or 1) > 1
+    is_beam_search = has_beams(settings)
     is_drafting = named.get("assistant_model") is not None or any(map(settings.get, DRAFTING))
-    if is_drafting and not has_beams:  # with beams, an assistant is ignored
+    if is_drafting and not is_beam_search:  # with beams, an assistant is ignored
         return Mode.ASSISTED
     if float(settings.get("guidance_scale") or 1) > 1:
         return Mode.GUIDED
-    if has_beams:
+    if is_beam_search:
         return Mode.BEAM
     return Mode.SAMPLE if settings.get("do_sample") else Mode.GREEDY
+
+
+def has_beams(settings: Mapping[str, Scalar]) -> bool:
+    """Whether each row is searched for by several beams."""
+    return int(settings.get("num_beams") or 1) > 1
 
 
 def count_prompt_forwards(settings: Mapping[str, Scalar], n_columns: int) -> int:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_vlmlatency.measure.doubt import find_sounds
-from pytest_vlmlatency.measure.generation import Mode, read_mode
+from pytest_vlmlatency.measure.generation import Mode, has_beams, read_mode
 from pytest_vlmlatency.measure.invariants import n_further_steps
 from pytest_vlmlatency.measure.past import NO_CACHE, count_cached
 
@@ -64,7 +64,7 @@ def labels_of_settings(
     n_sequences = int(settings.get("num_return_sequences") or 1)
     mode = read_mode(settings, named)
     labels = {
-        "beam": int(settings.get("num_beams") or 1) > 1 and mode is not Mode.BEAM,
+        "beam": has_beams(settings) and mode is not Mode.BEAM,
         "sample": settings.get("do_sample") and mode is not Mode.SAMPLE,
         f"{n_sequences}-sequences": n_sequences > 1,
         "outputs": any(settings.get(key) for key in OUTPUTS),

@@ -57,11 +57,12 @@ def read_output(
     """
     sequences = _sequences_in(output)
     if sequences is None:
-        return Output(n_longest=None, n_generated=_n_unreturned(ends), digest=_digest(repr(output)))
+        n_generated = _n_unreturned(inputs, ends)
+        return Output(n_longest=None, n_generated=n_generated, digest=_digest(repr(output)))
     rows: list[list[int]] = sequences.tolist()
     digest = _digest(json.dumps(rows))
     if not inputs.is_prompt_known:
-        return Output(n_longest=None, n_generated=_n_unreturned(ends), digest=digest)
+        return Output(n_longest=None, n_generated=_n_unreturned(inputs, ends), digest=digest)
     skipped = _n_prompt_columns_in(sequences, inputs, n_seen) + n_start_tokens
     n_columns = sequences.shape[1] - skipped
     lengths: Sequence[int | None] | None = None
@@ -87,9 +88,12 @@ def _sequences_in(output: object) -> torch.Tensor | None:
     return found
 
 
-def _n_unreturned(ends: RowEnds | None) -> int | None:
-    """Return how many tokens a loop gave whose ids did not come back, None where it is unknown."""
-    if ends is None:
+def _n_unreturned(inputs: Inputs, ends: RowEnds | None) -> int | None:
+    """Return how many tokens a loop gave whose ids did not come back, None where it is unknown.
+
+    In a beam search, the criteria judge beams, and the best may end before the loop does.
+    """
+    if ends is None or inputs.has_beams:
         return None
     n_rows = torch.as_tensor(ends.answers[-1]).numel()
     lengths = ends.lengths(n_rows, ends.n_steps)

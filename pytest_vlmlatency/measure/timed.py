@@ -247,5 +247,5 @@ def _n_generated(facts: _Facts, output: Output, n_longest: int) -> int | None:
     if output.n_generated is not None:
         return output.n_generated
     n_sequences = int(facts.inputs.settings.get("num_return_sequences") or 1)
-    has_one_row = output.n_longest is None and facts.inputs.batch_size * n_sequences == 1
-    return n_longest if has_one_row else None
+    has_one_row = facts.inputs.batch_size * n_sequences == 1 and not facts.inputs.has_beams
+    return n_longest if has_one_row and output.n_longest is None else None

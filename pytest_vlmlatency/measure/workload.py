@@ -16,6 +16,7 @@ from pytest_vlmlatency.measure.generation import (
     GENERATION_KEYS,
     Mode,
     count_prompt_forwards,
+    has_beams,
     read_eos_ids,
     read_mode,
     read_settings,
@@ -115,6 +116,11 @@ class Inputs:
     def n_outside_vocabulary(self) -> int:
         """The prompt's ids that no embedding has: places where a model puts an image."""
         return 0 if self.input_ids is None else int((self.input_ids < 0).sum())
+
+    @property
+    def has_beams(self) -> bool:
+        """Whether each row is searched for by several beams."""
+        return has_beams(self.settings)
 
     @property
     def is_prompt_known(self) -> bool:

@@ -129,6 +129,30 @@ def test_beams_that_only_end_tokens_end_are_counted(llava: Specimen) -> None:
     assert call.n_generated_tokens == 2 * N_NEW
 
 
+@pytest.mark.parametrize("settings", [{}, {"num_return_sequences": 2}], ids=["", "sequences"])
+@pytest.mark.parametrize("is_text", [True, False], ids=["text", "ids"])
+def test_beams_are_no_tokens_where_the_ids_of_the_prompt_are_unknown(
+    settings: dict[str, object], *, is_text: bool, llava: Specimen
+) -> None:
+    class Captions(nn.Module):
+        """Searches with beams, on embeddings that its caller does not see."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.vlm: Any = llava.model
+
+        def generate(self, pixel_values: torch.Tensor) -> object:
+            inputs = {**llava.inputs, "pixel_values": pixel_values, "num_beams": 3, **settings}
+            output = self.vlm.generate(**inputs)
+            return str(output.tolist()) if is_text else output
+
+    inputs = {"pixel_values": llava.inputs["pixel_values"]}
+
+    call = measure(Captions().generate, llava, inputs)
+
+    assert (call.n_generated_tokens, call.n_output_tokens) == (None, N_NEW)
+
+
 class PadsItself(nn.Module):
     """Ends the second row after three tokens by a loop of its own, which nothing else shows."""
 
