@@ -1,9 +1,9 @@
 """Whether one prompt was all that a watched generate() worked on.
 
-A prompt shows by what blocks are given: many positions at once, then one for each token. Every list
-of blocks in the process is looked at, whatever model it belongs to, until the call returns: what
-runs for a second prompt may be the same module, another part, or another model. What drafts is
-explained by the way of decoding; what generates beside it is refused.
+A prompt shows by what blocks are given: many positions at once, then one for each token, and a
+cache that is empty. Every list of blocks in the process is looked at, whatever model it belongs to,
+until the call returns: what runs for a second prompt may be the same module, another part, or
+another model. What drafts is explained by the way of decoding; what generates beside it is refused.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pytest_vlmlatency.measure.blocks import is_list
 from pytest_vlmlatency.measure.generation import Mode
 from pytest_vlmlatency.measure.handles import around_every_call
 from pytest_vlmlatency.measure.loop import ONE_EACH
+from pytest_vlmlatency.measure.past import find_cache, length_of_cache
 from pytest_vlmlatency.measure.trace import Trace, ancestors, has_logits
 
 if TYPE_CHECKING:
@@ -39,14 +40,16 @@ class Outermost:
     """One call of a module by no other, and how many positions each list of blocks in it was given.
 
     `label` is the module's path, or its type where it is outside the model. `n_rows` are the rows
-    of the same states as `lengths`. `across` are the lists of blocks that had begun when a module
-    was given other states beside those that it works on.
+    of the same states as `lengths`. `afresh` are the lists of blocks whose cache held no more than
+    the positions of this call when their first block returned. `across` are the lists of blocks
+    that had begun when a module was given other states beside those that it works on.
     """
 
     label: str
     is_inside: bool
     lengths: dict[str, int] = field(default_factory=dict)
     n_rows: dict[str, int] = field(default_factory=dict)
+    afresh: set[str] = field(default_factory=set)
     across: set[str] = field(default_factory=set)
     has_logits: bool = False
     takes_ids: bool = False
@@ -104,6 +107,8 @@ class _Seen:
         states = _states(inputs)
         if path is not None and states and path not in call.lengths:
             call.n_rows[path], call.lengths[path] = states[0].shape[:2]
+            if _n_held(inputs) in range(1, call.lengths[path] + 1):
+                call.afresh.add(path)
         if any(_are_beside(states[0], it) for it in states[1:]):
             call.across.update(call.lengths)
         if not self._open:
@@ -126,6 +131,14 @@ class _Seen:
 def _states(inputs: Sequence[object]) -> list[torch.Tensor]:
     tensors = [value for value in inputs if isinstance(value, torch.Tensor)]
     return [it for it in tensors if it.is_floating_point() and it.dim() == STATE_DIMS]
+
+
+def _n_held(inputs: Sequence[object]) -> int:
+    """Return how many positions a block's cache holds, 0 where that is not known."""
+    try:
+        return length_of_cache(find_cache(inputs))
+    except ValueError:  # it keeps states, and no positions
+        return 0
 
 
 def _are_beside(states: torch.Tensor, others: torch.Tensor) -> bool:
@@ -172,6 +185,9 @@ def check_one_prompt(
     second = None if mode is Mode.ASSISTED else find_second_prompt(lengths, mode)
     if second is not None:
         raise _refusal(f"{path} was given {lengths[second]} positions at once", "after it")
+    has_cache = mode is not Mode.GUIDED and lengths[0] > 1
+    if has_cache and any(path in trace.calls[index].afresh for index in at[1:]):
+        raise _refusal(f"{path} was given an empty cache again", "after it")
     others = _Others(trace.calls, own)
     earlier = others.generating_before(at[0])
     if earlier:

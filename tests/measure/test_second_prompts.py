@@ -177,6 +177,29 @@ def test_a_second_loop_of_a_model_of_ones_own_is_refused(
         measure_custom(kind(), clock)
 
 
+def test_a_second_prompt_of_one_token_is_refused(llava: Specimen) -> None:
+    class FromOneToken(nn.Module):
+        """Goes on from one token, which nothing but its empty cache tells from a step."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.vlm: Any = llava.model
+
+        @torch.no_grad()
+        def generate(self, **inputs: Any) -> list[str]:
+            words: list[torch.Tensor] = []
+            for prompt in (inputs, {"input_ids": QUESTION[:, :1]}):
+                cache, given = None, prompt
+                for _ in range(4):
+                    output = self.vlm(**given, past_key_values=cache, use_cache=True)
+                    words.append(output.logits[:, -1:].argmax(-1))
+                    cache, given = output.past_key_values, {"input_ids": words[-1]}
+            return text_of(torch.cat(words, dim=1))
+
+    with pytest.raises(InvalidMeasurement, match="an empty cache again"):
+        measure(FromOneToken().train(mode=False).generate, llava)
+
+
 def test_a_draft_model_of_an_inner_generate_is_no_second_prompt(llava: Specimen) -> None:
     class Drafting(nn.Module):
         def __init__(self) -> None:
