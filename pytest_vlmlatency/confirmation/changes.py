@@ -25,10 +25,12 @@ FOR_PEOPLE = frozenset(
     {
         *("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS", "CONTRIBUTORS", "CODEOWNERS"),
         *("CHANGELOG", "CHANGES", "README", ".gitignore", ".editorconfig", ".mailmap"),
-        *(".git-blame-ignore-revs", ".pre-commit-config.yaml"),
+        *(".git-blame-ignore-revs", ".pre-commit-config.yaml", "LICENSE.txt", "CITATION.cff"),
+        *(".gitlab-ci.yml", ".travis.yml", "azure-pipelines.yml", "Jenkinsfile", "mkdocs.yml"),
+        *(".readthedocs.yaml", ".readthedocs.yml"),
     }
 )
-OF_A_SERVICE = (".github", ".gitlab", ".vlm_accepted")
+OF_A_SERVICE = (".github", ".gitlab", ".circleci", ".buildkite", ".vlm_accepted")
 """Folders of CI services, and of accepted runs: what is in them has chosen this run, no more."""
 
 N_NAMED = 3

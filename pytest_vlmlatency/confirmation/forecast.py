@@ -46,10 +46,10 @@ class Forecast:
         return min(left_s, max(n_launches, 0) * self.pair_s / SIDES)
 
 
-def told_before(n_tests: int, forecast: Forecast) -> str:
-    """Return what confirming will cost at most."""
+def told_before(n_tests: int, forecast: Forecast, *, limit_option: str) -> str:
+    """Return what confirming will cost at most; `limit_option` sets the time limit."""
     tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
-    limit = f"{told_time(forecast.limit_s)} (--vlm-confirm-time)"
+    limit = f"{told_time(forecast.limit_s)} ({limit_option})"
     most = "" if forecast.most_pairs is None else f"{forecast.most_pairs} pairs or "
     return f"Confirming {tests} with fresh pairs of processes: at most {most}{limit}."
 

@@ -86,6 +86,7 @@ class FreshPairs:
         time_limit_s: float,
         say: Callable[[str], None] = print,
         bar: Bar | None = None,
+        limit_option: str = "--vlm-confirm-time",
     ) -> None:
         self.cut_short_because: str | None = None
         self.interrupted_by: str | None = None
@@ -94,6 +95,7 @@ class FreshPairs:
         self._time_limit_s = time_limit_s
         self._say = say
         self._bar = bar
+        self._limit_option = limit_option
         self._most_pairs: int | None = None
         self._pairs: list[Pair] = []
         self._failures: dict[str, Failure] = {}
@@ -128,7 +130,8 @@ class FreshPairs:
         try:
             if self._benchmark is None:
                 self._benchmark = self._lay_over(tests)
-                self._say(told_before(len(tests), self._forecast()))
+                before = told_before(len(tests), self._forecast(), limit_option=self._limit_option)
+                self._say(before)
             while len(self._pairs) < n_pairs and tests and self._may_go_on():
                 self._add_pair(tests)
                 tests = tuple(test for test in tests if test not in self._failures)
@@ -275,7 +278,7 @@ class FreshPairs:
 
     def _out_of_time(self, why: str) -> None:
         limit = told_time(self._time_limit_s)
-        self.stop(f"the time limit of {limit} (--vlm-confirm-time) {why}")
+        self.stop(f"the time limit of {limit} ({self._limit_option}) {why}")
 
     def _forecast(self) -> Forecast:
         return Forecast(

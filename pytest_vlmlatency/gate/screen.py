@@ -127,7 +127,8 @@ def _by_history(
         return change.towards, f"{shown} of history alone (p {change.p:.1g})"
     if noise.is_assumed:
         which = "which does" if n_runs == 1 else "which do"
-        lean = shown if is_changed else f"a change of {math.expm1(change.log):+.1%} by {runs}"
+        ratio = round(math.expm1(change.log), 3) + 0.0  # no "-0.0%"
+        lean = shown if is_changed else f"a change of {ratio:+.1%} by {runs}"
         reason = f"{lean}, {which} not say how much runs differ ({rule.min_runs} are needed)"
     elif is_disturbed and (is_changed or change.is_within_target):
         lean = shown if is_changed else change.same_because

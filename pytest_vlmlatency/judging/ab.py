@@ -74,7 +74,12 @@ def compare_commits(
         if same.reason:
             return _unmeasured_report(request, checkouts, tests, same)
         pairs = FreshPairs(
-            checkouts, invocation, time_limit_s=request.time_limit_s, say=say, bar=bar
+            checkouts,
+            invocation,
+            time_limit_s=request.time_limit_s,
+            say=say,
+            bar=bar,
+            limit_option="--confirm-time",
         )
         first = pairs.extend_to(GateRule().looks[0], tests)
         if not first and pairs.interrupted_by:

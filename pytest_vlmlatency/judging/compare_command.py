@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.history.arguments import add_history
 from pytest_vlmlatency.judging.output import add_output_arguments, show_report
+from pytest_vlmlatency.records import GateStatus
 
 if TYPE_CHECKING:
     import argparse
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compare, print, and return the exit status of a gate."""
+    from pytest_vlmlatency.confirmation.git import GitUnusable  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging.compare import CompareRequest, compare_runs  # noqa: PLC0415
 
@@ -63,4 +66,9 @@ def run(given: argparse.Namespace) -> int:
         is_across_machines=given.across_machines,
         is_strict=given.strict,
     )
-    return show_report(compare_runs(store, request), given)
+    try:
+        report = compare_runs(store, request)
+    except GitUnusable as problem:
+        sys.stderr.write(f"vlmlatency: not applied: {problem}\n")
+        return int(GateStatus.NOT_APPLIED)
+    return show_report(report, given)

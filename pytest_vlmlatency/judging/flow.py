@@ -75,7 +75,9 @@ def _nothing_to_compare_with(question: Question, cases: Sequence[CaseVerdict]) -
         because = "the baseline has none of these tests"
     if not because or CaseState.JUDGED in states:
         return ()
-    return (f"Nothing to compare with yet: {because}. Later commits are compared with this one.",)
+    is_of_a_commit = question.candidate.header.commit is not None
+    later = " Later commits are compared with this one." if is_of_a_commit else ""
+    return (f"Nothing to compare with yet: {because}.{later}",)
 
 
 class _Flow:

@@ -137,10 +137,10 @@ def confirmation_text(confirmation: Confirmation) -> str:
     """Return what was measured anew, and what cut it short."""
     minutes, seconds = divmod(round(confirmation.time_s), S_PER_MIN)
     time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    measured = (
-        f"Confirmed with {counted(confirmation.n_pairs, 'pair')} of fresh processes in {time}: "
-        f"{confirmation.baseline} against {confirmation.candidate}"
-    )
+    pairs = counted(confirmation.n_pairs, "pair")
+    what = f"Confirmed with {pairs}" if confirmation.n_pairs else "Measured no pair"
+    sides = f"{confirmation.baseline} against {confirmation.candidate}"
+    measured = f"{what} of fresh processes in {time}: {sides}"
     cut = confirmation.cut_short_because
     return f"{measured}; cut short: {cut}." if cut else f"{measured}."
 

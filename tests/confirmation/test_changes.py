@@ -122,11 +122,12 @@ def test_a_submodule_that_moved_or_has_changes_is_no_identical_tree(
     "files",
     [
         {"docs/model.md": "# Another model\n", "README.md": "new\n", "LICENSE": "MIT\n"},
-        {".github/workflows/ci.yml": "on: push\n"},
+        {".github/workflows/ci.yml": "on: push\n", ".circleci/config.yml": "version: 2.1\n"},
+        {".gitlab-ci.yml": "test:\n", ".readthedocs.yaml": "version: 2\n", "Jenkinsfile": ""},
         {"tools/release.py": "print('done')\n"},
         {"tests/test_unit.py": "import os\n", "tests/test_new.py": ""},
     ],
-    ids=["documentation", "CI", "a tool", "other tests"],
+    ids=["documentation", "folders of CI", "files of CI", "a tool", "other tests"],
 )
 def test_what_the_tests_neither_import_nor_name_is_outside_of_them(
     root: Path, files: dict[str, str]

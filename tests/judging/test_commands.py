@@ -94,6 +94,17 @@ def test_a_renamed_file_of_tests_is_compared_with_its_former_runs(project: Proje
     assert cli.main(["compare", "HEAD~1", slower.id]) == SLOWER
 
 
+def test_a_git_that_does_not_answer_ends_with_12(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep_ten()
+    project.keep(project.second)
+    monkeypatch.setenv("PATH", "")
+
+    assert cli.main(["compare", "main", "last"]) == NOT_APPLIED
+    assert "not applied: " in capsys.readouterr().err
+
+
 def test_an_unchanged_run_passes(project: Project) -> None:
     project.keep_ten()
     run = project.keep(project.second)

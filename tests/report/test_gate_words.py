@@ -158,6 +158,9 @@ def test_a_confirmation_says_what_it_took_and_what_cut_it_short() -> None:
     assert confirmation_text(whole) == (
         "Confirmed with 1 pair of fresh processes in 10 s: 8b7e6d5 against 3f2a1c9."
     )
+    assert confirmation_text(replace(whole, n_pairs=0)) == (
+        "Measured no pair of fresh processes in 10 s: 8b7e6d5 against 3f2a1c9."
+    )
     assert confirmation_text(CONFIRMATION) == (
         "Confirmed with 27 pairs of fresh processes in 3 min 14 s: 8b7e6d5 against 3f2a1c9; "
         "cut short: the time limit of 180 s."
