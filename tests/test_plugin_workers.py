@@ -172,6 +172,7 @@ def test_whoever_shares_a_device_shows_its_tests_and_is_in_none_while_it_measure
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for variable in ("CUDA_VISIBLE_DEVICES", "ZE_AFFINITY_MASK"):
         monkeypatch.setenv(variable, "")
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this test's own
     if worker is not None:
         monkeypatch.setenv("PYTEST_XDIST_WORKER", worker)
     project(pytester, LOCKS.replace("{others}", str(others)))
