@@ -91,11 +91,19 @@ def fresh_pairs(
     *,
     time_limit_s: float = 600.0,
     bar: Bar | None = None,
+    limit_option: str = "--vlm-confirm-time",
 ) -> FreshPairs:
     root = checkouts.working_tree
     invocation = Invocation(options=(), folder=root, rootdir=root, inifile=None)
     say = (said if said is not None else []).append
-    return FreshPairs(checkouts, invocation, time_limit_s=time_limit_s, say=say, bar=bar)
+    return FreshPairs(
+        checkouts,
+        invocation,
+        time_limit_s=time_limit_s,
+        say=say,
+        bar=bar,
+        limit_option=limit_option,
+    )
 
 
 def test_sides_take_turns_in_being_first(checkouts: Checkouts, launches: Launches) -> None:
@@ -208,6 +216,18 @@ def test_no_pair_begins_that_would_not_end_in_time(
     )
     assert source.extend_to(5, TESTS) == pairs
     assert source.confirmation().cut_short_because == source.cut_short_because
+
+
+def test_the_time_limit_is_named_by_the_option_that_sets_it(
+    checkouts: Checkouts, launches: Launches
+) -> None:
+    said: list[str] = []
+
+    fresh_pairs(checkouts, said, time_limit_s=15.0, limit_option="--confirm-time").extend_to(
+        3, TESTS
+    )
+
+    assert all("(--confirm-time)" in line for line in said)
 
 
 def test_a_pair_that_the_time_ends_is_dropped_whole(
