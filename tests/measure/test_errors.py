@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
@@ -118,15 +118,28 @@ def test_words_that_a_function_yields_once_it_has_generated_are_its_output(llava
     assert case.calls[0].n_output_tokens == N_NEW_TOKENS
 
 
+def has_paged_cache() -> bool:
+    try:
+        GenerationConfig(cache_implementation="paged")  # type: ignore[no-untyped-call]  # not typed
+    except ValueError:
+        return False
+    return True
+
+
 @pytest.mark.parametrize(
     "call",
     [
         lambda model: (model.generate_batch, {"inputs": [[1, 2, 3]]}),
         lambda model: (lambda: model.generate_batch(inputs=[[1, 2, 3]]), {}),
         lambda model: (lambda: model.init_continuous_batching().start(), {}),
-        lambda model: (
-            model.generate,
-            {"inputs": torch.tensor([[1, 2]]), "cache_implementation": "paged"},
+        pytest.param(
+            lambda model: (
+                model.generate,
+                {"inputs": torch.tensor([[1, 2]]), "cache_implementation": "paged"},
+            ),
+            marks=pytest.mark.skipif(
+                not has_paged_cache(), reason="this transformers refuses the name itself"
+            ),
         ),
     ],
     ids=["itself", "inside a function", "a manager", "a paged cache"],

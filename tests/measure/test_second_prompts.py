@@ -18,7 +18,9 @@ from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model
 from tests.measure.custom_models import Captioner, Images, measure_custom
+from tests.modes.installed import CHUNKS_BY_CALL
 from tests.zoo import Inputs, Specimen, block_modules
+from tests.zoo.earlier import ENCODES_FIRST
 
 N_WORDS = 300
 QUESTION = torch.tensor([[21, 22, 23]])
@@ -215,15 +217,28 @@ def test_a_draft_model_of_an_inner_generate_is_no_second_prompt(llava: Specimen)
     assert case.labels == ("assisted",)
 
 
+WITHOUT_CACHE = pytest.mark.skipif(
+    not ENCODES_FIRST, reason="this transformers encodes anew without a cache: refused"
+)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"guidance_scale": 2.0, "negative_prompt_ids": QUESTION},
-        {"guidance_scale": 2.0, "negative_prompt_ids": QUESTION, "use_cache": False},
-        {"use_cache": False},
+        pytest.param(
+            {"guidance_scale": 2.0, "negative_prompt_ids": QUESTION, "use_cache": False},
+            marks=WITHOUT_CACHE,
+        ),
+        pytest.param({"use_cache": False}, marks=WITHOUT_CACHE),
         {"prompt_lookup_num_tokens": 2},
         {"num_beams": 3, "num_return_sequences": 2},
-        {"prefill_chunk_size": 10},
+        pytest.param(
+            {"prefill_chunk_size": 10},
+            marks=pytest.mark.skipif(
+                not CHUNKS_BY_CALL, reason="this transformers cannot prefill an image in chunks"
+            ),
+        ),
     ],
     ids=lambda settings: "+".join(settings),
 )

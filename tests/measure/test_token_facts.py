@@ -16,7 +16,7 @@ from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model
 from tests.measure.custom_models import IMAGE, IMAGES, Tower
-from tests.zoo import Inputs, Specimen, block_modules, build
+from tests.zoo import Inputs, Specimen, available, block_modules, build
 
 HIDDEN_ID, N_PATCHES, WIDTH = 299, 16, 32
 
@@ -202,7 +202,7 @@ def test_outputs_of_vision_by_modality_are_vision_tokens(name: str) -> None:
     assert counts(case.calls[0]) == (specimen.n_vision_tokens, specimen.n_text_tokens)
 
 
-@pytest.mark.parametrize("name", ["florence2", "t5gemma2"])
+@pytest.mark.parametrize("name", [it for it in ("florence2", "t5gemma2") if it in available()])
 def test_what_an_encoder_made_of_an_image_and_words_is_told_apart_by_the_words(name: str) -> None:
     specimen = build(name)
     model: Any = specimen.model
