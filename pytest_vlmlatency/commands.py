@@ -13,12 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol, TextIO
 
-from pytest_vlmlatency.errors import UsageProblem, VlmLatencyError
+from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
-USAGE_STATUS = 2
-"""As argparse ends where it does not understand the command line."""
-REFUSED_STATUS = 1
 CLOSED_STATUS = 141
 """As a shell reports a program that SIGPIPE ended."""
 
@@ -63,14 +60,14 @@ def warn_of_versions() -> None:
 
 
 def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
-    """Run a command; return its status, or tell its problem and return 1, 2 for a wrong use."""
+    """Run a command; return its status, or print its problem and return the problem's status."""
     try:
         return run(given)
     except VlmLatencyError as problem:
         notes = getattr(problem, "__notes__", ())  # absent until the first one is added
         lines = (f"{prog}: {type(problem).__name__}: {problem}", *notes)
         sys.stderr.write("\n".join(lines) + "\n")
-        return USAGE_STATUS if isinstance(problem, UsageProblem) else REFUSED_STATUS
+        return problem.exit_status
 
 
 def until_closed(main: Callable[[], int]) -> int:

@@ -1,16 +1,20 @@
 """The few exceptions that a user can meet.
 
-Owns the types only. Every message is written where the numbers are, and says what was seen, what
-was expected, and what to do next.
+Owns the types, and how another exception is quoted. Every message is written where the numbers are:
+cause, expected, fix.
 """
 
 
 class VlmLatencyError(Exception):
-    """Whatever this package refuses to do, or to print."""
+    """Whatever this package refuses to do, or to print. `exit_status` ends a command with it."""
+
+    exit_status = 1
 
 
 class UsageProblem(VlmLatencyError):
     """An option, marker key or argument that means nothing; pytest shows it as a usage error."""
+
+    exit_status = 2  # as argparse ends
 
 
 class InvalidMeasurement(VlmLatencyError):
@@ -51,3 +55,14 @@ class EstimatorProblem(VlmLatencyError):
 
 class RecordsProblem(VlmLatencyError):
     """Training records that cannot be read or written at all."""
+
+
+def reason_in_words(problem: BaseException) -> str:
+    """Return why a file could not be read, as a sentence's part; a group's reasons one by one."""
+    if isinstance(problem, BaseExceptionGroup):
+        return "; ".join(map(reason_in_words, problem.exceptions))
+    if isinstance(problem, KeyError):
+        return f"{problem.args[0]!r} is missing" if problem.args else "a key is missing"
+    if isinstance(problem, OSError) and problem.strerror:
+        return problem.strerror
+    return str(problem) or type(problem).__name__

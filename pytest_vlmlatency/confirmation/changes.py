@@ -70,12 +70,12 @@ class Changes:
         """Whether both sides certainly run the same code."""
         return not self.paths and not self.hidden_from_git
 
-    @property
-    def named(self) -> str:
-        """The files, the first few of them."""
-        names = ", ".join(path.as_posix() for path in self.paths[:N_NAMED])
-        more = len(self.paths) - N_NAMED
-        return f"{names} and {more} more" if more > 0 else names
+
+def files_in_words(paths: Sequence[Path]) -> str:
+    """Return the first few of some files, and how many more there are."""
+    names = ", ".join(path.as_posix() for path in paths[:N_NAMED])
+    more = len(paths) - N_NAMED
+    return f"{names} and {more} more" if more > 0 else names
 
 
 def changes_between(root: Path, before: str, after: str | None, read: Read) -> Changes | None:
@@ -106,21 +106,18 @@ def changes_between(root: Path, before: str, after: str | None, read: Read) -> C
     )
 
 
-def is_outside_of_the_tests(root: Path, changes: Changes, read: Read) -> bool:
-    """Whether the tests certainly read none of the files that differ.
+def possibly_read(root: Path, changes: Changes, read: Read) -> tuple[Path, ...]:
+    """Return those files that differ and that the tests may read; () where they read none for sure.
 
-    That is certain of documentation, and of Python files that are there and were not imported,
+    They certainly do not read documentation, and Python files that are there and were not imported,
     unless a file that the tests import, or may import, names them. Whatever else there is may be
     data, and a Python file that is gone may have been imported before.
     """
-    if changes.is_identical or changes.hidden_from_git:
-        return False
-    if not all(_may_be_unread(path, changes, read) for path in changes.paths):
-        return False
-    reached, texts = _reach(root, read)
-    if reached & set(changes.paths):
-        return False
-    return not any(_is_named(path, texts) for path in changes.paths)
+    found = [path for path in changes.paths if not _may_be_unread(path, changes, read)]
+    if not found and changes.paths:
+        reached, texts = _reach(root, read)
+        found = [path for path in changes.paths if path in reached or _is_named(path, texts)]
+    return (*found, *changes.hidden_from_git)
 
 
 def _is_named(path: Path, texts: Sequence[str]) -> bool:

@@ -11,6 +11,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.records import GateStatus
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +44,8 @@ class GitUnusable(GitFailed):
 
     No answer of such a git means "no", so that it is never taken for one.
     """
+
+    exit_status = GateStatus.NOT_APPLIED.value
 
 
 def git(root: Path, *args: str, index: Path | None = None) -> str:

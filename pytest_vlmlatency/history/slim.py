@@ -14,6 +14,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pytest_vlmlatency.errors import reason_in_words
 from pytest_vlmlatency.records import (
     CPU,
     SCHEMA_VERSION,
@@ -74,8 +75,7 @@ def form_of_a_run() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError, ValueError) as problem:
-        missing = "nothing under " if isinstance(problem, KeyError) else ""
-        raise Unreadable(f"not of the form of a run: {missing}{problem}") from None
+        raise Unreadable(f"not of the form of a run: {reason_in_words(problem)}") from None
 
 
 def was_measured(case: Mapping[str, Any]) -> bool:

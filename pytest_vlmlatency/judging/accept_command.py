@@ -44,6 +44,8 @@ examples:
   vlmlatency accept v1.2 --why "release 1.2"
   vlmlatency accept 3f9c2a71 --case "test_caption[512]" --why "a larger tower"
   vlmlatency accept verdict.json --why "two more layers in the tower"
+
+exit status: 0 accepted, 1 not accepted, 2 usage error, 12 git does not work
 """
 
 
@@ -92,7 +94,7 @@ def run(given: argparse.Namespace) -> int:
     for accepted in runs:
         cases = None if given.cases is None else _case_ids(given.cases, accepted)
         path = _pin(root, accepted, why=given.why.strip(), cases=cases)
-        sys.stdout.write(_told(path.relative_to(root), accepted, cases))
+        sys.stdout.write(_accepted_text(root, path.relative_to(root), accepted, cases))
     return 0
 
 
@@ -173,8 +175,17 @@ def _pin(root: Path, run: Accepted, *, why: str, cases: tuple[str, ...] | None) 
     return add_pin(root, fingerprint_of(environment), pin, machine=machine)
 
 
-def _told(path: Path, run: Accepted, cases: Sequence[str] | None) -> str:
+def _accepted_text(root: Path, path: Path, run: Accepted, cases: Sequence[str] | None) -> str:
+    from pytest_vlmlatency.confirmation.git import asked  # noqa: PLC0415 - light --help
+
     header = run.header
+    rule = asked(root, "check-ignore", "--verbose", "--", str(path))
+    next_step = (
+        f"git ignores that file ({rule.partition(chr(9))[0]}): remove that rule, then commit the "
+        f"file, or no other clone has the pin"
+        if rule
+        else "commit that file"
+    )
     of = "all cases" if cases is None else ", ".join(cases)
     commit = "no commit" if header.commit is None else f"commit {header.commit.id[:9]}"
     doubt = (
@@ -183,4 +194,4 @@ def _told(path: Path, run: Accepted, cases: Sequence[str] | None) -> str:
         if run.is_dirty
         else ""
     )
-    return f"Accepted run {header.id} of {commit} for {of}, in {path}: commit that file.\n{doubt}"
+    return f"Accepted run {header.id} of {commit} for {of}, in {path}: {next_step}.\n{doubt}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.history.arguments import add_history
 from pytest_vlmlatency.judging.output import add_output_arguments, show_report
-from pytest_vlmlatency.records import GateStatus
 
 if TYPE_CHECKING:
     import argparse
@@ -17,8 +15,8 @@ NAME = "compare"
 SUMMARY = "judge a stored run against others, without measuring"
 DESCRIPTION = """\
 Judge run B against A as pytest --vlm-gate does: slower, faster, same or
-undecided, for each phase of each case. Nothing is measured, so that what the
-stored runs cannot tell stays undecided: vlmlatency ab measures two commits now.
+undecided, for each phase of each case. Nothing is measured: a phase that the
+stored runs do not decide stays undecided. vlmlatency ab measures two commits.
 
 A and B are
   a file that --vlm-json wrote,
@@ -37,14 +35,14 @@ examples:
   vlmlatency compare before.json after.json --across-machines
 
 exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
-12 not applied (another machine, nothing comparable), 2 asked in a wrong way
+12 not applied (another machine, nothing comparable), 2 usage error
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("before", metavar="A", help="what is compared with")
-    parser.add_argument("after", metavar="B", help="what is judged")
+    parser.add_argument("before", metavar="A", help="the baseline")
+    parser.add_argument("after", metavar="B", help="the run that is judged")
     add_history(parser)
     parser.add_argument(
         "--across-machines", action="store_true", help="compare runs of different machines, too"
@@ -54,7 +52,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compare, print, and return the exit status of a gate."""
-    from pytest_vlmlatency.confirmation.git import GitUnusable  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging.compare import CompareRequest, compare_runs  # noqa: PLC0415
 
@@ -66,9 +63,4 @@ def run(given: argparse.Namespace) -> int:
         is_across_machines=given.across_machines,
         is_strict=given.strict,
     )
-    try:
-        report = compare_runs(store, request)
-    except GitUnusable as problem:
-        sys.stderr.write(f"vlmlatency: not applied: {problem}\n")
-        return int(GateStatus.NOT_APPLIED)
-    return show_report(report, given)
+    return show_report(compare_runs(store, request), given)

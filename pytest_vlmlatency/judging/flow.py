@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.confirmation.checkouts import Side
 from pytest_vlmlatency.confirmation.worktrees import interruption
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
@@ -214,21 +215,27 @@ class _Flow:
         question = self.question
         if not question.is_fail_fast:
             return ""
-        failing = [case for case in question.candidate.cases if case.terms.mode is GateMode.FAIL]
+        cases = question.candidate.cases
+        names = told_apart((case.case_id, case.case_name) for case in cases)
+        failing = [
+            (name, case.case_id)
+            for name, case in zip(names, cases, strict=True)
+            if case.terms.mode is GateMode.FAIL
+        ]
         fails_by = {Verdict.SLOWER, *([Verdict.UNDECIDED] if question.is_strict else [])}
         found = (
             *question.not_applied_because,
             *(
-                f"{case.case_name}: {budget.quantity} over its budget"
-                for case in failing
-                for budget in question.budgets.get(case.case_id, ())
+                f"{name}: {budget.quantity} over its budget"
+                for name, case_id in failing
+                for budget in question.budgets.get(case_id, ())
                 if budget.is_over
             ),
             *(
-                f"{case.case_name}: {phase} {judgement.verdict}"
-                for case in failing
+                f"{name}: {phase} {judgement.verdict}"
+                for name, failing_id in failing
                 for (case_id, phase), judgement in decided.items()
-                if case_id == case.case_id and judgement.verdict in fails_by
+                if case_id == failing_id and judgement.verdict in fails_by
             ),
         )
         return f"fail-fast: the gate fails in any case ({found[0]})" if found else ""

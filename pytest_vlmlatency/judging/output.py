@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_output_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what a command offers that ends as a gate does."""
-    parser.add_argument("--strict", action="store_true", help="let undecided phases fail, too")
+    parser.add_argument("--strict", action="store_true", help="undecided phases fail, too")
     parser.add_argument("--all", action="store_true", help="show every phase of every case")
     parser.add_argument(
         "--markdown", metavar="FILE", type=file_to_write, help="write the report there, too"

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.errors import UsageProblem, reason_in_words
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,7 +63,8 @@ def read_pins(root: Path, fingerprint: str) -> tuple[Pin, ...]:
         return tuple(_pin(entry) for entry in plain["accepted"])
     except (ValueError, KeyError, TypeError) as problem:
         raise UsageProblem(
-            f"{path} is no file of accepted runs: {problem!r}. Restore it from git, or accept anew"
+            f"{path} is not a file of accepted runs: {reason_in_words(problem)}. "
+            f"Restore it from git, or accept again"
         ) from problem
 
 

@@ -97,7 +97,7 @@ def read_lineage(
     if is_shallow:
         known = "1 commit" if len(commits) == 1 else f"{len(commits)} commits"
         verb = "is" if len(commits) == 1 else "are"
-        remarks = (*remarks, f"the clone is shallow: {known} before HEAD {verb} known")
+        remarks = (*remarks, f"The clone is shallow: {known} before HEAD {verb} known")
     return Lineage(commits=commits, described=described, remarks=remarks)
 
 
@@ -113,7 +113,7 @@ def _start(
             tip,
             f"{name} ({tip[:SHORT]})",
             (
-                f"where HEAD left {name} is not known here (a shallow clone, or another history), "
+                f"Where HEAD left {name} is not known here (a shallow clone, or another history), "
                 f"so {name} itself is compared with",
             ),
         )

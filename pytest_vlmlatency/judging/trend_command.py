@@ -39,7 +39,7 @@ exit status:
   0   no series ends with a step towards slower
   10  the latest step of a series is one towards slower
   12  nothing could be looked at: fewer than 10 runs of each series
-  2   asked in a wrong way, such as a machine without runs
+  2   usage error, such as a machine without runs
 """
 EXAMPLES = """\
 examples:
@@ -103,14 +103,14 @@ def _trend(given: argparse.Namespace) -> Trend:
     from pytest_vlmlatency.judging.trend import Wanted, series_of_runs  # noqa: PLC0415
     from pytest_vlmlatency.records import Trend  # noqa: PLC0415
 
-    root, unusable = _root()
+    root = Path.cwd()
     store = named_or_default(given.history, is_readonly=True)
     index = store.index()
     clean = trend_runs.clean_runs(index.names)
     here = () if given.machine else _fingerprints_here()
     machine = trend_runs.machine_of(clean, named=given.machine, here=here)
     chosen = trend_runs.in_order(
-        [name for name in clean if name.fingerprint == machine], trend_runs.commits_to_head(root)
+        [name for name in clean if name.fingerprint == machine], _commits_to_head(root)
     )
     stored = store.read(chosen.names[-given.last :])
     headers = [run.header for run in stored.runs]
@@ -125,19 +125,19 @@ def _trend(given: argparse.Namespace) -> Trend:
             Wanted(cases=tuple(given.case), phases=tuple(given.phase)),
             lambda good, bad: trend_runs.subjects_between(root, good, bad),
         ),
-        remarks=(*unusable, *_remarks(chosen, [*index.problems, *stored.problems])),
+        remarks=_remarks(chosen, [*index.problems, *stored.problems]),
     )
 
 
-def _root() -> tuple[Path | None, tuple[str, ...]]:
-    """Return the repository around, None where git does not answer, which is said then."""
+def _commits_to_head(root: Path) -> tuple[str, ...] | str:
+    """Return the commits in order, or why they are not known: then the order is that of time."""
     from pytest_vlmlatency.confirmation.git import GitUnusable  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.judging.repository import find_root  # noqa: PLC0415
+    from pytest_vlmlatency.judging.trend_runs import commits_to_head  # noqa: PLC0415
 
     try:
-        return find_root(Path.cwd()), ()
+        return commits_to_head(root)
     except GitUnusable as problem:
-        return None, (f"The order of the commits is not known: {problem}",)
+        return str(problem)
 
 
 def _remarks(chosen: Chosen, problems: Sequence[str]) -> tuple[str, ...]:

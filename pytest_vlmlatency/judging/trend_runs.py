@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.confirmation.git import asked
+from pytest_vlmlatency.confirmation.git import GitUnusable, asked
 from pytest_vlmlatency.errors import UsageProblem
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ def machine_of(names: Sequence[RunName], *, named: str | None, here: Collection[
     )
 
 
-def in_order(names: Sequence[RunName], commits: Sequence[str] | None) -> Chosen:
-    """Return runs in the order of their commits, oldest first; None: nobody knows that order.
+def in_order(names: Sequence[RunName], commits: tuple[str, ...] | str) -> Chosen:
+    """Return runs in the order of their commits, oldest first; a str: why that is not known.
 
     Runs of other commits are left out; if that leaves none, the order is that of time.
     """
-    if commits is None:
-        return Chosen(names=tuple(sorted(names)), remarks=(f"{BY_TIME}: no whole clone here.",))
+    if isinstance(commits, str):
+        return Chosen(names=tuple(sorted(names)), remarks=(f"{BY_TIME}: {commits}.",))
     place = {commit: index for index, commit in enumerate(commits)}
     known = [name for name in names if name.commit in place]
     if not known:
@@ -73,21 +73,33 @@ def in_order(names: Sequence[RunName], commits: Sequence[str] | None) -> Chosen:
     return Chosen(names=tuple(ordered), remarks=remarks)
 
 
-def commits_to_head(root: Path | None) -> tuple[str, ...] | None:
-    """Return HEAD's first parents, oldest first; None without a repository or in a shallow one."""
-    if root is None or asked(root, "rev-parse", "--is-shallow-repository") != "false":
-        return None
+def commits_to_head(root: Path) -> tuple[str, ...] | str:
+    """Return HEAD's first parents, oldest first; as a str, why they are not known.
+
+    GitUnusable where git does not work.
+    """
+    is_shallow = asked(root, "rev-parse", "--is-shallow-repository")
+    if is_shallow is None:
+        return f"{root} is in no git repository"
+    if is_shallow == "true":
+        return "the clone is shallow"
     listed = asked(root, "rev-list", "--first-parent", "--reverse", "HEAD")
-    return None if listed is None else tuple(listed.split())
+    return "the repository has no commit" if listed is None else tuple(listed.split())
 
 
-def subjects_between(root: Path | None, last_good: str, first_bad: str) -> tuple[str, ...]:
+def subjects_between(root: Path, last_good: str, first_bad: str) -> tuple[str, ...]:
     """Return the commits after one up to another, oldest first, id and subject; () if unknown."""
-    if root is None:
+    try:
+        log = asked(
+            root,
+            "log",
+            "--first-parent",
+            "--reverse",
+            "--format=%h %s",
+            f"{last_good}..{first_bad}",
+        )
+    except GitUnusable:
         return ()
-    log = asked(
-        root, "log", "--first-parent", "--reverse", "--format=%h %s", f"{last_good}..{first_bad}"
-    )
     return tuple((log or "").splitlines())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.confirmation.changes import is_outside_of_the_tests
+from pytest_vlmlatency.confirmation.changes import files_in_words, possibly_read
 from pytest_vlmlatency.confirmation.commits import SHORT
 
 if TYPE_CHECKING:
@@ -31,13 +31,16 @@ def sameness(
         reason = f"the same files as {short}, whose tree is identical: no pair can differ"
         return Sameness(reason=reason, remarks=(f"Same without fresh pairs: {reason}.",))
     if changes.hidden_from_git and not changes.paths:
-        hidden = ", ".join(path.as_posix() for path in changes.hidden_from_git)
-        told = f"the tree is that of {short}, but git ignores files that the tests import: {hidden}"
-        return Sameness(remarks=(f"Measured, though {told}.",))
-    if not is_outside_of_the_tests(root, changes, read):
-        return Sameness()
-    what = f"since {short}, only files changed that the tests do not read: {changes.named}"
+        why = f"git ignores files that the tests import: {files_in_words(changes.hidden_from_git)}"
+        return Sameness(remarks=(f"Measured, though the tree is that of {short}: {why}.",))
+    may_be_read = possibly_read(root, changes, read)
+    if may_be_read:
+        files = f"the tests may read {files_in_words(may_be_read)}, changed since {short}"
+        remark = f"Measured in spite of --vlm-skip-unchanged: {files}."
+        return Sameness(remarks=(remark,) if is_skipping else ())
+    what = f"since {short}, only files changed that the tests do not read: "
+    what += files_in_words(changes.paths)
     if is_skipping:
         return Sameness(reason=what, remarks=(f"Same without fresh pairs: {what}.",))
-    told = f"{what[0].upper()}{what[1:]}. Such a change passes at once with --vlm-skip-unchanged."
-    return Sameness(remarks=(told,))
+    remark = f"{what[0].upper()}{what[1:]}. Such a change passes at once with --vlm-skip-unchanged."
+    return Sameness(remarks=(remark,))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.errors import UsageProblem, reason_in_words
 from pytest_vlmlatency.plain import from_plain, to_json
 from pytest_vlmlatency.records import CaseState, GateReport, RunHeader, Verdict
 from pytest_vlmlatency.report.gate_standing import outcome_of, standings, status_text, title_of
@@ -100,7 +100,8 @@ def run_in_verdict(file: Path) -> VerdictRun:
         )
     except (OSError, ValueError, KeyError, TypeError, ExceptionGroup) as problem:
         raise UsageProblem(
-            f"{file} is no verdict file: {problem!r}; expected one that --vlm-verdict wrote"
+            f"{file} is not a verdict file: {reason_in_words(problem)}; "
+            f"expected one that --vlm-verdict wrote"
         ) from None
 
 

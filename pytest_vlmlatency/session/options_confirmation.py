@@ -26,10 +26,10 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         None,
         "bool",
-        "Measure no fresh pairs for a change that lies outside of what the tests read: only "
-        "documentation, files of CI services and Python files that are neither imported nor named "
-        "by what is imported. It is then the same; without this, such a change is reported. A "
-        "tree that is identical to the baseline's is the same in any case.",
+        "Pass without fresh pairs where the tests read none of the changed files: documentation, "
+        "files of CI services, and Python files that are neither imported nor named by what is "
+        "imported. Every file in a folder of the tests counts as read. Without this option, such a "
+        "change is reported. A tree identical to the baseline's always passes at once.",
     ),
     Setting(
         "--vlm-confirm-path",

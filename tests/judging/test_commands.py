@@ -12,7 +12,7 @@ import pytest
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.judging.pins import read_pins
+from pytest_vlmlatency.judging.pins import FOLDER, read_pins
 from pytest_vlmlatency.records import Commit, Run, fingerprint_of
 from pytest_vlmlatency.terms import gate_terms
 from tests.judging.runs import ENVIRONMENT, a_noisy_case, a_run
@@ -102,7 +102,7 @@ def test_a_git_that_does_not_answer_ends_with_12(
     monkeypatch.setenv("PATH", "")
 
     assert cli.main(["compare", "main", "last"]) == NOT_APPLIED
-    assert "not applied: " in capsys.readouterr().err
+    assert "install git" in capsys.readouterr().err
 
 
 def test_an_unchanged_run_passes(project: Project) -> None:
@@ -353,6 +353,31 @@ def test_a_verdict_of_uncommitted_changes_is_refused_since_it_holds_no_times(
     assert "measured with uncommitted changes, and holds no times" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("ignored", "text"), [("", "commit that file"), (FOLDER, "git ignores")])
+def test_a_pin_that_git_ignores_is_not_to_be_committed_but_the_rule_to_be_removed(
+    project: Project, capsys: pytest.CaptureFixture[str], ignored: str, text: str
+) -> None:
+    project.keep(project.second)
+    (project.root / ".gitignore").write_text(f"*.pyc\n{ignored}\n")
+
+    assert cli.main(["accept", "--why", "larger"]) == 0
+
+    printed = " ".join(capsys.readouterr().out.split())
+    assert text in printed
+    assert (f".gitignore:2:{FOLDER}" in printed) == bool(ignored)
+
+
+def test_where_git_does_not_work_nothing_is_accepted_and_the_status_is_not_applied(
+    project: Project, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.keep(project.second)
+    monkeypatch.setenv("PATH", "")
+
+    assert cli.main(["accept", "--why", "larger"]) == NOT_APPLIED
+    assert "install git" in capsys.readouterr().err
+    assert read_pins(project.root, MACHINE) == ()
+
+
 @pytest.mark.parametrize("text", ["{}", "[]", "no JSON", '{"schema_version": 9, "report": {}}'])
 def test_a_file_that_is_no_verdict_is_refused(
     project: Project, capsys: pytest.CaptureFixture[str], text: str
@@ -360,7 +385,7 @@ def test_a_file_that_is_no_verdict_is_refused(
     (project.root / "other.json").write_text(text)
 
     assert cli.main(["accept", "other.json", "--why", "larger"]) == USAGE
-    assert "other.json is no verdict file" in capsys.readouterr().err
+    assert "other.json is not a verdict file" in capsys.readouterr().err
     assert read_pins(project.root, MACHINE) == ()
 
 

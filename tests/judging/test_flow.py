@@ -790,6 +790,16 @@ def test_fail_fast_measures_no_pair_where_a_budget_is_exceeded() -> None:
     assert verdicts(only(report))["vision"] == "undecided"
 
 
+def test_fail_fast_names_a_case_as_the_tables_tell_it_apart() -> None:
+    case = a_noisy_case(99, slower={"vision_ms": 0.05}, terms=gate_terms(budget_ms={"total": 1.0}))
+    run = a_run(61, [case, replace(case, id=case.id.replace("test_x", "test_y"))])
+
+    report = judged(run, a_history(2), pairs=SimulatedPairs(), is_fail_fast=True)
+
+    expected = f"(test_x.py::{case.name}: total over its budget)"
+    assert any(expected in remark for remark in report.remarks)
+
+
 IDENTICAL = Changes(paths=())
 DOCUMENTED = Changes(paths=(Path("docs/model.md"),))
 
@@ -799,7 +809,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Changes | None]:
     """What differs from each commit; every change is outside of what the tests read."""
     known: dict[str, Changes | None] = {}
     monkeypatch.setattr(gate, "changes_between", lambda _root, before, *_: known.get(before))
-    monkeypatch.setattr(unchanged, "is_outside_of_the_tests", lambda *_: True)
+    monkeypatch.setattr(unchanged, "possibly_read", lambda *_: ())
     return known
 
 
@@ -817,6 +827,23 @@ def test_an_identical_tree_is_the_same_at_once_whatever_this_run_looks_like(
     assert only(report).shares_ms == {}
     assert (report.status, pairs.opened) == (GateStatus.PASSED, [])
     assert any("identical" in remark for remark in report.remarks)
+
+
+def test_a_change_that_is_measured_although_it_may_be_skipped_names_what_the_tests_may_read(
+    changes: dict[str, Changes | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes[commit_id(60)] = Changes(paths=(Path("tests/data.json"),))
+    monkeypatch.setattr(unchanged, "possibly_read", lambda _root, changes, _read: changes.paths)
+    run = candidate(slower={"vision_ms": 0.05})
+
+    skipping, reporting = (
+        judged(run, pairs=SimulatedPairs(), is_skipping_unchanged=is_skipping).remarks
+        for is_skipping in (True, False)
+    )
+
+    measured = "Measured in spite of --vlm-skip-unchanged: the tests may read tests/data.json"
+    assert any(remark.startswith(measured) for remark in skipping)
+    assert not any("data.json" in remark for remark in reporting)
 
 
 def test_an_identical_tree_is_measured_where_the_history_had_other_software(

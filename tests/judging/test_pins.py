@@ -80,5 +80,5 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_no_pin(tmp_path: Path, t
     path.parent.mkdir()
     path.write_text(text)
 
-    with pytest.raises(UsageProblem, match="is no file of accepted runs"):
+    with pytest.raises(UsageProblem, match="is not a file of accepted runs"):
         read_pins(tmp_path, MACHINE)

@@ -159,7 +159,7 @@ def test_a_shallow_clone_still_names_the_commit_before_head_and_says_that_it_is_
     lineage = read_lineage(clone, None, is_dirty=False)
 
     assert lineage.commits[0] == main[1]
-    assert "the clone is shallow: 1 commit before HEAD is known" in lineage.remarks
+    assert "The clone is shallow: 1 commit before HEAD is known" in lineage.remarks
 
 
 def shallow(root: Path, branch: str) -> Path:

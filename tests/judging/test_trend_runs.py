@@ -40,11 +40,11 @@ def test_dirty_trees_and_pull_requests_are_no_commits_runs() -> None:
 def test_runs_stand_in_the_order_of_their_commits_whenever_they_were_measured() -> None:
     late, early, again = a_name(1, TWO), a_name(2, ONE), a_name(3, TWO)
 
-    assert in_order([late, early, again], [ONE, TWO]).names == (early, late, again)
+    assert in_order([late, early, again], (ONE, TWO)).names == (early, late, again)
 
 
 def test_runs_of_other_commits_are_left_out_and_counted() -> None:
-    chosen = in_order([a_name(1, ONE), a_name(2, THREE), a_name(3, None)], [ONE, TWO])
+    chosen = in_order([a_name(1, ONE), a_name(2, THREE), a_name(3, None)], (ONE, TWO))
 
     assert chosen.names == (a_name(1, ONE),)
     assert chosen.remarks == ("2 runs of other commits were left out.",)
@@ -53,12 +53,12 @@ def test_runs_of_other_commits_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("commits", "remark"),
     [
-        (None, "The runs are in the order of time: no whole clone here."),
-        ([THREE], "The runs are in the order of time: HEAD comes from none of their commits."),
+        ("the clone is shallow", "The runs are in the order of time: the clone is shallow."),
+        ((THREE,), "The runs are in the order of time: HEAD comes from none of their commits."),
     ],
 )
 def test_where_nobody_knows_the_order_of_commits_it_is_that_of_time(
-    commits: list[str] | None, remark: str
+    commits: tuple[str, ...] | str, remark: str
 ) -> None:
     chosen = in_order([a_name(2, TWO), a_name(1, ONE)], commits)
 
@@ -85,7 +85,5 @@ def test_a_machine_without_runs_is_refused_with_those_that_have_some() -> None:
 
 
 def test_outside_of_a_repository_git_tells_nothing(tmp_path: Path) -> None:
-    assert commits_to_head(None) is None
-    assert commits_to_head(tmp_path) is None
-    assert subjects_between(None, ONE, TWO) == ()
+    assert commits_to_head(tmp_path) == f"{tmp_path} is in no git repository"
     assert subjects_between(tmp_path, ONE, TWO) == ()

@@ -38,7 +38,7 @@ exit status:
   0   every bound of --max-mape is kept, or none was given
   10  a mean absolute percentage error is above its bound
   1   nothing could be compared
-  2   asked in a wrong way
+  2   usage error
 """
 EXAMPLES = """\
 examples:
