@@ -53,7 +53,7 @@ HAVE_ARGUMENTS_BEHIND = (ab.NAME,)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 where it was refused, 2 where it was asked in a wrong way."""
+    """Run one command; return 0, 1 where it was refused, 2 after a usage error."""
     return until_closed(lambda: _main(list(sys.argv[1:] if argv is None else argv)))
 
 

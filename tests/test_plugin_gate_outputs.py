@@ -77,5 +77,5 @@ def test_a_passing_gate_whose_report_cannot_be_written_fails_the_run(
     result.assert_outcomes(passed=2)
     assert result.ret == pytest.ExitCode.INTERNAL_ERROR
     result.stdout.fnmatch_lines(
-        ["The gate passed.", "The gate's report could not be written to out/gate.md: *"]
+        ["The gate passed.", "The gate's report: out/gate.md could not be written: *"]
     )

@@ -26,7 +26,7 @@ examples:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Train; return 0, 1 where it was refused, 2 where it was asked in a wrong way."""
+    """Train; return 0, 1 where it was refused, 2 after a usage error."""
     parser = argparse.ArgumentParser(
         prog="python -m pytest_vlmlatency.estimator",
         description=training.DESCRIPTION,

@@ -20,6 +20,7 @@ from cattrs.preconf.json import make_converter
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP
 from pytest_vlmlatency.estimator.state import State
+from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.protocol import Estimator
@@ -68,13 +69,7 @@ def write_file(
         "digest": _digest(kind, content),
         **content,
     }
-    target = Path(path)
-    part = target.with_name(f"{target.name}.part-{os.getpid()}")
-    try:
-        part.write_text(json.dumps(document, indent=1, allow_nan=False), encoding="utf-8")
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+    write_whole(Path(path), json.dumps(document, indent=1, allow_nan=False))
 
 
 def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) -> Estimator:

@@ -34,7 +34,8 @@ from pytest_vlmlatency.estimator.training import (
     begun,
     train,
 )
-from pytest_vlmlatency.estimator.weights import read_weights, write_weights
+from pytest_vlmlatency.estimator.weights import read_weights, remove_former_weights, write_weights
+from pytest_vlmlatency.whole_files import locked
 
 if TYPE_CHECKING:
     import os
@@ -176,10 +177,15 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file that `load_estimator` reads, and the weights beside it as safetensors.
 
-        It names the recipe; of a network that was not calibrated, it says so.
+        It names the recipe and whether the network was calibrated. An estimator that the file held
+        before stays whole until the file is replaced; then its weights are removed.
         """
         state = None if self._fitted is None else self.state
-        write_file(path, kind=self.kind, state=state, model=write_weights(self, Path(path)))
+        path = Path(path)
+        with locked(path.parent):
+            model = write_weights(self, path)
+            write_file(path, kind=self.kind, state=state, model=model)
+            remove_former_weights(path, str(model["weights"]))
 
     def _in_steps(self, limits: Limits) -> tuple[Predicts, Limits]:
         return (self, limits) if self.recipe is Recipe.MENDED else in_steps(self, limits)

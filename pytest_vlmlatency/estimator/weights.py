@@ -7,7 +7,6 @@ network's, are refused.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from typing import TYPE_CHECKING
 
@@ -20,6 +19,7 @@ from pytest_vlmlatency.estimator.files import from_plain, to_plain
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
 from pytest_vlmlatency.estimator.recipes import Recipe
 from pytest_vlmlatency.estimator.weights_file import WeightsFile
+from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,29 +29,38 @@ if TYPE_CHECKING:
 
 SMALLEST_BYTES = 2  # of a weight, as float16 has
 SUFFIX = ".safetensors"
+N_DIGITS = 16  # of the digest, in the name of a file of weights
 A_NAME = re.compile(r"[^/\\\x00]+")
 
 
 def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
-    """Write the weights beside an estimator's file; return what that file says of them."""
+    """Write the weights beside an estimator's file; return what that file says of them.
+
+    Their name holds their digest: the file that is there, and its weights, stay whole meanwhile.
+    """
     _check_finite(network, "this network")
     content = save({name: value.cpu() for name, value in network.state_dict().items()})
-    beside = path.with_name(path.name + SUFFIX)
-    part = beside.with_name(f"{beside.name}.part-{os.getpid()}")
-    try:
-        part.write_bytes(content)
-        part.replace(beside)
-    finally:
-        part.unlink(missing_ok=True)
+    digest = hashlib.sha256(content).hexdigest()
+    beside = path.with_name(f"{path.name}.{digest[:N_DIGITS]}{SUFFIX}")
+    write_whole(beside, content)
     return to_plain(
         WeightsFile(
             recipe=network.recipe,
             hidden_dim=network.hidden_dim,
             num_layers=network.num_layers,
             weights=beside.name,
-            sha256=hashlib.sha256(content).hexdigest(),
+            sha256=digest,
         )
     )
+
+
+def remove_former_weights(path: Path, current: str) -> None:
+    """Remove the weights of estimators that this file replaced, `current` being those it names."""
+    digits = rf"(\.[0-9a-f]{{{N_DIGITS}}})?"
+    former = re.compile(rf"{re.escape(path.name)}{digits}{re.escape(SUFFIX)}")
+    for beside in path.parent.iterdir():
+        if beside.name != current and former.fullmatch(beside.name):
+            beside.unlink(missing_ok=True)
 
 
 def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,7 @@ from pytest_vlmlatency.export.fields import CONFIGURATION, KNOBS, RESULTS
 from pytest_vlmlatency.export.files import SUFFIXES, mode_of, objects_in, shown_path
 from pytest_vlmlatency.export.refusal import Refused, shown
 from pytest_vlmlatency.export.seen import digest_of
+from pytest_vlmlatency.whole_files import NotWritten, locked, make_folder, put_in_place
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -30,6 +32,7 @@ NO_DATASET = "unnamed"
 NO_CONFIGURATION = "default"
 LONGEST_NAME = 100
 UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
+SCRATCH = ".vlmlatency-"
 N_WAITING = 200
 """Lines of a file that are held back: few, since hundreds of files may be on their way."""
 
@@ -95,28 +98,50 @@ def _write(
 ) -> dict[Path, int]:
     """Collect all records in drafts beside their target, then put the files in their places."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(prefix=".vlmlatency-", dir=folder) as scratch:
-            drafts: dict[Path, _Draft] = {}
-            for index, record in enumerate(records):
-                digest = _digest_of_readable(index, record)
-                path = path_of(record)
-                if path not in drafts:
-                    drafts[path] = _Draft(path, Path(scratch) / str(len(drafts)))
-                    if is_kept and drafts[path].stood is not None:
-                        drafts[path].keep(path)
-                drafts[path].add(record, digest)
-            if not drafts:
-                raise RecordsProblem("there is no record to write; nothing was written")
+        make_folder(folder)
+        with locked(folder), TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
+            _remove_abandoned_scratch(folder, but=Path(scratch))
+            drafts = _drafted(records, path_of, Path(scratch), is_kept=is_kept)
             whole = {path: draft.whole() for path, draft in drafts.items()}
             for path, draft in drafts.items() if is_kept else ():
                 draft.check_unchanged(path)
             for path, file in whole.items():  # nothing is replaced before all of it is written
-                path.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(path)
+                make_folder(path.parent)
+                put_in_place(file, path)
         return {path: draft.n_records for path, draft in drafts.items()}
+    except NotWritten as problem:
+        raise RecordsProblem(str(problem)) from problem
     except OSError as problem:
         raise RecordsProblem(f"records cannot be written: {problem}") from problem
+
+
+def _drafted(
+    records: Iterable[Record],
+    path_of: Callable[[Record], Path],
+    scratch: Path,
+    *,
+    is_kept: bool,
+) -> dict[Path, _Draft]:
+    """Return the drafts of all files; RecordsProblem for a record that could not be read back."""
+    drafts: dict[Path, _Draft] = {}
+    for index, record in enumerate(records):
+        digest = _digest_of_readable(index, record)
+        path = path_of(record)
+        if path not in drafts:
+            drafts[path] = _Draft(path, scratch / str(len(drafts)))
+            if is_kept and drafts[path].stood is not None:
+                drafts[path].keep(path)
+        drafts[path].add(record, digest)
+    if not drafts:
+        raise RecordsProblem("there is no record to write; nothing was written")
+    return drafts
+
+
+def _remove_abandoned_scratch(folder: Path, *, but: Path) -> None:
+    """Remove what killed processes left; the folder is locked, so nobody else is writing now."""
+    for left in folder.glob(f"{SCRATCH}*"):
+        if left != but and left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def _digest_of_readable(index: int, record: object) -> int:

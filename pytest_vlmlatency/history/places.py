@@ -8,12 +8,18 @@ changed: one name, one content.
 from __future__ import annotations
 
 import os
-import secrets
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
+from pytest_vlmlatency.whole_files import (
+    NotWritten,
+    draft_of,
+    make_folder,
+    remove_abandoned_drafts,
+    write_whole,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -23,7 +29,6 @@ if TYPE_CHECKING:
 RUNS = "runs"
 COMPACTED = "compacted"
 """The folders of a history: a file for each run, and Parquet files of many."""
-DRAFT_SUFFIX = ".part"
 OBJECT_STORES = frozenset(
     ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "ocilake", "oss", "memory")
 )
@@ -66,17 +71,6 @@ def place_of(url: str | Path) -> Place:
     return Remote(str(url))
 
 
-def is_draft(path: str) -> bool:
-    """Whether a file is one that somebody is writing, or was when he was stopped."""
-    return path.rpartition("/")[2].startswith(".") and path.endswith(DRAFT_SUFFIX)
-
-
-def draft_of(path: str) -> str:
-    """Return a hidden name of its own in the same folder."""
-    folder, slash, name = path.rpartition("/")
-    return f"{folder}{slash}.{name}.{secrets.token_hex(4)}{DRAFT_SUFFIX}"
-
-
 class Folder:
     """A folder of this machine, or a share that is mounted."""
 
@@ -101,21 +95,16 @@ class Folder:
         return {path: self._content(path) for path in paths}
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a draft beside it, force it to the disk, then rename it."""
-        target, draft = self.folder / path, self.folder / draft_of(path)
+        """Write a file so that a cut of the power does not take it back."""
+        target = self.folder / path
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with draft.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-                draft.replace(target)
-            finally:
-                draft.unlink(missing_ok=True)
-            _force_to_disk(target.parent)
+            make_folder(target.parent)
+            write_whole(target, content)
+        except NotWritten as problem:
+            raise HistoryProblem(str(problem)) from problem
         except OSError as problem:
             raise HistoryProblem(f"{target} could not be written: {problem}") from problem
+        remove_abandoned_drafts(target.parent)
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is gone already is no error."""
@@ -234,17 +223,3 @@ def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
 
 def _said(problem: Exception) -> str:
     return f"{type(problem).__name__}: {problem}"
-
-
-def _force_to_disk(folder: Path) -> None:
-    """Force the names in a folder to the disk; not every system opens folders."""
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:
-        return
-    try:
-        os.fsync(handle)
-    except OSError:
-        return
-    finally:
-        os.close(handle)

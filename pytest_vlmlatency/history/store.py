@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.names import SUFFIX, RunName, name_of, parse_name
-from pytest_vlmlatency.history.places import COMPACTED, RUNS, Folder, is_draft, place_of
+from pytest_vlmlatency.history.places import COMPACTED, RUNS, Folder, place_of
 from pytest_vlmlatency.history.slim import (
     Gone,
     Unreadable,
@@ -22,6 +22,7 @@ from pytest_vlmlatency.history.slim import (
     rounds_of_run,
 )
 from pytest_vlmlatency.records import RunRounds
+from pytest_vlmlatency.whole_files import is_draft
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

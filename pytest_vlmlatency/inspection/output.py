@@ -11,6 +11,7 @@ from pytest_vlmlatency.inspection.chrome_trace import chrome_trace
 from pytest_vlmlatency.inspection.look import Look, look_at
 from pytest_vlmlatency.inspection.page import page_lines
 from pytest_vlmlatency.plain import to_json, to_plain
+from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.inspection.findings import Inspection
@@ -48,7 +49,7 @@ def write_trace(look: Look, request: Request, *, to_stderr: bool) -> None:
         title=f"generate() of {request.source}",
         metadata=_metadata(look.inspection, _notes(look, request)),
     )
-    request.trace.write_text(json.dumps(trace, indent=1, allow_nan=False), encoding="utf-8")
+    write_whole(request.trace, json.dumps(trace, indent=1, allow_nan=False))
     line = f"{request.trace}: one call; open it at https://ui.perfetto.dev\n"
     (sys.stderr if to_stderr else sys.stdout).write(line)
 

@@ -31,11 +31,11 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
 
     A file that cannot be written is said, and fails a report that passed with status 1.
     """
-    from pytest_vlmlatency.history.run_file import write_whole  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.report.gate_markdown import gate_markdown  # noqa: PLC0415
     from pytest_vlmlatency.report.gate_standing import title_of  # noqa: PLC0415
     from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines  # noqa: PLC0415
     from pytest_vlmlatency.report.gate_verdict import verdict_json  # noqa: PLC0415
+    from pytest_vlmlatency.whole_files import write_whole  # noqa: PLC0415 - light --help
 
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else None
@@ -46,7 +46,7 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
             if path is not None:
                 write_whole(path, text_of(report))
         except OSError as problem:
-            sys.stderr.write(f"vlmlatency: the report could not be written to {path}: {problem}\n")
+            sys.stderr.write(f"vlmlatency: {problem}\n")
             is_written = False
     sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
     return int(report.status) or int(not is_written)

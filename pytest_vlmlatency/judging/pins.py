@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem, reason_in_words
+from pytest_vlmlatency.whole_files import make_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,10 +78,8 @@ def add_pin(root: Path, fingerprint: str, pin: Pin, *, machine: Sequence[str]) -
         "accepted": [_plain(entry) for entry in (*kept, pin)],
     }
     path = pin_file(root, fingerprint)
-    path.parent.mkdir(exist_ok=True)
-    draft = path.with_suffix(".tmp")
-    draft.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
-    draft.replace(path)
+    make_folder(path.parent)
+    write_whole(path, json.dumps(plain, indent=1) + "\n")
     return path
 
 

@@ -57,7 +57,7 @@ examples:
       --configs grid.json --configuration mine.py:Knobs --to profiled/
   vlmlatency export profiled/ --to records/     the origin's layout, or one file
 
-exit status: 0 all measured, 1 some refused, 2 asked in a wrong way, 130 stopped
+exit status: 0 all measured, 1 some refused, 2 usage error, 130 stopped
 """
 DEFAULT_NEW_TOKENS = 16
 INTERRUPTED = 130

@@ -1,7 +1,8 @@
 """What was measured so far, on disk: append-only JSON Lines, a file for each configuration.
 
-A line is written by one call of the system, so that a killed process leaves whole lines. What a
-machine that lost power leaves of a line is cut off: its sample was under way.
+A line is written by one call of the system, so that a killed process leaves whole lines, and is
+forced to the disk before its sample counts as measured. What a machine that lost power leaves of a
+line is cut off: its sample was not finished.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.fields import CONFIGURATION
 from pytest_vlmlatency.export.files import objects_in, shown_path
 from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
+from pytest_vlmlatency.whole_files import force_names_to_disk, make_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +49,7 @@ class Ledger:
         self._counts: dict[tuple[str, str], int] = {}
         self._dataset_folder = (folder / file_of({"dataset": dataset})).parent
         try:
-            self._dataset_folder.mkdir(parents=True, exist_ok=True)
+            make_folder(self._dataset_folder)
         except (OSError, ValueError) as problem:
             raise RecordsProblem(
                 f"{shown_path(self._dataset_folder)} cannot be made: {problem}; name another folder"
@@ -69,11 +71,15 @@ class Ledger:
         path = self._folder / file_of(records[0], suffix=".jsonl")
         content = "".join(f"{json_line(record)}\n" for record in records).encode()
         try:
+            is_new = not path.exists()
             handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             try:
                 written = os.write(handle, content)
+                os.fsync(handle)  # a sample takes longer to measure than the disk to write it
             finally:
                 os.close(handle)
+            if is_new:
+                force_names_to_disk(path.parent)
         except OSError as problem:
             raise RecordsProblem(f"{path} cannot be written: {problem}") from problem
         if written != len(content):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.history.run_file import write_whole
 from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
 from pytest_vlmlatency.report.gate_junit import junit_cases
 from pytest_vlmlatency.report.gate_markdown import gate_markdown, gate_markdown_within
@@ -19,6 +18,7 @@ from pytest_vlmlatency.report.gate_standing import title_of
 from pytest_vlmlatency.report.gate_terminal import Tone, gate_lines
 from pytest_vlmlatency.report.gate_verdict import verdict_json
 from pytest_vlmlatency.session.junit import JunitUnavailable, add_to_junit
+from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -98,7 +98,7 @@ def write_outputs(
             write_whole(path, text_of(report))
             said.append(f"Wrote the gate's report to {path}.")
         except OSError as problem:
-            problems.append(f"The gate's report could not be written to {path}: {problem}")
+            problems.append(f"The gate's report: {problem}")
     try:
         add_to_junit(config, junit_cases(report), sources)
     except JunitUnavailable as problem:

@@ -1,5 +1,6 @@
 """Trees, look-up table and network: what each learns, that each answers alike, and its file."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pytest_vlmlatency.estimator import (
     LookUpEstimator,
     load_estimator,
 )
+from pytest_vlmlatency.estimator import network as network_module
 from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import Table, table_of
 from pytest_vlmlatency.estimator.recipes import OtherDecodeTime
@@ -142,13 +144,47 @@ def test_the_networks_weights_lie_beside_its_file_as_safetensors(
     fitted["network"].save(tmp_path / "model.json")
 
     said = json.loads((tmp_path / "model.json").read_text())["model"]
-    assert said["weights"] == "model.json.safetensors"
-    assert (tmp_path / "model.json.safetensors").stat().st_size > 0
+    (weights,) = tmp_path.glob("*.safetensors")
+    assert said["weights"] == weights.name == f"model.json.{said['sha256'][:16]}.safetensors"
+
+
+def test_an_estimator_is_whole_until_the_file_that_replaces_it_is(
+    fitted: Fitted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, other = tmp_path / "model.json", tmp_path / "model.json.other.json.safetensors"
+    other.write_bytes(b"of model.json.other.json")
+    network = fitted["network"]
+    assert isinstance(network, LatencyEstimator)
+    network.save(path)
+    former = set(tmp_path.glob("*.safetensors"))
+    changed = copy.deepcopy(network)
+    changed.input_mean += 1  # other weights
+    with monkeypatch.context() as killed:
+        killed.setattr(network_module, "write_file", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            changed.save(path)
+    before = load_estimator(path)
+
+    changed.save(path)
+
+    assert means(before).equal(network.input_mean)
+    assert means(load_estimator(path)).equal(changed.input_mean)
+    left = set(tmp_path.glob("*.safetensors"))
+    assert (len(left), former & left) == (2, {other})
+
+
+def means(estimator: object) -> torch.Tensor:
+    assert isinstance(estimator, LatencyEstimator)
+    return estimator.input_mean
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_weights_that_were_changed_are_refused(fitted: Fitted, tmp_path: Path) -> None:
     fitted["network"].save(tmp_path / "model.json")
-    weights = tmp_path / "model.json.safetensors"
+    (weights,) = tmp_path.glob("*.safetensors")
     content = bytearray(weights.read_bytes())
     content[-100] ^= 0xFF
     weights.write_bytes(content)
@@ -159,7 +195,7 @@ def test_weights_that_were_changed_are_refused(fitted: Fitted, tmp_path: Path) -
 
 def test_weights_that_are_missing_are_said(fitted: Fitted, tmp_path: Path) -> None:
     fitted["network"].save(tmp_path / "model.json")
-    (tmp_path / "model.json.safetensors").unlink()
+    next(tmp_path.glob("*.safetensors")).unlink()
 
     with pytest.raises(EstimatorProblem, match="its weights cannot be read"):
         load_estimator(tmp_path / "model.json")

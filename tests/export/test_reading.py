@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -306,17 +307,37 @@ def test_what_stands_in_a_file_is_kept(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("stands", ["x.jsonl", "another.jsonl"])
-def test_what_another_process_writes_meanwhile_is_kept(tmp_path: Path, stands: str) -> None:
+def test_what_another_program_writes_meanwhile_is_kept(tmp_path: Path, stands: str) -> None:
     path = tmp_path / "x.jsonl"
     write_records([a_record(0)], tmp_path / stands)
 
     def slow() -> Iterator[dict[str, Any]]:
         yield a_record(1)
-        write_records([a_record(2)], path)
+        path.write_text(json.dumps(a_record(2)) + "\n")
 
     with pytest.raises(RecordsProblem, match="changed by another process meanwhile"):
         write_records(slow(), path)
     assert "run/case#2" in [record["source"] for record in read_records(path)]
+
+
+def test_of_two_exports_into_one_file_at_the_same_time_neither_loses_a_record(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.jsonl"
+    barrier = threading.Barrier(2)
+
+    def export(number: int) -> None:
+        barrier.wait()
+        for index in range(8):
+            write_records([a_record(10 * number + index)], path)
+
+    threads = [threading.Thread(target=export, args=(number,)) for number in (1, 2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(list(read_records(path))) == 16
 
 
 def test_a_file_is_replaced_on_demand_alone(tmp_path: Path) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history.places import Folder, Remote, is_draft, place_of
+from pytest_vlmlatency.history.places import Folder, Remote, place_of
+from pytest_vlmlatency.whole_files import is_draft
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -180,7 +180,7 @@ def test_a_file_that_cannot_be_written_is_a_problem_and_the_others_are_written(
     result = gated.runpytest_inprocess()
 
     result.stdout.fnmatch_lines(
-        ["The gate's report could not be written to gone/gate.md: *No such file*"]
+        ["The gate's report: gone/gate.md could not be written: there is no folder gone; *"]
     )
     assert (gated.path / "gate.json").exists()
 

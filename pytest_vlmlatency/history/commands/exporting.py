@@ -48,6 +48,7 @@ def run(given: argparse.Namespace) -> int:
     from pytest_vlmlatency.history.benchmark_files import file_of_run  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.choosing import run_at, run_in_file  # noqa: PLC0415 - as above
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.whole_files import make_folder, write_whole  # noqa: PLC0415
 
     paths = [Path(text) for text in given.runs]
     to = Path(given.to)
@@ -59,11 +60,11 @@ def run(given: argparse.Namespace) -> int:
     else:
         store = named_or_default(given.history, is_readonly=True)
         found = [run_at(text, store) for text in given.runs]
-    for one in found:
+    texts = [json.dumps(file_of_run(one), indent=1, allow_nan=False) for one in found]
+    for one, text in zip(found, texts, strict=True):
         path = to / f"{one.id}.json" if is_folder else to
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(file_of_run(one), indent=1, allow_nan=False)
-        path.write_text(f"{text}\n", encoding="utf-8")
+        make_folder(path.parent)
+        write_whole(path, f"{text}\n")
         sys.stdout.write(f"{path}: {len(one.cases)} cases\n")
     return 0
 
