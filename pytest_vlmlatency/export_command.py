@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ def run(given: argparse.Namespace) -> int:
 
     readers: list[RecordReader] = []
     left_out: list[str] = []
-    records = _records(given, readers, left_out)
+    unread: list[str] = []
+    records = _records(given, readers, left_out, unread)
     contention = Contention()
     written = write_records(contention.counted(records), given.to, is_kept=True)
     for reader in readers:
@@ -84,13 +86,16 @@ def run(given: argparse.Namespace) -> int:
         f"{given.to}: {sum(written.values()):,} records in {n_files} "
         f"file{'' if n_files == 1 else 's'}\n"
     )
-    for line in (*left_out, *contention.lines()):
+    for line in (*unread, *left_out, *contention.lines()):
         sys.stderr.write(f"{line}\n")
-    return 0
+    return 1 if unread else 0
 
 
 def _records(
-    given: argparse.Namespace, readers: list[RecordReader], left_out: list[str]
+    given: argparse.Namespace,
+    readers: list[RecordReader],
+    left_out: list[str],
+    unread: list[str],
 ) -> Iterator[Record]:
     """Yield the records of all that was named, one run in memory at a time."""
     from pytest_vlmlatency.export import read_records, records_of  # noqa: PLC0415 - light --help
@@ -109,7 +114,7 @@ def _records(
             )
 
             store = named_or_default(given.history, is_readonly=True)
-        for one in _runs_of(text, store):
+        for one in _runs_of(text, store, unread):
             found = records_of(one, measure=f"{given.measure}_ms")
             left_out += left_out_lines(found.left_out)
             yield from found.records
@@ -128,7 +133,8 @@ def _is_file(text: str) -> bool:
     return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for such words
 
 
-def _runs_of(text: str, store: Store | None) -> Iterator[Run]:
+def _runs_of(text: str, store: Store | None, unread: list[str]) -> Iterator[Run]:
+    """Yield the runs that a word names; one of several that cannot be read is named in `unread`."""
     from pytest_vlmlatency.history.choosing import run_in_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging.naming import names_of  # noqa: PLC0415 - as above
 
@@ -136,5 +142,11 @@ def _runs_of(text: str, store: Store | None) -> Iterator[Run]:
         yield run_in_file(Path(text))
         return
     assert store is not None, "opened where a text is no file"
-    for name in names_of(text, store.index().names):
-        yield store.read_whole(name)
+    names = names_of(text, store.index().names)
+    for name in names:
+        try:
+            yield store.read_whole(name)
+        except HistoryProblem as problem:
+            if len(names) == 1:
+                raise
+            unread.append(f"left out: {problem}")

@@ -1,19 +1,23 @@
 """Records as plain JSON values, and back.
 
-Owns the conversion only; the records own their checks, which run again when they are read.
+Owns the conversion only; the records own their checks, which run again when they are read. A value
+of another type than the declared one is refused, never converted: "12" is no number, and a
+dict no name.
 """
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TypeVar
+import math
+import reprlib
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from cattrs.preconf.json import make_converter
 
 from pytest_vlmlatency.records import Scalar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 Record = TypeVar("Record")
 
@@ -21,6 +25,38 @@ _CONVERTER = make_converter(forbid_extra_keys=True)
 _CONVERTER.register_structure_hook_func(
     lambda declared: declared == Scalar, lambda value, _declared: _scalar(value)
 )
+
+
+def _checked(value: object, kind: type) -> object:
+    """Return a value of exactly this type; a number may be an int where a float is declared."""
+    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value):
+            return float(value)
+    elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise TypeError(f"expected {kind.__name__}, not {reprlib.repr(value)}")
+
+
+def _is_tuple(kind: object) -> bool:
+    origin: object = get_origin(kind)
+    return origin is tuple
+
+
+def _tuples(kind: Any) -> Callable[[object, object], object]:
+    of = get_args(kind)[0]
+    each = _CONVERTER.get_structure_hook(of)
+
+    def hook(values: object, _declared: object) -> object:
+        if not isinstance(values, list | tuple):  # a text would be taken for its letters
+            raise TypeError(f"expected a list, not {reprlib.repr(values)}")
+        return tuple(each(value, of) for value in values)
+
+    return hook
+
+
+# By the type itself: hooks by class would be taken for enumerations of texts, too.
+_CONVERTER.register_structure_hook_func(lambda kind: kind in (str, int, bool, float), _checked)
+_CONVERTER.register_structure_hook_factory(_is_tuple, _tuples)
 
 
 def to_plain(record: object) -> dict[str, object]:
@@ -41,6 +77,9 @@ def to_json(record: object, *, indent: int | None = 1) -> str:
 
 
 def _scalar(value: object) -> Scalar:
-    if value is None or isinstance(value, str | int | float | bool):
+    if value is None or isinstance(value, str | int | bool):
+        return value
+    if isinstance(value, float):
+        _checked(value, float)
         return value
     raise TypeError(f"expected a string, number, boolean or null, not {type(value).__name__}")

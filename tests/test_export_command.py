@@ -10,10 +10,12 @@ import pytest
 
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.export import read_records
+from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.run_file import write_run
-from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.history.store import file_of, open_store
 from tests.cases import a_call, a_case
 from tests.export.records import a_record, an_origin_record
+from tests.repositories import repository
 from tests.runs import a_run
 
 if TYPE_CHECKING:
@@ -155,3 +157,20 @@ def test_wall_times_of_a_contended_cpu_are_warned_of(
     _out, err = said(tmp_path / "run.json", "--to", tmp_path / "x.jsonl", "--measure", measure)
 
     assert ("contended: 1 of 2 records are wall times" in err) == is_warned
+
+
+def test_one_of_several_runs_that_cannot_be_read_is_named_and_the_others_are_exported(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = repository(tmp_path, {"x.txt": "x"})
+    monkeypatch.chdir(tmp_path)
+    store = open_store(tmp_path / "history")
+    for number in (1, 2):
+        store.write(a_run(number, commit=commit))
+    spoilt = name_of(a_run(1, commit=commit))
+    store.place.write(file_of(spoilt), b"{}")
+
+    out, err = said("HEAD", "--history", store.url, "--to", tmp_path / "r.jsonl", status=1)
+
+    assert out == f"{tmp_path / 'r.jsonl'}: 2 records in 1 file\n"
+    assert err == f"left out: {store.url}: {spoilt.text}: no run of pytest-vlmlatency\n"

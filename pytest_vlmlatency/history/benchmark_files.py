@@ -7,7 +7,6 @@ each round is its total alone. Its host's name is not taken over.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import re
 from datetime import UTC, datetime
@@ -15,7 +14,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.history.benchmark import MS_PER_S, entries_of
-from pytest_vlmlatency.history.slim import Plain, Unreadable, form_of_a_run, rounds_of_run
+from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.slim import (
+    Plain,
+    Unreadable,
+    form_of_a_run,
+    json_of,
+    rounds_of_run,
+)
 from pytest_vlmlatency.plain import to_plain
 from pytest_vlmlatency.records import WALL, Call, Case, Commit, Environment, Run
 
@@ -37,7 +43,7 @@ def run_of_file(content: bytes) -> tuple[Run, tuple[str, ...]]:
 
     Raises Unreadable if it has none with samples. The same content is always the same run.
     """
-    plain = json.loads(content)
+    plain: Any = json_of(content, has_constants=True)
     with form_of_a_run():
         kept = [bench for bench in plain["benchmarks"] if bench["stats"].get("data")]
         left_out = [bench for bench in plain["benchmarks"] if not bench["stats"].get("data")]
@@ -48,13 +54,15 @@ def run_of_file(content: bytes) -> tuple[Run, tuple[str, ...]]:
             commit=_commit(plain.get("commit_info") or {}),
             cases=tuple(_case(bench) for bench in kept),
         )
+        name_of(run)
+        names = tuple(str(bench["fullname"]) for bench in left_out)
     if not kept:
         raise Unreadable(
             f"none of its {len(left_out)} benchmarks has samples; save them with "
             f"--benchmark-save-data, or write the file with --benchmark-json"
         )
     rounds_of_run(to_plain(run))  # an impossible time is named now, not when it is judged
-    return run, tuple(str(bench["fullname"]) for bench in left_out)
+    return run, names
 
 
 def file_of_run(run: Run) -> Plain:

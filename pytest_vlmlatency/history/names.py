@@ -20,7 +20,7 @@ SUFFIX = ".json"
 NO_COMMIT = "none"
 CLEAN, DIRTY, PULL_REQUEST = "clean", "dirty", "pr"
 _NAME = re.compile(
-    r"(?P<time>\d{8}T\d{9}Z)_(?P<commit>[0-9a-f]{7,64}|none)_(?P<fingerprint>[0-9a-f]{12})_"
+    r"(?P<time>[0-9]{8}T[0-9]{9}Z)_(?P<commit>[0-9a-f]{7,64}|none)_(?P<fingerprint>[0-9a-f]{12})_"
     r"(?P<state>clean|dirty|pr|pr-dirty)_(?P<id>[0-9a-z]{8,32})"
 )
 _TIME = "%Y%m%dT%H%M%S%f"
@@ -56,11 +56,14 @@ class RunName:
 
 
 def name_of(run: Run | RunHeader) -> RunName:
-    """Return the name of a run, which must have an id."""
+    """Return the name of a run; ValueError if its id, commit or time make none.
+
+    A name decides where a file is written, so nothing but the pattern of a name gets into it.
+    """
     if not run.id:
         raise ValueError("the run has no id; every run is given a random one where it is made")
     commit = run.commit
-    return RunName(
+    name = RunName(
         time=_time_of(run.started_at),
         id=run.id,
         commit=None if commit is None else commit.id,
@@ -68,6 +71,13 @@ def name_of(run: Run | RunHeader) -> RunName:
         is_dirty=commit is not None and commit.is_dirty,
         is_pull_request=run.is_pull_request,
     )
+    if parse_name(name.text) != name:
+        raise ValueError(
+            f"its id {run.id!r:.80}, its commit {name.commit!r:.80} and its time "
+            f"{run.started_at!r:.80} make no name of a run; expected an id of 8 to 32 letters a-z "
+            f"and digits, and a commit of 7 to 64 hexadecimal digits"
+        )
+    return name
 
 
 def parse_name(text: str) -> RunName | None:

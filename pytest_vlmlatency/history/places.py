@@ -8,6 +8,7 @@ changed: one name, one content.
 from __future__ import annotations
 
 import os
+import stat
 from glob import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -43,6 +44,9 @@ class Place(Protocol):
 
     def list(self, folder: str) -> Sequence[str]:
         """Return the paths of the files in a folder; none if there is no such folder."""
+
+    def others(self, folder: str) -> Sequence[str]:
+        """Return the paths in a folder that lead to no file: folders, pipes, broken links."""
 
     def read(self, paths: Sequence[str]) -> Mapping[str, bytes | Exception]:
         """Return the content of each file, or why it cannot be read."""
@@ -80,11 +84,18 @@ class Folder:
         self.folder = folder.absolute()
         self.url = str(folder)
 
-    def list(self, folder: str) -> list[str]:
+    def list(self, folder: str) -> Sequence[str]:
         """Return the files of a folder by path; none if there is no such folder."""
+        return self._entries(folder, are_files=True)
+
+    def others(self, folder: str) -> Sequence[str]:
+        """Return the paths in a folder that lead to no file: folders, pipes, broken links."""
+        return self._entries(folder, are_files=False)
+
+    def _entries(self, folder: str, *, are_files: bool) -> Sequence[str]:
         try:
             with os.scandir(self.folder / folder) as entries:
-                return [f"{folder}/{entry.name}" for entry in entries if entry.is_file()]
+                return [f"{folder}/{one.name}" for one in entries if _is_file(one) == are_files]
         except FileNotFoundError:
             return []
         except OSError as problem:
@@ -96,7 +107,7 @@ class Folder:
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file so that a cut of the power does not take it back."""
-        target = self.folder / path
+        target = self._within(path)
         try:
             make_folder(target.parent)
             write_whole(target, content)
@@ -109,7 +120,7 @@ class Folder:
     def remove(self, path: str) -> None:
         """Remove a file; one that is gone already is no error."""
         try:
-            (self.folder / path).unlink(missing_ok=True)
+            self._within(path).unlink(missing_ok=True)
         except OSError as problem:
             raise HistoryProblem(f"{self.url}/{path} could not be removed: {problem}") from problem
 
@@ -121,9 +132,22 @@ class Folder:
         """Return the absolute path of a file, as a pattern."""
         return escape(str(self.folder / path))
 
+    def _within(self, path: str) -> Path:
+        """Return where a file is written or removed; HistoryProblem if a link leads elsewhere."""
+        target = self.folder / path
+        if target.parent != self.folder and target.parent.is_symlink():
+            raise HistoryProblem(
+                f"{target.parent} is a link; expected a folder, since the files of a history lie "
+                f"within it. Link the history as a whole, or replace the link by a folder"
+            )
+        return target
+
     def _content(self, path: str) -> bytes | Exception:
+        target = self.folder / path
         try:
-            return (self.folder / path).read_bytes()
+            if not stat.S_ISREG(target.stat().st_mode):  # a pipe would be waited for
+                return OSError("it is no regular file")
+            return target.read_bytes()
         except OSError as problem:
             return problem
 
@@ -150,6 +174,10 @@ class Remote:
             raise HistoryProblem(f"{self.url} cannot be listed: {_said(problem)}") from problem
         files = (str(entry["name"]) for entry in found if entry["type"] == "file")
         return [f"{folder}/{name.rpartition('/')[2]}" for name in files if name != whole]
+
+    def others(self, _folder: str) -> tuple[str, ...]:
+        """Return nothing: what is no file in a store of objects is a part of names."""
+        return ()
 
     def read(self, paths: Sequence[str]) -> dict[str, bytes | Exception]:
         """Return the content of each file, fetched side by side, or why it cannot be read."""
@@ -219,6 +247,13 @@ def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
             f"fsspec knows, with its package installed (s3fs for s3://, gcsfs for gs://)"
         ) from problem
     return file_system, str(root)
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads back to itself
+        return False
 
 
 def _said(problem: Exception) -> str:

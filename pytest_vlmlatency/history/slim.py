@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import reprlib
+from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, is_dataclass
+from functools import cache
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from pytest_vlmlatency.errors import reason_in_words
+from pytest_vlmlatency.errors import VlmLatencyError, reason_in_words
 from pytest_vlmlatency.records import (
     CPU,
     SCHEMA_VERSION,
@@ -34,12 +38,24 @@ from pytest_vlmlatency.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 Plain = dict[str, Any]
 """What JSON holds, of any shape: reading it is finding out."""
 
 KEYS = frozenset(("started_at", "environment", "commit", "cases", "schema_version"))
+FORM_ERRORS = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    VlmLatencyError,
+)
+"""What reading values of another form raises: the last comes from the records' own checks."""
+MOST_MS = 1e9
+"""Eleven days: no call takes so long, and sums of what is larger leave the range of floats."""
 
 
 class Unreadable(Exception):
@@ -52,13 +68,27 @@ class Gone(Unreadable):
 
 def parse(content: bytes) -> Plain:
     """Return a run's plain values in today's schema, or raise Unreadable with the reason."""
-    try:
-        plain = json.loads(content, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as problem:
-        raise Unreadable(f"no whole JSON: {problem}") from None
+    plain = json_of(content)
     if not isinstance(plain, dict) or not plain.keys() >= KEYS:
         raise Unreadable("no run of pytest-vlmlatency")
-    return upgraded(plain, content)
+    with form_of_a_run():
+        return upgraded(plain, content)
+
+
+def json_of(content: bytes, *, has_constants: bool = False) -> object:
+    """Return the value of a JSON file in UTF-8, or raise Unreadable; every text is Unicode.
+
+    `has_constants`: what other programs write may have NaN and Infinity in places nobody reads.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+        constant = float if has_constants else _refuse_constant
+        value: object = json.loads(text, parse_constant=constant)
+        if "\\ud" in text or "\\uD" in text:  # half a character can neither be printed nor stored
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as problem:
+        raise Unreadable(f"no whole JSON: {problem}") from None
+    return value
 
 
 def rounds_of_run(plain: Mapping[str, Any]) -> RunRounds:
@@ -74,7 +104,7 @@ def form_of_a_run() -> Iterator[None]:
     """Turn whatever reading values of another form raises into Unreadable."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError) as problem:
+    except FORM_ERRORS as problem:
         raise Unreadable(f"not of the form of a run: {reason_in_words(problem)}") from None
 
 
@@ -86,14 +116,16 @@ def was_measured(case: Mapping[str, Any]) -> bool:
 def header_of(plain: Mapping[str, Any]) -> RunHeader:
     """Return the run without its cases."""
     commit, environment = plain["commit"], plain["environment"]
-    return RunHeader(
+    header = RunHeader(
         id=plain["id"],
         started_at=plain["started_at"],
-        environment=Environment(**{**environment, "devices": tuple(environment["devices"])}),
+        environment=Environment(**{**environment, "devices": _tuple(environment["devices"])}),
         commit=None if commit is None else Commit(**commit),
         is_pull_request=plain["is_pull_request"],
-        lost=tuple(plain["lost"]),
+        lost=_tuple(plain["lost"]),
     )
+    check_kinds(header)
+    return header
 
 
 def rounds_of_case(case: Mapping[str, Any]) -> Rounds:
@@ -106,15 +138,54 @@ def rounds_of_case(case: Mapping[str, Any]) -> Rounds:
 def slim_rounds(slim: Mapping[str, Any], times_ms: Mapping[str, Sequence[float]]) -> Rounds:
     """Return Rounds from the plain values of their other fields and their times."""
     terms, workload = slim["terms"], slim["workload"]
-    return Rounds(
+    rounds = Rounds(
         **{
             **slim,
             "workload": None if workload is None else Workload(**workload),
-            "throttle_reasons": tuple(slim["throttle_reasons"]),
+            "throttle_reasons": _tuple(slim["throttle_reasons"]),
             "terms": GateTerms(**{**terms, "mode": GateMode(terms["mode"])}),
         },
         times_ms={name: tuple(values) for name, values in times_ms.items()},
     )
+    check_kinds(rounds)
+    return rounds
+
+
+def check_kinds(record: Any) -> None:
+    """Raise TypeError for a field whose value is not of its declared type: none is converted."""
+    for name, kind in _fields_of(record.__class__).items():
+        value = getattr(record, name)
+        if not _is_of(value, kind):
+            raise TypeError(f"{name} is {reprlib.repr(value)}")
+
+
+@cache
+def _fields_of(record: Any) -> Mapping[str, Any]:
+    return get_type_hints(record)
+
+
+def _is_of(value: object, kind: Any) -> bool:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return any(_is_of(value, one) for one in arguments)
+    if origin is tuple:
+        return isinstance(value, tuple) and all(_is_of(one, arguments[0]) for one in value)
+    if origin is Mapping:
+        return isinstance(value, Mapping) and all(
+            _is_of(name, arguments[0]) and _is_of(one, arguments[1]) for name, one in value.items()
+        )
+    if kind is float or kind is int:
+        allowed = (int, float) if kind is float else (int,)
+        return type(value) in allowed and -math.inf < value < math.inf  # type: ignore[operator]
+    if is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]  # a class
+        check_kinds(value)
+    return isinstance(value, kind)
+
+
+def _tuple(values: object) -> tuple[Any, ...]:
+    if not isinstance(values, list | tuple):
+        raise TypeError(f"{reprlib.repr(values)} stands where a list is expected")
+    return tuple(values)
 
 
 def _slim_case(case: Mapping[str, Any], measure: str) -> Plain:
@@ -163,7 +234,7 @@ def _time(case_id: str, name: str, time_ms: object, *, is_total: bool = False) -
     """Return a time that can be true: finite, at least 0, and of a total more than that."""
     if not isinstance(time_ms, int | float) or isinstance(time_ms, bool):
         raise Unreadable(f"{case_id}: {name} has no time in one of its rounds, but {time_ms!r}")
-    if not math.isfinite(time_ms) or time_ms < 0 or (is_total and time_ms == 0):
+    if not 0 <= time_ms <= MOST_MS or (is_total and time_ms == 0):
         raise Unreadable(f"{case_id}: {name} took {time_ms} ms in one of its rounds")
     return time_ms
 

@@ -112,6 +112,11 @@ class Store:
         parquet = parquet_files(self.place)
         named = {path: parse_name(stem_of(path)) for path in sorted(files)}
         foreign = [f"{path}: not named as a run is" for path, name in named.items() if not name]
+        foreign += [
+            f"{path}: no regular file"
+            for folder in (RUNS, COMPACTED)
+            for path in sorted(self.place.others(folder))
+        ]
         self.files = {name: path for path, name in named.items() if name is not None}
         self.folded = {}
         if parquet:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.history.slim import Unreadable
+from pytest_vlmlatency.errors import reason_in_words
+from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.slim import Unreadable, form_of_a_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Run
 
@@ -15,13 +17,9 @@ if TYPE_CHECKING:
 def whole_run(plain: Plain) -> Run:
     """Return the Run, or raise Unreadable with what is wrong in it."""
     try:
-        return from_plain(Run, plain)
+        run = from_plain(Run, plain)
     except ExceptionGroup as problems:
-        raise Unreadable("; ".join(_said(problems))) from problems
-
-
-def _said(problem: Exception) -> list[str]:
-    """Return every single reason in a group of groups."""
-    if isinstance(problem, ExceptionGroup):
-        return [line for inner in problem.exceptions for line in _said(inner)]
-    return [f"{type(problem).__name__}: {problem}"]
+        raise Unreadable(reason_in_words(problems)) from problems
+    with form_of_a_run():
+        name_of(run)  # a file of another name is never made of it
+    return run

@@ -508,3 +508,63 @@ def test_several_runs_are_not_exported_into_what_ends_as_a_file_does(
 
     assert "expected a folder for 2 runs" in text
     assert not (tmp_path / "new.json").exists()
+
+
+OUTSIDE = ("../../outside", "/tmp/outside-of-all", "a/../../b", "A" * 16, "a\n" * 8)
+
+
+@pytest.mark.parametrize("id_", OUTSIDE, ids=range(len(OUTSIDE)))
+def test_an_id_that_is_no_part_of_a_name_decides_no_path(
+    tmp_path: Path, said: Said, id_: str
+) -> None:
+    shard = tmp_path / "run.json"
+    write_run(replace(a_run(1), id=id_), shard)
+    history, to = tmp_path / "a" / "b" / "history", tmp_path / "a" / "b" / "to"
+
+    imported = said("import", shard, "--history", history, status=1)
+    exported = said("export-benchmark", shard, "--to", f"{to}/", status=1)
+
+    assert imported.count("make no name of a run") == exported.count("make no name of a run") == 1
+    written = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*"))
+    assert [path for path in written if path not in ("a", "a/b", "a/b/history")] == ["run.json"]
+    assert not Path("/tmp/outside-of-all.json").exists()
+
+
+def test_a_commit_that_is_none_is_merged_into_no_run(tmp_path: Path, said: Said) -> None:
+    files = shards(
+        tmp_path,
+        a_run(1, cases=[a_case(name="test_a")], commit="../../outside"),
+        a_run(2, cases=[a_case(name="test_b")], commit="../../outside"),
+    )
+
+    text = said("merge", *files, "--to", tmp_path / "a" / "b" / "history", status=1)
+
+    assert "its commit '../../outside'" in text
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda plain: "[" * 10**5,
+        lambda plain: json.dumps(plain | {"datetime": "0001-01-01T00:00:00+23:00"}),
+        lambda plain: json.dumps(plain).replace('"name": "test_work"', '"name": {}'),
+        lambda plain: json.dumps(plain | {"machine_info": {"system": {"a": 1}}}),
+        lambda plain: json.dumps(plain | {"commit_info": ["a"]}),
+        lambda plain: json.dumps(plain).replace("0.25", "1e300"),
+        lambda plain: json.dumps(plain).replace("test_work", r"\ud800"),
+    ],
+    ids=["deep", "year", "name", "machine", "commit", "time", "surrogate"],
+)
+def test_a_spoilt_file_of_pytest_benchmark_is_named_and_the_next_is_imported(
+    tmp_path: Path, said: Said, spoil: Callable[[object], str]
+) -> None:
+    bench = {"name": "test_work", "fullname": "test_work", "stats": {"data": [0.25]}}
+    plain = {"machine_info": {}, "datetime": "2026-11-20T10:00:00", "benchmarks": [bench]}
+    (tmp_path / "x.json").write_text(spoil(plain))
+    (tmp_path / "y.json").write_text(json.dumps(plain))
+
+    text = said("import", tmp_path / "x.json", tmp_path / "y.json", "--history", tmp_path, status=1)
+
+    assert f"{tmp_path}: 1 runs imported, 1 not" in text
+    assert f"{tmp_path / 'x.json'} cannot be imported: " in text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -86,6 +87,21 @@ def test_runs_are_read_in_the_order_that_is_asked_for(url: str) -> None:
         (lambda _text: "[1, 2]", ": no run of pytest-vlmlatency"),
         (lambda text: text.replace('"spans"', '"spams"'), "not of the form of a run: "),
         (lambda text: text.replace("0" * 15 + "1", "0" * 15 + "7"), "it holds another run, "),
+        (lambda text: text.replace('"mode": "fail"', '"mode": "report"'), "it needs why='...'"),
+        (lambda text: text.replace('"branch": "main"', '"branch": {"a": 1}'), "branch is {'a': 1}"),
+        (lambda text: text.replace('"branch": "main"', r'"branch": "\ud800"'), "surrogates not"),
+        (lambda text: text.replace('"is_dirty": false', '"is_dirty": 0'), "is_dirty is 0"),
+        (
+            lambda text: text.replace('"lost": []', '"lost": "ab"'),
+            "stands where a list is expected",
+        ),
+        (lambda text: text.replace("2026-11-20T", "0001-01-01T").replace("+00", "+23"), "range"),
+        (lambda text: text.replace("10.0", "9" * 400), "vision took 999"),
+        (lambda text: text.replace('"n_threads": null', '"n_threads": 1e999'), "n_threads is inf"),
+        (lambda text: text.replace('"lost": []', '"lost": ' + "[" * 10**5), "recursion"),
+        (lambda text: text.replace('"id": "000', '"id": "../'), "make no name of a run; expected"),
+        (lambda text: text.replace(COMMIT, "../" + COMMIT), "its commit '../3f3f"),
+        (lambda text: text.replace('"cases": [', '"cases": [7, '), "of a run: 'int' object is not"),
     ],
 )
 def test_a_spoilt_run_is_named_with_the_reason_and_the_others_are_read(
@@ -128,6 +144,58 @@ def test_a_file_of_another_name_is_named_and_stays(url: str) -> None:
     assert index.problems[0] == "runs/notes.txt: not named as a run is"
     assert index.problems[1].startswith("compacted/notes.parquet: no whole Parquet file: ")
     assert list(store.place.list("runs")) != []
+
+
+@pytest.mark.parametrize("folder", ["runs", "compacted"])
+def test_what_is_no_file_is_named_and_the_others_are_read(tmp_path: Path, folder: str) -> None:
+    store = open_store(tmp_path)
+    store.write(a_run())
+    (tmp_path / "compacted").mkdir()
+    name = f"{name_of(a_run(2)).text}.json"
+    os.mkfifo(tmp_path / folder / "pipe")
+    (tmp_path / folder / "folder").mkdir()
+    (tmp_path / folder / name).symlink_to(name)
+
+    index = store.index()
+
+    assert index.names == (name_of(a_run()),)
+    assert index.problems == tuple(
+        f"{folder}/{what}: no regular file" for what in (name, "folder", "pipe")
+    )
+    assert len(store.read(index.names).runs) == 1
+
+
+def test_a_pipe_in_place_of_a_run_is_not_waited_for(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.write(a_run())
+    store.index()
+    store.place.remove(file_of(name_of(a_run())))
+    os.mkfifo(tmp_path / file_of(name_of(a_run())))
+
+    assert store.read([name_of(a_run())]).runs == ()
+    with pytest.raises(HistoryProblem, match="it is no regular file"):
+        store.read_whole(name_of(a_run()))
+
+
+def test_no_run_is_written_through_a_link_in_a_history(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "history" / "runs").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "linked").symlink_to(tmp_path / "history")
+
+    with pytest.raises(HistoryProblem, match="runs is a link; expected a folder"):
+        open_store(tmp_path / "linked").write(a_run())
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_history_may_be_a_link_as_a_whole(tmp_path: Path) -> None:
+    (tmp_path / "history").mkdir()
+    (tmp_path / "linked").symlink_to(tmp_path / "history")
+
+    open_store(tmp_path / "linked").write(a_run())
+
+    assert open_store(tmp_path / "history").index().names == (name_of(a_run()),)
 
 
 def test_an_unfinished_write_is_no_run_and_no_problem(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -47,14 +46,13 @@ def run(given: argparse.Namespace) -> int:
     for path in given.files:
         try:
             found, left_out = _read(path)
+            problems += [f"{path}: {name} was saved without samples" for name in left_out]
+            if found.id not in held:
+                store.write(found)
+                held.add(found.id)
+                n_kept += 1
         except HistoryProblem as problem:
             problems.append(str(problem))
-            continue
-        problems += [f"{path}: {name} was saved without samples" for name in left_out]
-        if found.id not in held:
-            store.write(found)
-            held.add(found.id)
-            n_kept += 1
     n_held = len(given.files) - n_kept
     rest = f", {n_held} not (unreadable, or there already)" if n_held else ""
     sys.stdout.write(f"{shortened(store.url)}: {n_kept} runs imported{rest}\n")
@@ -66,12 +64,12 @@ def run(given: argparse.Namespace) -> int:
 def _read(path: Path) -> tuple[Run, tuple[str, ...]]:
     from pytest_vlmlatency.history import benchmark_files  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.choosing import run_in_file  # noqa: PLC0415 - as above
-    from pytest_vlmlatency.history.slim import Unreadable  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.slim import Unreadable, json_of  # noqa: PLC0415 - as above
 
     try:
         content = path.read_bytes()
-        if benchmark_files.is_benchmark_file(json.loads(content)):
+        if benchmark_files.is_benchmark_file(json_of(content, has_constants=True)):
             return benchmark_files.run_of_file(content)
-    except (OSError, ValueError, Unreadable) as problem:
+    except (OSError, Unreadable) as problem:
         raise HistoryProblem(f"{path} cannot be imported: {problem}") from problem
     return run_in_file(path), ()
