@@ -54,8 +54,8 @@ FORM_ERRORS = (
     VlmLatencyError,
 )
 """What reading values of another form raises: the last comes from the records' own checks."""
-MOST_MS = 1e9
-"""Eleven days: no call takes so long, and sums of what is larger leave the range of floats."""
+MOST_MS = 1e12
+"""32 years: no call takes so long, and sums of what is larger leave the range of floats."""
 
 
 class Unreadable(Exception):
