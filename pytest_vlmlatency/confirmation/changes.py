@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.confirmation.commits import local_commit
 from pytest_vlmlatency.confirmation.git import GitFailed, git
 from pytest_vlmlatency.confirmation.imports import installed_places
 from pytest_vlmlatency.confirmation.overlay import CONFTEST
@@ -85,10 +86,12 @@ def changes_between(root: Path, before: str, after: str | None, read: Read) -> C
     nor what is no Python file and nothing that the tests import names. None where git does not
     know.
     """
-    commits = [before] if after is None else [before, after]
+    commits = [local_commit(root, ref) for ref in (before, after) if ref is not None]
+    if None in commits:
+        return None
     try:
         flags = ("--name-status", "-z", "--no-renames", "--no-ext-diff", "--ignore-submodules=none")
-        words = git(root, "diff", *flags, *commits, "--").split("\0")
+        words = git(root, "diff", *flags, *filter(None, commits), "--").split("\0")
         changed = {
             Path(path): status for status, path in zip(words[::2], words[1::2], strict=False)
         }

@@ -29,6 +29,7 @@ def repository_of(folder: Path) -> Path:
 
 def commit_of(root: Path, ref: str, *, say: Callable[[str], None]) -> str:
     """Return the id of the commit that a ref means; a commit that is not here is fetched."""
+    _refuse_option(ref, ref)
     here = local_commit(root, ref)
     if here is not None:
         return here
@@ -50,7 +51,12 @@ def remote_of(root: Path) -> str | None:
 
 
 def local_commit(root: Path, ref: str) -> str | None:
-    """Return the id of the commit that a ref means here, None if it means none."""
+    """Return the id of the commit that a ref means here, None if it means none.
+
+    A text that git could take for an option means none. What other commands of git get is this id.
+    """
+    if ref.startswith("-"):
+        return None
     return asked(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
 
 
@@ -58,7 +64,8 @@ def _fetched(root: Path, remote: str, ref: str, *, say: Callable[[str], None]) -
     is_shallow = asked(root, "rev-parse", "--is-shallow-repository") == "true"
     depth = ("--depth=1",) if is_shallow else ()
     name = ref.removeprefix(f"{remote}/")
-    if ":" in name:  # git would take it for an order to write a ref of this clone
+    _refuse_option(ref, name)
+    if ":" in name or name.startswith(("+", "^")):  # an order about refs of this clone
         raise NotConfirmed(
             f"{ref!r} is no name of a branch, a tag or a commit, here or of {remote}"
         )
@@ -76,3 +83,12 @@ def _fetched(root: Path, remote: str, ref: str, *, say: Callable[[str], None]) -
     fetched = local_commit(root, "FETCH_HEAD")
     assert fetched is not None, "git fetched it a moment ago"
     return fetched
+
+
+def _refuse_option(ref: str, name: str) -> None:
+    """Raise NotConfirmed where git could take a name for an option: one of them runs a command."""
+    if name.startswith("-"):
+        raise NotConfirmed(
+            f"{ref!r} is no ref: {name!r} begins with '-', as an option of git does; expected a "
+            f"branch, a tag or a commit"
+        )

@@ -35,7 +35,8 @@ def _add_submodules(worktree: Path, like: Path, git_folder: str | None) -> None:
             _add_submodules(worktree / path, like / path, str(source))
             _add_large_files(worktree / path, like / path)
         elif path not in _submodules(like):  # the candidate has it no more
-            git(worktree, "submodule", "--quiet", "update", "--init", "--recursive", "--", path)
+            update = ("submodule", "--quiet", "update", "--init", "--recursive", "--", path)
+            git(worktree, "-c", "protocol.ext.allow=never", *update)  # its URL is the commit's
 
 
 def _submodules(root: Path) -> dict[str, str]:
@@ -94,7 +95,7 @@ def _check_out(source: Path, commit: str, folder: Path) -> None:
                 f"the submodule {folder.name} has no commit {commit} in {source}, and {remote} did "
                 f"not give it: {problem}; fetch it there: git submodule foreach git fetch"
             ) from None
-    git(folder, "-c", "core.hooksPath=/dev/null", "checkout", "--quiet", "--detach", commit)
+    git(folder, "checkout", "--quiet", "--detach", commit)
 
 
 def _add_large_files(worktree: Path, like: Path) -> None:

@@ -1,7 +1,8 @@
 """Questions and orders to git, as one user's command would give them; nothing of it is parsed here.
 
-Never asks for a password, never writes the index while it looks, and obeys no variable that a hook
-of git's own left in the environment.
+Never asks for a password, never writes the index while it looks, runs no hook, and obeys no
+variable that a hook of git's own left in the environment. What git gets as a commit is an id that
+`commits.local_commit` returned: a text of a user, a file or a remote could be an option.
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ OF_A_HOOK = (
 """What git sets for its hooks, which would name the user's repository in every worktree."""
 
 
+NO_HOOKS = ("-c", "core.hooksPath=/dev/null")
+"""A relative `core.hooksPath` lies in the checkout: git would run hooks of the commit there."""
+
+
 class GitFailed(NotConfirmed):
     """An order that git did not carry out."""
 
@@ -53,7 +58,7 @@ def git(root: Path, *args: str, index: Path | None = None) -> str:
 
     `index` is used in the place of the repository's own.
     """
-    command = ("git", "-C", str(root), *args)
+    command = ("git", "-C", str(root), *NO_HOOKS, *args)
     of_index = {} if index is None else {"GIT_INDEX_FILE": str(index)}
     try:
         done = subprocess.run(

@@ -53,9 +53,9 @@ def worktree_folder(root: Path) -> Iterator[Path]:
 
 
 def add_worktree(root: Path, path: Path, commit: str) -> None:
-    """Check a commit out at `path`, beside the working tree; hooks of the repository don't run."""
-    no_hooks = ("-c", "core.hooksPath=/dev/null", "-c", "advice.detachedHead=false")
-    git(root, *no_hooks, "worktree", "add", "--quiet", "--detach", str(path), commit)
+    """Check a commit out at `path`, beside the working tree."""
+    quiet = ("-c", "advice.detachedHead=false")
+    git(root, *quiet, "worktree", "add", "--quiet", "--detach", str(path), commit)
 
 
 def remove_leftovers(root: Path) -> tuple[Path, ...]:

@@ -9,6 +9,7 @@ One file for each machine, so that two machines' pins never meet in a merge.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 FOLDER = ".vlm_accepted"
 SCHEMA = 1
+_COMMIT = re.compile(r"[0-9a-f]{7,64}")  # git takes another text for a branch, or for an option
 _KEYS = {"run", "commit", "started_at", "accepted_on", "why", "cases"}
 
 
@@ -34,6 +36,13 @@ class Pin:
     accepted_on: str
     why: str
     cases: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.commit is not None and not _COMMIT.fullmatch(self.commit):
+            raise UsageProblem(
+                f"a run is accepted by the id of its commit, 7 to 64 hexadecimal digits, and not "
+                f"by {self.commit!r}"
+            )
 
     def is_of(self, case_id: str) -> bool:
         """Whether the run was accepted for this case."""
@@ -62,7 +71,7 @@ def read_pins(root: Path, fingerprint: str) -> tuple[Pin, ...]:
         if plain["schema"] != SCHEMA:
             raise ValueError(f"its schema is {plain['schema']!r}; this version reads {SCHEMA}")
         return tuple(_pin(entry) for entry in plain["accepted"])
-    except (ValueError, KeyError, TypeError) as problem:
+    except (ValueError, KeyError, TypeError, UsageProblem) as problem:
         raise UsageProblem(
             f"{path} is not a file of accepted runs: {reason_in_words(problem)}. "
             f"Restore it from git, or accept again"

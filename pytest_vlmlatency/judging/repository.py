@@ -51,9 +51,10 @@ def find_root(folder: Path) -> Path | None:
 
 def has_none_of(root: Path, commit: str, files: Collection[str]) -> bool:
     """Whether a commit that is here has none of these files, given by their paths from the root."""
-    if local_commit(root, commit) is None:
+    known = local_commit(root, commit)
+    if known is None:
         return False
-    return asked(root, "ls-tree", "--name-only", "-z", commit, "--", *files) is None
+    return asked(root, "ls-tree", "--name-only", "-z", known, "--", *files) is None
 
 
 def commit_that_brought(root: Path, file: Path, text: str) -> str | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.confirmation.commits import local_commit
 from pytest_vlmlatency.confirmation.git import GitUnusable, asked
 from pytest_vlmlatency.errors import UsageProblem
 
@@ -90,14 +91,11 @@ def commits_to_head(root: Path) -> tuple[str, ...] | str:
 def subjects_between(root: Path, last_good: str, first_bad: str) -> tuple[str, ...]:
     """Return the commits after one up to another, oldest first, id and subject; () if unknown."""
     try:
-        log = asked(
-            root,
-            "log",
-            "--first-parent",
-            "--reverse",
-            "--format=%h %s",
-            f"{last_good}..{first_bad}",
-        )
+        ends = [local_commit(root, commit) for commit in (last_good, first_bad)]
+        if None in ends:
+            return ()
+        shown = ("--first-parent", "--reverse", "--format=%h %s")
+        log = asked(root, "log", *shown, f"{ends[0]}..{ends[1]}")
     except GitUnusable:
         return ()
     return tuple((log or "").splitlines())

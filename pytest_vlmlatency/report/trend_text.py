@@ -5,6 +5,7 @@ Pure: a Trend in, lines with a tone out.
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
@@ -98,7 +99,8 @@ def _between(step: TrendStep, file: str) -> list[str]:
         f"Between commits: {ends}.",
         *(f"{INDENT}{commit}" for commit in step.commits[:MOST_COMMITS]),
         *more,
-        f"To be sure: vlmlatency ab {step.last_good[:SHORT]} {step.first_bad[:SHORT]} -- {file}",
+        f"To be sure: vlmlatency ab {step.last_good[:SHORT]} {step.first_bad[:SHORT]} "
+        f"-- {quote(file)}",
     ]
 
 

@@ -205,3 +205,11 @@ def test_what_the_run_itself_wrote_is_no_change(root: Path) -> None:
 
     assert changes is not None
     assert changes.is_identical
+
+
+@pytest.mark.parametrize("ends", [("--output=here", None), ("HEAD", "--output=here")])
+def test_a_commit_that_git_could_take_for_an_option_is_unknown_and_writes_nothing(
+    root: Path, ends: tuple[str, str | None]
+) -> None:
+    assert changes_between(root, *ends, read_in(root)) is None
+    assert not (root / "here").exists()

@@ -4,7 +4,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.confirmation.commits import commit_of, remote_of, repository_of
+from pytest_vlmlatency.confirmation.commits import (
+    commit_of,
+    local_commit,
+    remote_of,
+    repository_of,
+)
 from pytest_vlmlatency.errors import NotConfirmed
 from tests.repositories import commit, git, repository
 
@@ -97,11 +102,40 @@ def test_a_commit_that_nobody_has_is_refused_with_what_to_do(tmp_path: Path) -> 
     assert "fetch-depth: 0" in str(there.value)
 
 
-def test_a_ref_that_looks_like_an_option_is_none(tmp_path: Path) -> None:
-    three_commits(tmp_path)
+@pytest.mark.parametrize(
+    "ref",
+    [
+        "--all",
+        "--output=here",
+        "origin/--upload-pack=touch${IFS}here;false",
+        "origin/-x",
+        "origin/+main:main",
+        "origin/^main",
+    ],
+)
+def test_a_ref_that_git_could_take_for_an_order_is_refused_before_anything_is_fetched(
+    tmp_path: Path, ref: str
+) -> None:
+    three_commits(tmp_path / "origin")
+    copy = clone(tmp_path / "origin", tmp_path / "copy")
+    told: list[str] = []
 
-    with pytest.raises(NotConfirmed, match="there is no commit '--all'"):
-        commit_of(tmp_path, "--all", say=print)
+    with pytest.raises(NotConfirmed, match="is no "):
+        commit_of(copy, ref, say=told.append)
+
+    assert told == []
+    assert not list(tmp_path.rglob("here"))
+
+
+def test_a_ref_that_git_could_take_for_an_option_is_no_commit_even_where_it_is_one(
+    tmp_path: Path,
+) -> None:
+    first = three_commits(tmp_path)[0]
+    git(tmp_path, "update-ref", "refs/heads/-x", first)
+    git(tmp_path, "update-ref", "refs/heads/feature/-x", first)
+
+    assert local_commit(tmp_path, "-x") is None
+    assert local_commit(tmp_path, "feature/-x") == first
 
 
 def test_a_folder_outside_of_any_repository_is_refused(tmp_path: Path) -> None:

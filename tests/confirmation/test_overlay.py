@@ -7,7 +7,7 @@ import pytest
 
 from pytest_vlmlatency.confirmation.checkouts import Checkout, Side
 from pytest_vlmlatency.confirmation.overlay import lay_over, take_off
-from tests.repositories import commit, repository, write
+from tests.repositories import commit, git, repository, write
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -92,3 +92,16 @@ def test_a_folder_of_tests_in_a_submodule_is_taken_whole_and_given_back(tmp_path
 
     assert during == ["old", "new", "new"]
     assert texts(baseline.root, names) == ["old"] * 3
+
+
+def test_hooks_that_a_commit_brings_do_not_run_in_its_checkout(tmp_path: Path) -> None:
+    hook = "#!/bin/sh\ntouch ran\n"
+    before = {"benchmarks/test_x.py": "old", ".hooks/post-checkout": hook}
+    baseline, candidate = two_sides(tmp_path, before, {"benchmarks/test_x.py": "new"})
+    (baseline.root / ".hooks/post-checkout").chmod(0o755)
+    git(baseline.root, "config", "core.hooksPath", ".hooks")
+
+    laid = lay_over([Path("benchmarks/test_x.py")], source=candidate, target=baseline)
+    take_off(laid, baseline)
+
+    assert texts(baseline.root, ["benchmarks/test_x.py", "ran"]) == ["old", None]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -82,3 +83,16 @@ def test_a_file_that_cannot_be_read_is_an_error_and_not_no_pin(tmp_path: Path, t
 
     with pytest.raises(UsageProblem, match="is not a file of accepted runs"):
         read_pins(tmp_path, MACHINE)
+
+
+@pytest.mark.parametrize("commit", ["--output=x", "main", "origin/main", "abc123", "A" * 40, 1])
+def test_a_pin_holds_nothing_but_the_id_of_a_commit(tmp_path: Path, commit: object) -> None:
+    path = add_pin(tmp_path, MACHINE, a_pin(), machine=[])
+    plain = json.loads(path.read_text())
+    plain["accepted"][0]["commit"] = commit
+    path.write_text(json.dumps(plain))
+
+    with pytest.raises(UsageProblem, match="is not a file of accepted runs"):
+        read_pins(tmp_path, MACHINE)
+    with pytest.raises(UsageProblem):
+        replace(a_pin(), commit=str(commit))
