@@ -6,6 +6,8 @@ numbers. Nothing is clamped, filled in or converted from text.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Mapping
 from numbers import Real
@@ -13,6 +15,7 @@ from numbers import Real
 from pytest_vlmlatency.export.fields import (
     CONFIGURATION,
     COUNTS,
+    DIGEST,
     KNOBS,
     TIERS,
     TIMES,
@@ -36,6 +39,18 @@ ALIASES = {"tier": ("tier", "tier_idx")}
 """A tier may stand by its name, by its index, or by both."""
 RELATIVE = 1e-6
 """What floating point may do to sums of times that were not rounded."""
+COMPUTED = frozenset(
+    (
+        DIGEST,
+        *KNOBS,  # stand in the configuration
+        "tier_idx",
+        "T_prefill_total",
+        "T_decode_per_token",
+        "decode_steps",
+        "T_decode_per_step",
+    )
+)
+"""What no digest covers, because it is computed anew from what one covers."""
 
 
 def checked(given: object) -> Record:
@@ -59,7 +74,24 @@ def checked(given: object) -> Record:
     _check_possible(record)
     record |= derived(record)
     _check_agreement(given, record, rounding_ms)
+    digest = record.pop(DIGEST, None)
+    if digest is not None and digest != digest_of_content(record):
+        raise Refused(
+            Reason.CHANGED,
+            f"its content is not what {DIGEST} {shown(digest)} was written for; remove that field "
+            f"if the change was meant",
+        )
     return record
+
+
+def digest_of_content(record: Record) -> str | None:
+    """Return the digest of a checked record, None where its further fields are no JSON."""
+    held = {name: one for name, one in record.items() if one is not None and name not in COMPUTED}
+    try:
+        text = json.dumps(held, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _batch_size(given: Mapping[str, object]) -> int:

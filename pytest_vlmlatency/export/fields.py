@@ -43,6 +43,8 @@ PARQUET_TYPES = {
     "source": "VARCHAR",
 }
 """The columns of a Parquet file; a configuration and further fields are JSON beside them."""
+DIGEST = "record_digest"
+"""Of what a record held when it was written: whatever was changed in it since is not believed."""
 CONFIGURATION = "configuration"
 FURTHER = "further"
 WALL_MS = "wall_ms"

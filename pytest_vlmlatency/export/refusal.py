@@ -20,6 +20,7 @@ class Reason(StrEnum):
     MIXED_MACHINE = "of another machine"
     MIXED_MEASURE = "of another kind of time"
     DUPLICATE = "duplicate"
+    CHANGED = "changed since it was written"
     NOT_STEPWISE = "not one token a step"
 
 

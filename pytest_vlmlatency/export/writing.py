@@ -16,8 +16,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
-from pytest_vlmlatency.export.checking import checked
-from pytest_vlmlatency.export.fields import CONFIGURATION, KNOBS, RESULTS
+from pytest_vlmlatency.export.checking import checked, digest_of_content
+from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST, KNOBS, RESULTS
 from pytest_vlmlatency.export.files import SUFFIXES, mode_of, objects_in, shown_path
 from pytest_vlmlatency.export.refusal import Refused, shown
 from pytest_vlmlatency.export.seen import digest_of
@@ -125,13 +125,13 @@ def _drafted(
     """Return the drafts of all files; RecordsProblem for a record that could not be read back."""
     drafts: dict[Path, _Draft] = {}
     for index, record in enumerate(records):
-        digest = _digest_of_readable(index, record)
+        held = _read_back(index, record)
         path = path_of(record)
         if path not in drafts:
             drafts[path] = _Draft(path, scratch / str(len(drafts)))
             if is_kept and drafts[path].stood is not None:
                 drafts[path].keep(path)
-        drafts[path].add(record, digest)
+        drafts[path].add(record, held)
     if not drafts:
         raise RecordsProblem("there is no record to write; nothing was written")
     return drafts
@@ -144,10 +144,10 @@ def _remove_abandoned_scratch(folder: Path, *, but: Path) -> None:
             shutil.rmtree(left, ignore_errors=True)
 
 
-def _digest_of_readable(index: int, record: object) -> int:
-    """Return a record's identity; RecordsProblem if a reader would leave it out by itself."""
+def _read_back(index: int, record: object) -> Record:
+    """Return a record as it will be read; RecordsProblem if a reader would leave it out."""
     try:
-        return digest_of(checked(record))
+        return checked(record)
     except Refused as problem:
         source = record.get("source") if isinstance(record, dict) else None
         origin = f"it came from {shown(source)}; " if source else ""
@@ -199,12 +199,12 @@ class _Draft:
                 f"written: do the same again"
             )
 
-    def add(self, record: Record, digest: int) -> None:
-        """Take in one record, unless its call is there; RecordsProblem if JSON cannot hold it."""
+    def add(self, record: Record, held: Record) -> None:
+        """Take in a record, `held` when read back, unless its call is there."""
         source = record.get("source")
-        is_there = digest in self._digests if source is None else source in self._sources
+        is_there = digest_of(held) in self._digests if source is None else source in self._sources
         if not is_there:
-            self._put(record)
+            self._put({**record, DIGEST: digest_of_content(held)})
             self.n_records += 1
 
     def _put(self, record: Record) -> None:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 
 from pytest_vlmlatency.errors import RecordsProblem
-from pytest_vlmlatency.export.fields import CONFIGURATION
+from pytest_vlmlatency.export.checking import checked, digest_of_content
+from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST
 from pytest_vlmlatency.export.files import objects_in, shown_path
+from pytest_vlmlatency.export.refusal import Refused
 from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
 from pytest_vlmlatency.whole_files import force_names_to_disk, make_folder
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.export.fields import Record
 
 TAIL_BYTES = 2**16
+NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a file that a link leads to is not cut, nor added to
+ADVICE = "Remove that line, or name another folder"
 
 
 class Ledger:
@@ -69,10 +73,10 @@ class Ledger:
     def add(self, records: Sequence[Record]) -> None:
         """Append the records of one sample under one configuration, all or none."""
         path = self._folder / file_of(records[0], suffix=".jsonl")
-        content = "".join(f"{json_line(record)}\n" for record in records).encode()
+        content = "".join(f"{json_line(_signed(record))}\n" for record in records).encode()
         try:
             is_new = not path.exists()
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | NO_LINK, 0o666)
             try:
                 written = os.write(handle, content)
                 os.fsync(handle)  # a sample takes longer to measure than the disk to write it
@@ -110,15 +114,21 @@ class Ledger:
                 raise RecordsProblem(
                     f"{path} cannot be gone on from: {problem}; name another folder"
                 ) from problem
-            advice = "Remove that line, or name another folder"
-            for where, found in objects_in(path, cannot="be gone on from", advice=advice):
+            for where, found in objects_in(path, cannot="be gone on from", advice=ADVICE):
                 self._check(where, found)
                 self._remember(found)
 
     def _check(self, where: str, record: Record) -> None:
+        try:
+            checked(record)
+        except Refused as problem:
+            raise RecordsProblem(
+                f"{where} cannot be gone on from, {problem.reason}: {problem.seen}. {ADVICE}"
+            ) from problem
         wanted = dict(self._identity)
-        if record.get("sample") in self._n_new_tokens:
-            wanted["max_new_tokens"] = self._n_new_tokens[record["sample"]]
+        sample = str(record.get("sample"))
+        if sample in self._n_new_tokens:
+            wanted["max_new_tokens"] = self._n_new_tokens[sample]
         unlike = [
             f"{name} {json.dumps(record.get(name))}, this profile {json.dumps(value)}"
             for name, value in wanted.items()
@@ -135,9 +145,14 @@ class Ledger:
         self._counts[key] = self._counts.get(key, 0) + 1
 
 
+def _signed(record: Record) -> Record:
+    """Return a record with the digest of what will be read back."""
+    return {**record, DIGEST: digest_of_content(checked(record))}
+
+
 def _cut_off_part(path: Path) -> None:
     """Cut off what stands behind the last whole line."""
-    with path.open("r+b") as file:
+    with os.fdopen(os.open(path, os.O_RDWR | NO_LINK), "r+b") as file:
         end = file.seek(0, os.SEEK_END)
         at = end
         while at:

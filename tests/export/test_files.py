@@ -240,3 +240,53 @@ def test_a_damaged_parquet_file_gives_no_traceback(tmp_path: Path, content: byte
     whole = path.read_bytes()
     at %= len(whole)
     _read_beside_a_good_one(tmp_path, whole[:at] + content + whole[at + len(content) :], ".parquet")
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl"])
+@pytest.mark.parametrize(
+    ("was", "is_now"),
+    [
+        ('"actual_vision_tokens": 100', '"actual_vision_tokens": 101'),
+        ('"T_vision_total": 10.0', '"T_vision_total": 10.000001'),
+        ('"n_threads": 2', '"n_threads": 1'),
+        ('"top_k": 4', '"top_k": 5'),
+        ('"mine": "x"', '"mime": "x"'),
+    ],
+)
+def test_a_record_that_was_changed_since_it_was_written_is_left_out(
+    tmp_path: Path, suffix: str, was: str, is_now: str
+) -> None:
+    path = tmp_path / f"records{suffix}"
+    write_records([a_record(1, n_threads=2, mine="x"), a_record(2, T_total=102, T_other=2)], path)
+    text = path.read_text()
+    assert was in text
+    path.write_text(text.replace(was, is_now, 1))
+
+    reader = read_records(path)
+
+    assert [record["T_total"] for record in reader] == [102.0]
+    assert [(reason, out.count) for reason, out in reader.left_out.items()] == [(Reason.CHANGED, 1)]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_record_is_read_back_from_every_form_as_it_was_written(
+    tmp_path: Path, suffix: str
+) -> None:
+    written = [
+        a_record(1, T_total=101, mine={"a": [1, None]}, tier_idx=0, dataset=None),
+        an_origin_record(configuration=None, image="é", machine="0123456789ab"),
+    ]
+    write_records(written, tmp_path / f"first{suffix}")
+
+    reader = read_records(tmp_path / f"first{suffix}")
+    write_records(reader, tmp_path / f"second{suffix}")
+    again = list(read_records(tmp_path / f"second{suffix}"))
+
+    assert (list(reader), reader.left_out) == (again, {})
+    assert len(again) == len(written)
+
+
+def test_records_of_versions_without_a_digest_are_read(tmp_path: Path) -> None:
+    (tmp_path / "records.jsonl").write_text(json.dumps(a_record()) + "\n")
+
+    assert [record["source"] for record in read_records(tmp_path)] == [a_record()["source"]]

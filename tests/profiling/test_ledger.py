@@ -132,3 +132,36 @@ def test_two_processes_do_not_profile_into_one_folder(tmp_path: Path) -> None:
     with pytest.raises(RecordsProblem, match="another process profiles into"):
         _ledger(tmp_path)
     ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now"),
+    [
+        ('"T_LLM_decode": 40.0', '"T_LLM_decode": 40.00001'),
+        ('"sample": "1"', '"sample": ["1"]'),
+        ('"configuration": {', '"configuration": [], "other": {'),
+    ],
+)
+def test_a_record_that_was_changed_is_not_gone_on_from(
+    tmp_path: Path, was: str, is_now: str
+) -> None:
+    ledger = _ledger(tmp_path)
+    _add(ledger, "1")
+    ledger.close()
+    path = tmp_path / "coco" / "low-k4-b8.jsonl"
+    path.write_text(path.read_text().replace(was, is_now))
+
+    with pytest.raises(RecordsProblem, match=r"line 1 cannot be gone on from, .*Remove that line"):
+        _ledger(tmp_path)
+
+
+def test_no_file_that_a_link_leads_to_is_cut_off_or_added_to(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.txt"
+    outside.write_text("no end of line")
+    (tmp_path / "profile" / "coco").mkdir(parents=True)
+    (tmp_path / "profile" / "coco" / "low-k4-b8.jsonl").symlink_to(outside)
+
+    with pytest.raises(RecordsProblem, match="cannot be gone on from"):
+        _ledger(tmp_path / "profile")
+
+    assert outside.read_text() == "no end of line"
