@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
-from pytest_vlmlatency.history.slim import Unreadable, parse
+from pytest_vlmlatency.history.slim import Unreadable, parse, rounds_of_run
 from pytest_vlmlatency.history.whole import whole_run
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.store import Store
-    from pytest_vlmlatency.records import Run
+    from pytest_vlmlatency.records import Run, RunRounds
 
 SHOWN = 5
 LEAST_DIGITS = 4
@@ -32,6 +32,14 @@ def run_in_file(path: Path) -> Run:
     """Return the run that --vlm-json wrote, of this schema or an older one."""
     try:
         return whole_run(parse(path.read_bytes()))
+    except (OSError, Unreadable) as problem:
+        raise HistoryProblem(f"{path} is no run that can be read: {problem}") from problem
+
+
+def rounds_in_file(path: Path) -> RunRounds:
+    """Return the run that --vlm-json wrote as it is judged, without its calls."""
+    try:
+        return rounds_of_run(parse(path.read_bytes()))
     except (OSError, Unreadable) as problem:
         raise HistoryProblem(f"{path} is no run that can be read: {problem}") from problem
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.confirmation.git import GitUnusable
 from pytest_vlmlatency.confirmation.renames import renamed_files
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.history.choosing import rounds_in_file, run_in_file
 from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import pinned
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
@@ -120,7 +120,7 @@ def _question(
     """Return what is to be judged of each case, against the runs that it is compared with."""
     candidate = run_rounds_of(run)
     matched = {
-        rounds.case_id: matching(rounds, by_case[rounds.case_id], beside=candidate.cases)
+        rounds.case_id: matching(rounds, by_case[rounds.case_id], beside=candidate.by_id)
         for rounds in candidate.cases
     }
     measured = [case for case in run.cases if case.is_measured and case.calls]
@@ -155,7 +155,7 @@ def _runs(
     """Return the runs of the baseline, newest last, and what could not be read of them."""
     path = Path(text)
     if path.is_file():
-        return (run_rounds_of(run_in_file(path)),), ()
+        return (rounds_in_file(path),), ()
     named = [name for name in names_of(text, names) if name.id != but]
     if not named:
         raise UsageProblem(f"{text} is the run itself; expected another one to compare it with")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.commands import without_collecting
 from pytest_vlmlatency.history.arguments import add_history
 from pytest_vlmlatency.judging.output import add_output_arguments, show_report
 
@@ -63,4 +64,5 @@ def run(given: argparse.Namespace) -> int:
         is_across_machines=given.across_machines,
         is_strict=given.strict,
     )
-    return show_report(compare_runs(store, request), given)
+    with without_collecting():
+        return show_report(compare_runs(store, request), given)

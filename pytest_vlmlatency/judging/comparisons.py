@@ -10,6 +10,7 @@ no round of theirs (`n_warmup_rounds=0`).
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.gate import GateRule
@@ -85,13 +86,19 @@ def judged_phases(rounds: Rounds) -> tuple[str, ...]:
 
 def rule_for(terms: GateTerms, phase: str) -> GateRule:
     """Return the rule of a phase, as its test asked for it; UsageProblem if it cannot be."""
+    return _rule(terms.target_ratio(phase), terms.alpha, terms.min_effect_ratio)
+
+
+@lru_cache
+def _rule(
+    target_ratio: float | None, alpha: float | None, min_effect_ratio: float | None
+) -> GateRule:
     default = GateRule()
     rule = GateRule.for_target(
-        terms.target_ratio(phase) or default.target_ratio,
-        alpha=default.alpha if terms.alpha is None else terms.alpha,
+        target_ratio or default.target_ratio, alpha=default.alpha if alpha is None else alpha
     )
-    if terms.min_effect_ratio is not None:
-        rule = replace(rule, min_effect_ratio=terms.min_effect_ratio)
+    if min_effect_ratio is not None:
+        rule = replace(rule, min_effect_ratio=min_effect_ratio)
     return replace(rule, n_warmup_rounds=0)
 
 

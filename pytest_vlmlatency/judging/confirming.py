@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmlatency.judging.comparisons import Comparison
-    from pytest_vlmlatency.records import Case, Rounds, Run
+    from pytest_vlmlatency.records import Rounds, Run
 
 Key = tuple[str, str]
 """The case's id and the phase."""
@@ -147,7 +147,7 @@ def _looked(
 
 
 def _rounds(run: Run, case_id: str) -> Rounds | None:
-    found: Case | None = next((case for case in run.cases if case.id == case_id), None)
+    found = run.by_id.get(case_id)
     return None if found is None or not (found.is_measured and found.calls) else rounds_of(found)
 
 

@@ -32,7 +32,7 @@ from pytest_vlmlatency.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from pytest_vlmlatency.confirmation.pairs import Failure
     from pytest_vlmlatency.judging.confirming import Key
@@ -90,6 +90,7 @@ class _Flow:
         self.confirmations: list[Confirmation] = []
         self.refused: dict[str, str] = {}
         self.comparisons: dict[Key, Comparison] = {}
+        self.of_case: dict[str, tuple[Comparison, ...]] = {}
         self.suspicions: dict[Key, Suspicion] = {}
         self.judgements: dict[Key, Judgement] = {}
         self.confirmed: set[Key] = set()
@@ -166,6 +167,7 @@ class _Flow:
             self.refused[rounds.case_id] = str(problem)
             return
         self.comparisons |= {(one.case_id, one.phase): one for one in found}
+        self.of_case[rounds.case_id] = found
 
     def _by_commit(self) -> dict[str | None, list[Key]]:
         groups: dict[str | None, list[Key]] = {}
@@ -259,8 +261,12 @@ class _Flow:
         case = JudgedCase(
             rounds=rounds,
             baseline=baseline,
-            comparisons=tuple(self._of_case(self.comparisons.values(), rounds.case_id)),
-            judgements={k[1]: j for k, j in self.judgements.items() if k[0] == rounds.case_id},
+            comparisons=self.of_case[rounds.case_id],
+            judgements={
+                one.phase: self.judgements[rounds.case_id, one.phase]
+                for one in self.of_case[rounds.case_id]
+                if (rounds.case_id, one.phase) in self.judgements
+            },
             pairs=self._pairs_of(rounds),
             budgets=budgets,
             notes=notes,
@@ -313,10 +319,6 @@ class _Flow:
     def _pairs_of(self, rounds: Rounds) -> tuple[tuple[Rounds, Rounds], ...]:
         commit = self.comparisons[rounds.case_id, TOTAL].commit
         return pair_rounds(self.pairs.get(str(commit), ()), rounds.case_id)
-
-    @staticmethod
-    def _of_case(comparisons: Iterable[Comparison], case_id: str) -> Iterable[Comparison]:
-        return (comparison for comparison in comparisons if comparison.case_id == case_id)
 
 
 def _measured(pairs: Sequence[RunPair], case_id: str, *, side: int) -> set[str]:

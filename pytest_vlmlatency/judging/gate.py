@@ -147,6 +147,7 @@ class _Baselines:
         self.fingerprint = fingerprint_of(candidate.header.environment)
         self.remarks: list[str] = []
         self.renames: dict[str, Mapping[str, str]] = {}
+        self.followed: dict[Choice, list[RunRounds]] = {}
         self.nothing_before = ""
         self.lineage = self._lineage(request)
         self.names = self._names()
@@ -168,7 +169,7 @@ class _Baselines:
         for rounds in self.candidate.cases:
             choice = by_case[rounds.case_id]
             runs = [] if choice is None else self._runs(choice)
-            same, refused = matching(rounds, runs, beside=self.candidate.cases)
+            same, refused = matching(rounds, runs, beside=self.candidate.by_id)
             if runs and not same:
                 unmatched[rounds.case_id] = refused or NOT_STORED
             if reasons[choice] and not refused:
@@ -281,9 +282,11 @@ class _Baselines:
 
     def _runs(self, choice: Choice) -> list[RunRounds]:
         """Return the runs of a choice, their cases by the names that their files have now."""
-        runs = [self.read[name] for name in choice.names if name in self.read]
-        renamed = self._renamed(choice.commit)
-        return [under_new_names(run, renamed) for run in runs]
+        if choice not in self.followed:
+            runs = [self.read[name] for name in choice.names if name in self.read]
+            renamed = self._renamed(choice.commit)
+            self.followed[choice] = [under_new_names(run, renamed) for run in runs]
+        return self.followed[choice]
 
     def _followed(self, pins: Sequence[Pin]) -> tuple[Pin, ...]:
         return tuple(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.judging.comparability import version_differences, work_differences
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from pytest_vlmlatency.records import Environment, Rounds, RunRounds
 
@@ -19,12 +19,13 @@ def software_remarks(before: Environment, after: Environment) -> list[str]:
 
 
 def matching(
-    rounds: Rounds, runs: Sequence[RunRounds], *, beside: Iterable[Rounds] = ()
+    rounds: Rounds, runs: Sequence[RunRounds], *, beside: Container[str] = ()
 ) -> tuple[tuple[Rounds, ...], str]:
     """Return the rounds of a case in runs that did the same work, or why there are none.
 
-    `beside` are the other cases of its run. Runs of earlier versions have the case under its former
-    id. Runs in which several cases have its id are left out: which of them it is, is not known.
+    `beside` are the ids of the other cases of its run. Runs of earlier versions have the case under
+    its former id. Runs in which several cases have its id are left out: which of them it is, is not
+    known.
     """
     named = [run.named(rounds.case_id, rounds.former_id) for run in runs]
     found = [of_run[0] for of_run in named if len(of_run) == 1]
@@ -65,7 +66,7 @@ def _doubt(
     rounds: Rounds,
     named: Sequence[Sequence[Rounds]],
     runs: Sequence[RunRounds],
-    beside: Iterable[Rounds],
+    beside: Container[str],
 ) -> str:
     """Return why stored cases may be of this test and are not compared with; "" if none may be."""
     several = max(named, key=len, default=())
@@ -74,9 +75,17 @@ def _doubt(
             f"the stored runs have {len(several)} cases under the id {several[0].case_id}: an "
             f"earlier version kept tests of several folders, or attempts at one, under one id"
         )
-    taken = {other.case_id for other in beside}
-    less = (one.case_id for run in reversed(runs) for one in run.cases if one.case_id not in taken)
-    former = next((name for name in less if rounds.case_id.endswith(f"/{name}")), None)
+    folders = rounds.case_id.partition("::")[0].count("/")
+    shorter = [rounds.case_id.split("/", n)[n] for n in range(1, folders + 1)]
+    former = next(
+        (
+            name
+            for run in reversed(runs)
+            for name in shorter
+            if name in run.by_id and name not in beside
+        ),
+        None,
+    )
     if former is None:
         return ""
     return (

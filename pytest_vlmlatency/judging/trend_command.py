@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.commands import without_collecting
 from pytest_vlmlatency.history.arguments import add_cases, add_history
 
 if TYPE_CHECKING:
@@ -86,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Look at the history and print what was found; return the exit status."""
-    trend = _trend(given)
+    with without_collecting():
+        trend = _trend(given)
     if given.json:
         from pytest_vlmlatency.plain import to_plain  # noqa: PLC0415 - light until it runs
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from pytest_vlmlatency.records.call import VISION_OUTSIDE, Call, Phase, Place
 from pytest_vlmlatency.records.case import Case, Scalar, Workload
@@ -54,7 +55,7 @@ class Rounds:
     former_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class RunRounds:
     """One run as it is judged: its header, and the rounds of its cases."""
 
@@ -66,11 +67,16 @@ class RunRounds:
 
         Versions up to 0.1 kept several tests, or several attempts at a test, under one id.
         """
-        of_ids = (
-            tuple(rounds for rounds in self.cases if rounds.case_id == case_id)
-            for case_id in case_ids
-        )
+        of_ids = (self.by_id.get(case_id, ()) for case_id in case_ids if case_id is not None)
         return next(filter(None, of_ids), ())
+
+    @cached_property
+    def by_id(self) -> Mapping[str, tuple[Rounds, ...]]:
+        """Return the cases by their ids."""
+        found: dict[str, tuple[Rounds, ...]] = {}
+        for rounds in self.cases:
+            found[rounds.case_id] = (*found.get(rounds.case_id, ()), rounds)
+        return found
 
 
 def run_rounds_of(run: Run) -> RunRounds:

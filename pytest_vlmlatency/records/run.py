@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from pytest_vlmlatency.records.case import Case, Scalar
 
@@ -30,7 +31,7 @@ class Environment:
     devices: tuple[Mapping[str, Scalar], ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Run:
     """Everything that one pytest run measured. `lost` names tests whose cases never arrived.
 
@@ -47,3 +48,8 @@ class Run:
     is_pull_request: bool = False
     merged_from: tuple[str, ...] = ()
     schema_version: int = SCHEMA_VERSION
+
+    @cached_property
+    def by_id(self) -> Mapping[str, Case]:
+        """Return the cases by their ids, the first where there are several."""
+        return {case.id: case for case in reversed(self.cases)}

@@ -7,6 +7,7 @@ over the kept rounds: half of the rounds lie within about that distance of the m
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ _TIMES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Column:
     """A header and a cell for each case. Columns with `drop` 0 stay however narrow the terminal."""
 
@@ -44,7 +45,7 @@ class Column:
     drop: int = 0
     is_left: bool = False
 
-    @property
+    @cached_property
     def width(self) -> int:
         """The room that the widest of header and cells needs."""
         return max(len(text) for text in (self.header, *self.cells))

@@ -129,9 +129,10 @@ def _table(
             continue
         tone = _tone(standing, is_strict=is_strict)
         lines.append(Line(heading, tone))
+        last_rows = {id(row.case): row for row in shown[standing]}
         for row in shown[standing]:
             lines.append(Line(next(remaining), _tone_of(row, tone)))
-            if row is _last_of(shown[standing], row.case):
+            if row is last_rows[id(row.case)]:
                 lines += _details(row.case, width=width, is_verbose=is_verbose)
     if left_out:
         told = ", ".join("intervals" if name == SPREADS else name for name in left_out)
@@ -169,10 +170,6 @@ def _rows(case: CaseVerdict, *, is_verbose: bool) -> Iterator[_Row]:
     ]
     for index, phase in enumerate(told or [None]):
         yield _Row(case, phase, is_first=index == 0)
-
-
-def _last_of(rows: Sequence[_Row], case: CaseVerdict) -> _Row:
-    return [row for row in rows if row.case is case][-1]
 
 
 def _tone_of(row: _Row, tone: Tone) -> Tone:

@@ -60,7 +60,7 @@ def test_a_case_that_may_be_stored_under_an_id_of_several_is_not_taken_for_a_new
 
 
 def test_a_new_case_beside_one_whose_id_ends_alike_is_new() -> None:
-    assert matching(rounds(NOW), [a_stored_run(FORMER)], beside=[rounds(FORMER)]) == ((), "")
+    assert matching(rounds(NOW), [a_stored_run(FORMER)], beside={FORMER}) == ((), "")
     assert matching(rounds(NOW), [a_stored_run("x.py::test_caption[low]")]) == ((), "")
 
 
