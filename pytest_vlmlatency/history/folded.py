@@ -31,6 +31,7 @@ from pytest_vlmlatency.records import Rounds, RunRounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
 
@@ -54,9 +55,9 @@ UNREADABLE = (duckdb.Error, OSError)  # the second from fsspec, by way of DuckDB
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
 
-def connect(place: Place | None = None) -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB of its own, in memory, that reaches the files of a place."""
-    connection = duckdb.connect(config=dict(CONFIG))
+def connect(place: Place | None = None, database: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB of its own, in memory or a file, that reaches the files of a place."""
+    connection = duckdb.connect(database or ":memory:", config=dict(CONFIG))
     if place is not None and place.file_system is not None:
         connection.register_filesystem(place.file_system)
     return connection

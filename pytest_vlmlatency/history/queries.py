@@ -1,8 +1,9 @@
 """Questions to a history in SQL: DuckDB over Parquet files and runs in files of their own alike.
 
 Tables: `runs` (a row for each), `cases` (those that were measured) and `rounds` (a row for each
-round and phase, "total" among them). Runs in files of their own are read for it first: a history
-of thousands answers fast once it is compacted.
+round and phase, "total" among them). All runs are loaded into a database in a temporary folder,
+which is then opened to be read alone, without access to files and with its settings locked: a query
+can read the tables, and nothing else.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from pytest_vlmlatency.history.places import Folder
 from pytest_vlmlatency.history.slim import Unreadable, rounds_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_vlmlatency.history.store import Store
 
-_ROWS = """\
+_VIEWS = """\
 CREATE VIEW stored AS SELECT * EXCLUDE (nth) FROM (
-    SELECT *, row_number() OVER (PARTITION BY name, case_index) AS nth FROM read_parquet({files})
+    SELECT *, row_number() OVER (PARTITION BY name, case_index) AS nth FROM loaded
 ) WHERE nth = 1;
 CREATE VIEW runs AS SELECT
     name,
@@ -54,9 +55,12 @@ FROM (
 """
 
 
-def answer(store: Store, query: str) -> str:
-    """Return the answer to a query as CSV, or raise UsageProblem with what DuckDB says of it."""
-    with tables_of(store) as connection:
+def answer(store: Store, query: str) -> tuple[str, tuple[str, ...]]:
+    """Return the answer to a query as CSV, and which runs are not in the tables because of what.
+
+    UsageProblem has DuckDB's error for a query that it does not understand, or may not run.
+    """
+    with _loaded(store) as (connection, problems):
         try:
             found = cast("duckdb.DuckDBPyRelation | None", connection.sql(query))
             names = [] if found is None else found.columns
@@ -67,7 +71,7 @@ def answer(store: Store, query: str) -> str:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(rows)
-        return text.getvalue()
+        return text.getvalue(), problems
 
 
 def _as_python_has_it(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation:
@@ -79,29 +83,68 @@ def _as_python_has_it(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation
     return found.project(", ".join(columns))
 
 
+READ_ALONE = {
+    **folded.CONFIG,
+    "enable_external_access": "false",
+    "python_enable_replacements": "false",  # a table's name is no variable of this process
+}
+"""What a query runs with: no files, no network, no extensions, none of Python's variables."""
+
+
 @contextmanager
 def tables_of(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
     """Yield a connection that has the tables; runs that cannot be read are not in them."""
-    store.index()
+    with _loaded(store) as (connection, _problems):
+        yield connection
+
+
+@contextmanager
+def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
+    """Yield a connection that has the tables, and what could not be read and is not in them."""
+    problems = list(store.index().problems)
     with TemporaryDirectory(prefix="vlmlatency-") as scratch:
         own = Folder(Path(scratch))
-        files = [own.whole_path(_own_rows(store, own))]
+        files = [own.whole_path(_own_rows(store, own, problems))]
         files += [store.place.whole_path(path) for path in sorted(set(store.folded.values()))]
-        listed = ", ".join("'" + file.replace("'", "''") + "'" for file in files)
-        with closing(folded.connect(store.place)) as connection:
+        database = Path(scratch) / "history.duckdb"
+        problems += _load(store, files, database)
+        with closing(
+            duckdb.connect(database, read_only=True, config=dict(READ_ALONE))
+        ) as connection:
             connection.execute("SET TimeZone = 'UTC'")  # as `vlmlatency history` shows times
-            connection.execute(_ROWS.format(files=f"[{listed}]"))
-            yield connection
+            connection.execute("SET lock_configuration = true")
+            yield connection, tuple(problems)
 
 
-def _own_rows(store: Store, scratch: Folder) -> str:
-    """Write the rows of runs in files of their own into a Parquet file; return its path."""
+def _load(store: Store, files: Sequence[str], database: Path) -> list[str]:
+    """Load Parquet files into a database with the tables; return which cannot be read, and why."""
+    problems = []
+    columns = ", ".join(f"{name} {kind}" for name, kind in folded.COLUMNS.items())
+    names = ", ".join(folded.COLUMNS)
+    with closing(folded.connect(store.place, database)) as connection:
+        connection.execute(f"CREATE TABLE loaded ({columns})")
+        for file in files:
+            try:
+                connection.execute(
+                    f"INSERT INTO loaded SELECT {names} FROM read_parquet(?)", [file]
+                )
+            except folded.UNREADABLE as problem:
+                problems.append(f"{file}: {problem}")
+        connection.execute(_VIEWS)
+    return problems
+
+
+def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:
+    """Write the rows of runs in files of their own into a Parquet file; return its path.
+
+    What cannot be read is added to `problems`.
+    """
     names = sorted(name for name in store.files if name not in store.folded)
     with folding.Rows() as rows:
         for name in names:
             try:
                 plain = store.read_plain(name)
                 rows.add(folded.rows_of(name, plain, rounds_of_run(plain)))
-            except Unreadable:
-                continue  # `vlmlatency history` names it
+            except Unreadable as problem:
+                problems.append(f"{name.text}: {problem}")
         return rows.write(scratch, names)

@@ -191,6 +191,61 @@ def test_times_of_a_time_zone_are_answered_without_further_packages(
     assert answer in said("history", "--history", tmp_path, "--sql", query)
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "SELECT * FROM read_text('{secret}')",
+        "SELECT * FROM read_csv('{secret}')",
+        "SELECT * FROM glob('{folder}/*')",
+        "SELECT * FROM '{secret}'",
+        "COPY runs TO '{folder}/out.csv'",
+        "SELECT 1; COPY (SELECT 1) TO '{folder}/out.csv'",
+        "EXPORT DATABASE '{folder}/out'",
+        "ATTACH '{folder}/out.duckdb'",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "PRAGMA profiling_output = '{folder}/out.json'",
+        "CREATE TABLE more AS SELECT 1",
+        "DROP VIEW runs",
+        "SELECT * FROM names",  # a variable of the command's own
+    ],
+)
+def test_a_query_reaches_the_tables_and_nothing_else(
+    tmp_path: Path, said: Said, query: str
+) -> None:
+    folder = tmp_path / "beside"
+    folder.mkdir()
+    secret = folder / "secret.csv"
+    secret.write_text("token\nhunter2\n")
+    keep(tmp_path / "history", a_run(1))
+
+    printed = said(
+        "history",
+        "--history",
+        tmp_path / "history",
+        "--sql",
+        query.format(secret=secret, folder=folder),
+        status=2,
+    )
+
+    assert "hunter2" not in printed
+    assert list(folder.iterdir()) == [secret]
+
+
+def test_a_query_names_what_it_left_out(tmp_path: Path, said: Said) -> None:
+    keep(tmp_path, a_run(1), a_run(2))
+    said("compact", "--history", tmp_path)
+    keep(tmp_path, a_run(3))
+    (parquet,) = (tmp_path / "compacted").glob("*.parquet")
+    content = parquet.read_bytes()
+    parquet.write_bytes(content[: len(content) // 2] + bytes(64) + content[len(content) // 2 :])
+
+    printed = said("history", "--history", tmp_path, "--sql", "SELECT id FROM runs")
+
+    assert f"{3:016x}" in printed
+    assert f"Left out of the history: {parquet.parent.name}/{parquet.name}" in printed
+
+
 def test_a_query_to_an_empty_history_has_an_empty_answer(tmp_path: Path, said: Said) -> None:
     assert said("history", "--history", tmp_path, "--sql", "SELECT id FROM runs") == "id\n"
 

@@ -47,7 +47,9 @@ def run(given: argparse.Namespace) -> int:
     if given.sql is not None:
         from pytest_vlmlatency.history.queries import answer  # noqa: PLC0415 - imports duckdb
 
-        sys.stdout.write(answer(store, given.sql))
+        text, problems = answer(store, given.sql)
+        sys.stdout.write(text)
+        sys.stderr.writelines(f"Left out of the history: {problem}\n" for problem in problems)
         return 0
     found = listing.listing_of(store, cases=given.case, n_last=given.last)
     if given.json:
