@@ -17,6 +17,7 @@ from pytest_vlmlatency.options import marker_layer, merge_options
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM
 from pytest_vlmlatency.session.keeping import history_of
 from pytest_vlmlatency.session.settings import FIXTURE, chosen_device, said_of
+from pytest_vlmlatency.session.turns import turns_folder
 from pytest_vlmlatency.terms import check_effect
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def check_collected(config: pytest.Config, items: Iterable[pytest.Item]) -> None
             chosen_device(config)
             _check_outputs(config)
             history_of(config)
+            turns_folder()
     except (UsageProblem, NoAccelerator) as problem:
         raise pytest.UsageError(str(problem)) from problem
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -98,3 +99,35 @@ def test_the_folder_is_the_users_own_in_the_temporary_directory(
     assert folder.name.startswith("vlmlatency-")
     assert folder.stat().st_mode & 0o777 == 0o700
     assert turns_folder() == folder
+
+
+def test_a_folder_that_others_can_write_to_is_closed_to_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    turns_folder().chmod(0o777)
+
+    assert turns_folder().stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("planted", ["a link", "another user's", "a file"])
+def test_a_planted_folder_ends_the_run_before_any_test_and_is_left_alone(
+    pytester: pytest.Pytester, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    folder, elsewhere = turns_folder(), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    if planted == "another user's":
+        uid = os.getuid()
+        monkeypatch.setattr("pytest_vlmlatency.session.turns.os.getuid", lambda: uid + 1)
+        folder.rename(folder.with_name(f"vlmlatency-{uid + 1}"))
+    else:
+        folder.rmdir()
+        folder.symlink_to(elsewhere) if planted == "a link" else folder.write_text("")
+    pytester.makepyfile("def test_x(vlm_latency): pass")
+
+    result = pytester.runpytest_inprocess()
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*is not a folder of this user*set TMPDIR*"])
+    assert list(elsewhere.iterdir()) == []
