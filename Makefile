@@ -14,18 +14,20 @@ VERSIONED_TESTS := tests/zoo tests/models tests/session tests/measure tests/insp
 	$(filter-out $(LAUNCHING),$(wildcard tests/judging/test_*.py tests/test_plugin_*.py))
 OLDEST_READY := .venv-oldest/.ready
 NEWEST := .venv-newest/bin
+# Parts of the tests move to the worker that has none left.
+WORKERS := -n 2 --dist worksteal
 
 .PHONY: test test-all test-oldest test-newest bench check evidence clean
 
 # What one waits for: without the tests that tests/conftest.py marks as slow.
 test: check
 	@echo "== tests, without slow ones"
-	$(BIN)/python -m pytest -n 2 -m "not slow" tests
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" tests
 
 test-all: check
 	@echo "== all tests, with coverage"
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -n 2 --durations=20 tests
+	$(BIN)/coverage run -m pytest $(WORKERS) --durations=20 tests
 	@echo "== coverage: fails under the share set in pyproject.toml"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
@@ -36,7 +38,7 @@ test-all: check
 # kosmos-2.5 itself, and that udop, built for the newest, says more than two words.
 test-oldest: $(OLDEST_READY)
 	@echo "== tests, with the oldest versions"
-	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. -n 2 --durations=10 $(VERSIONED_TESTS) \
+	$(OLDEST)/python -m pytest -c pytest-8.ini --rootdir=. $(WORKERS) --durations=10 $(VERSIONED_TESTS) \
 		--deselect tests/measure/test_compilation.py::test_what_inductor_compiles_is_measured \
 		--deselect "tests/zoo/test_zoo.py::test_nothing_is_logged_or_warned_of[kosmos-2.5]" \
 		--deselect "tests/zoo/test_zoo.py::test_eight_words_are_generated_and_not_all_the_same[udop]"
@@ -49,7 +51,7 @@ test-newest: $(NEWEST)/python
 		--editable '.[test]'
 	@echo "== tests, with the newest versions"
 	@$(NEWEST)/python -m pip list | grep -E '^(torch|transformers|pytest) '
-	$(NEWEST)/python -m pytest -n 2 --durations=10 $(VERSIONED_TESTS)
+	$(NEWEST)/python -m pytest $(WORKERS) --durations=10 $(VERSIONED_TESTS)
 
 bench: $(READY)
 	@echo "== benchmarks"

@@ -31,8 +31,9 @@ FAMILIES = ("llava", "qwen2_vl", "llama4", "mllama", "blip-2", "git", "florence2
 """One or two architectures of each place where vision runs; tests of the others are slow."""
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what `make test` leaves to `make test-all`."""
+    """Mark what `make test` leaves to `make test-all`; start with what takes longest."""
     root = os.path.dirname(__file__)  # noqa: PTH120 - of thousands of items
     slow = {os.path.join(root, name) for name in SLOW}  # noqa: PTH118
     zoo = getattr(sys.modules.get("tests.zoo"), "ZOO", ())
@@ -41,6 +42,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         families = [value for value in params if isinstance(value, str) and value in zoo]
         if str(item.path) in slow or any(family not in FAMILIES for family in families):
             item.add_marker(pytest.mark.slow)
+    n_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    items[:] = longest_first(items, slow, n_workers=n_workers)
+
+
+def longest_first(items: list[pytest.Item], slow: set[str], *, n_workers: int) -> list[pytest.Item]:
+    """Return the tests in a part for each worker, each with its share of the slow files first.
+
+    `--dist worksteal` gives each worker one part and moves tests from the end of one to whoever has
+    none left, so the last tests of a run are short ones.
+    """
+    files: dict[str, list[pytest.Item]] = {
+        str(item.path): [] for item in items if str(item.path) in slow
+    }
+    others = []
+    for item in items:
+        files.get(str(item.path), others).append(item)
+    ordered: list[pytest.Item] = []
+    for number in range(n_workers):
+        share = [item for file in list(files)[number::n_workers] for item in files[file]]
+        n_others = max(0, len(items) // n_workers - len(share))
+        ordered += share + others[:n_others]
+        del others[:n_others]
+    return ordered + others
 
 
 @pytest.fixture(autouse=True)
