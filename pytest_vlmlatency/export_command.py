@@ -6,7 +6,6 @@ until it runs.
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -100,6 +99,7 @@ def _records(
     """Yield the records of all that was named, one run in memory at a time."""
     from pytest_vlmlatency.export import read_records, records_of  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.export.files import holds_records  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.choosing import is_file  # noqa: PLC0415 - as above
 
     store: Store | None = None
     for text in given.runs:
@@ -108,7 +108,7 @@ def _records(
             readers.append(reader)
             yield from reader
             continue
-        if store is None and not _is_file(text):
+        if store is None and not is_file(text):
             from pytest_vlmlatency.history.location import (  # noqa: PLC0415 - light --help
                 named_or_default,
             )
@@ -128,17 +128,12 @@ def left_out_lines(left_out: Mapping[Reason, LeftOut]) -> list[str]:
     ]
 
 
-def _is_file(text: str) -> bool:
-    """Whether a word names a file; what is too long for a path is no file, but may be a run."""
-    return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for such words
-
-
 def _runs_of(text: str, store: Store | None, unread: list[str]) -> Iterator[Run]:
     """Yield the runs that a word names; one of several that cannot be read is named in `unread`."""
-    from pytest_vlmlatency.history.choosing import run_in_file  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.choosing import is_file, run_in_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.judging.naming import names_of  # noqa: PLC0415 - as above
 
-    if _is_file(text):
+    if is_file(text):
         yield run_in_file(Path(text))
         return
     assert store is not None, "opened where a text is no file"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
-from pytest_vlmlatency.history.slim import Unreadable, parse, rounds_of_run
+from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.slim import Unreadable, form_of_a_run, parse, rounds_of_run
 from pytest_vlmlatency.history.whole import whole_run
 
 if TYPE_CHECKING:
@@ -22,10 +24,14 @@ LEAST_DIGITS = 4
 
 def run_at(text: str, store: Store) -> Run:
     """Return the run that a text names: a file that is there, else one run of the history."""
-    path = Path(text)
-    if path.is_file():
-        return run_in_file(path)
+    if is_file(text):
+        return run_in_file(Path(text))
     return store.read_whole(find(text, store.index().names))
+
+
+def is_file(text: str | Path) -> bool:
+    """Whether a word names a file; what no disk takes for a path names none, and may be a run."""
+    return os.path.isfile(text)  # noqa: PTH113 - Path.is_file raises for such words
 
 
 def run_in_file(path: Path) -> Run:
@@ -39,7 +45,10 @@ def run_in_file(path: Path) -> Run:
 def rounds_in_file(path: Path) -> RunRounds:
     """Return the run that --vlm-json wrote as it is judged, without its calls."""
     try:
-        return rounds_of_run(parse(path.read_bytes()))
+        run = rounds_of_run(parse(path.read_bytes()))
+        with form_of_a_run():
+            name_of(run.header)
+        return run
     except (OSError, Unreadable) as problem:
         raise HistoryProblem(f"{path} is no run that can be read: {problem}") from problem
 

@@ -80,7 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write a pin for each machine; return the exit status."""
-    from pytest_vlmlatency.history.location import repository_root  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.choosing import is_file  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.location import repository_root  # noqa: PLC0415 - as above
 
     root = repository_root(Path.cwd())
     if root is None:
@@ -90,7 +91,7 @@ def run(given: argparse.Namespace) -> int:
     if not given.why.strip():
         raise UsageProblem("--why is empty; expected the reason, for those who review the pin")
     file = Path(given.which)
-    runs = (_of_verdict(file),) if file.is_file() else _stored(given.which, given.history)
+    runs = (_of_verdict(file),) if is_file(file) else _stored(given.which, given.history)
     for accepted in runs:
         cases = None if given.cases is None else _case_ids(given.cases, accepted)
         path = _pin(root, accepted, why=given.why.strip(), cases=cases)

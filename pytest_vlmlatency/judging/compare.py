@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.confirmation.git import GitUnusable
 from pytest_vlmlatency.confirmation.renames import renamed_files
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.history.choosing import rounds_in_file, run_in_file
+from pytest_vlmlatency.history.choosing import is_file, rounds_in_file, run_in_file
 from pytest_vlmlatency.judging import repository
 from pytest_vlmlatency.judging.baseline import pinned
 from pytest_vlmlatency.judging.budgets import budgets_for_others, budgets_of
@@ -144,7 +144,7 @@ def _question(
 
 def _candidate(text: str, store: Store, names: Sequence[RunName]) -> Run:
     path = Path(text)
-    if path.is_file():
+    if is_file(path):
         return run_in_file(path)
     return store.read_whole(names_of(text, names)[-1])
 
@@ -154,7 +154,7 @@ def _runs(
 ) -> tuple[tuple[RunRounds, ...], tuple[str, ...]]:
     """Return the runs of the baseline, newest last, and what could not be read of them."""
     path = Path(text)
-    if path.is_file():
+    if is_file(path):
         return (rounds_in_file(path),), ()
     named = [name for name in names_of(text, names) if name.id != but]
     if not named:
@@ -175,19 +175,22 @@ def _accepted(
             f"no run was accepted for this machine ({fingerprint}); accept one: "
             f"vlmlatency accept REF --why TEXT"
         )
-    found = {}
+    own = candidate.header.id
+    read = {
+        pin: store.read(pinned(names, pin, fingerprint=fingerprint, but=own).names) for pin in pins
+    }
+    found: dict[str, tuple[RunRounds, ...]] = {}
     for rounds in candidate.cases:
         pin = pin_of(pins, rounds.case_id, rounds.former_id)
-        chosen = (
-            ()
-            if pin is None
-            else pinned(names, pin, fingerprint=fingerprint, but=candidate.header.id).names
-        )
-        found[rounds.case_id] = store.read(chosen).runs
+        found[rounds.case_id] = () if pin is None else read[pin].runs
     gone = [pin for pin in pins if pin.run not in {name.id for name in names}]
     if gone and not any(found.values()):
         raise UsageProblem(_told_gone(gone[-1], store))
-    return found, [f"The accepted run {pin.run} is not in this history" for pin in gone]
+    unread = dict.fromkeys(problem for stored in read.values() for problem in stored.problems)
+    return found, [
+        *(f"The accepted run {pin.run} is not in this history" for pin in gone),
+        *(f"Left out of the history: {problem}" for problem in unread),
+    ]
 
 
 def _told_gone(pin: Pin, store: Store) -> str:

@@ -9,7 +9,9 @@ One file for each machine, so that two machines' pins never meet in a merge.
 from __future__ import annotations
 
 import json
+import os
 import re
+import reprlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,16 +64,16 @@ def read_pins(root: Path, fingerprint: str) -> tuple[Pin, ...]:
     slow creep pass.
     """
     path = pin_file(root, fingerprint)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    if not os.path.lexists(path):
         return ()
     try:
-        plain = json.loads(text)
+        if not path.is_file():  # such as a link to a device, which would never end
+            raise ValueError("it is no regular file")
+        plain = json.loads(path.read_text(encoding="utf-8"))
         if plain["schema"] != SCHEMA:
             raise ValueError(f"its schema is {plain['schema']!r}; this version reads {SCHEMA}")
         return tuple(_pin(entry) for entry in plain["accepted"])
-    except (ValueError, KeyError, TypeError, UsageProblem) as problem:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, UsageProblem) as problem:
         raise UsageProblem(
             f"{path} is not a file of accepted runs: {reason_in_words(problem)}. "
             f"Restore it from git, or accept again"
@@ -110,13 +112,20 @@ def _pin(entry: dict[str, object]) -> Pin:
     if cases is not None and not isinstance(cases, list):
         raise ValueError(f"cases is {cases!r}; expected a list of ids, or null for all")
     return Pin(
-        run=str(entry["run"]),
-        commit=None if commit is None else str(commit),
-        started_at=str(entry["started_at"]),
-        accepted_on=str(entry["accepted_on"]),
-        why=str(entry["why"]),
-        cases=None if cases is None else tuple(map(str, cases)),
+        run=_text(entry["run"]),
+        commit=None if commit is None else _text(commit),
+        started_at=_text(entry["started_at"]),
+        accepted_on=_text(entry["accepted_on"]),
+        why=_text(entry["why"]),
+        cases=None if cases is None else tuple(map(_text, cases)),
     )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{reprlib.repr(value)} stands where a text is expected")
+    value.encode()  # half a character can neither be printed nor written
+    return value
 
 
 def _plain(pin: Pin) -> dict[str, object]:

@@ -89,16 +89,17 @@ def run_in_verdict(file: Path) -> VerdictRun:
         if version != VERDICT_SCHEMA_VERSION:
             raise ValueError(f"schema_version {version}; expected {VERDICT_SCHEMA_VERSION}")
         header = report["candidate"]
-        return VerdictRun(
-            title=plain["title"],
-            candidate=None if header is None else from_plain(RunHeader, header),
-            names={
+        named = {
+            "title": plain["title"],
+            "candidate": header,
+            "names": {
                 case["case_id"]: case["case_name"]
                 for case in report["cases"]
                 if case["state"] != CaseState.NOT_JUDGED
             },
-        )
-    except (OSError, ValueError, KeyError, TypeError, ExceptionGroup) as problem:
+        }
+        return from_plain(VerdictRun, named)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, ExceptionGroup) as problem:
         raise UsageProblem(
             f"{file} is not a verdict file: {reason_in_words(problem)}; "
             f"expected one that --vlm-verdict wrote"

@@ -93,9 +93,9 @@ def dtype(text: str) -> str:
 def new_file(text: str) -> Path:
     """Read the path of a file to write, whose folder must be there now, not after measuring."""
     path = Path(text)
-    if text.endswith(("/", os.sep)) or path.is_dir():
+    if text.endswith(("/", os.sep)) or _is_folder(path):
         raise argparse.ArgumentTypeError(f"expected a file to write, but {text!r} is a folder")
-    if not path.parent.is_dir():
+    if not _is_folder(path.parent):
         raise argparse.ArgumentTypeError(
             f"expected a file in a folder that exists, but there is no folder {str(path.parent)!r}"
         )
@@ -105,7 +105,7 @@ def new_file(text: str) -> Path:
 def existing_file(text: str) -> Path:
     """Read the path of a file to read, which must be there now, not after measuring."""
     path = Path(text)
-    if not path.is_file():
+    if not _is_file(path):
         raise argparse.ArgumentTypeError(f"expected a file that exists, but there is no {text!r}")
     return path
 
@@ -114,14 +114,14 @@ def records_target(text: str) -> Path:
     """Read where training records go: a folder, which may be new, or a file by its ending."""
     path = Path(text)
     is_file_name = path.suffix in (".json", ".jsonl", ".parquet")
-    if not text.strip() or (path.is_dir() and is_file_name):
+    if not text.strip() or (_is_folder(path) and is_file_name):
         raise argparse.ArgumentTypeError(f"expected a folder or a file to write, not {text!r}")
-    if path.is_file() and not is_file_name:
+    if _is_file(path) and not is_file_name:
         raise argparse.ArgumentTypeError(
             f"expected a folder, or a file that ends in .json, .jsonl or .parquet, but {text!r} is "
             f"a file"
         )
-    if not path.parent.is_dir():
+    if not _is_folder(path.parent):
         raise argparse.ArgumentTypeError(
             f"expected a place in a folder that exists, but there is no folder {str(path.parent)!r}"
         )
@@ -133,3 +133,11 @@ def history(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("expected a folder, a URL or 'none', not an empty text")
     return text
+
+
+def _is_folder(path: Path) -> bool:
+    return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises for what no disk takes
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - as above

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.history.run_file import write_run
-from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.judging.pins import FOLDER, read_pins
 from pytest_vlmlatency.records import Commit, Run, fingerprint_of
 from pytest_vlmlatency.terms import gate_terms
@@ -274,6 +274,37 @@ def test_another_clean_run_of_the_accepted_commit_does_for_one_that_the_history_
 
     assert cli.main(["compare", "accepted", "last", "--history", "elsewhere"]) == SLOWER
     assert f"The accepted run {run.id} is not in this history" in capsys.readouterr().out
+
+
+def test_a_run_of_the_accepted_commit_that_cannot_be_read_is_named(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.keep_ten()
+    project.keep(project.second)
+    cli.main(["accept", "HEAD~1", "--why", "release"])
+    spoilt = project.store.index().names[0]
+    project.store.place.write(file_of(spoilt), b'{"cases": ')
+    capsys.readouterr()
+
+    assert cli.main(["compare", "accepted", "last"]) == PASSED
+    assert capsys.readouterr().out.count(f"Left out of the history: {spoilt.text}: ") == 1
+
+
+@pytest.mark.parametrize("content", [b"", b'"terms"', b"[" * 10**5, b"\xff\xfe{\x00}\x00"])
+def test_a_spoilt_run_stops_neither_compare_nor_trend(
+    project: Project, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    project.keep_ten()
+    project.keep(project.second)
+    spoilt = project.store.index().names[4]
+    project.store.place.write(file_of(spoilt), content)
+
+    compared = cli.main(["compare", "HEAD~1", "last"])
+    looked = cli.main(["trend", "--machine", MACHINE])
+
+    assert (compared, looked) == (PASSED, PASSED)
+    printed = capsys.readouterr()
+    assert (printed.out + printed.err).count(spoilt.text) == 2
 
 
 def test_a_ref_is_accepted_on_every_machine_that_measured_it(project: Project) -> None:

@@ -74,14 +74,41 @@ def test_a_pin_of_some_cases_stands_beside_the_one_of_all(tmp_path: Path) -> Non
         '{"schema": 9, "accepted": []}',
         '{"schema": 1, "accepted": [{"run": "1"}]}',
         '{"schema": 1, "accepted": [1]}',
+        "[" * 10**5,
+        "\udcff",
     ],
+    ids=range(7),
 )
 def test_a_file_that_cannot_be_read_is_an_error_and_not_no_pin(tmp_path: Path, text: str) -> None:
     path = pin_file(tmp_path, MACHINE)
     path.parent.mkdir()
-    path.write_text(text)
+    path.write_text(text, errors="surrogateescape")
 
     with pytest.raises(UsageProblem, match="is not a file of accepted runs"):
+        read_pins(tmp_path, MACHINE)
+
+
+@pytest.mark.parametrize("place", ["a folder", "a device"])
+def test_what_is_no_file_holds_no_pins(tmp_path: Path, place: str) -> None:
+    path = pin_file(tmp_path, MACHINE)
+    path.parent.mkdir()
+    if place == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+
+    with pytest.raises(UsageProblem, match="it is no regular file"):
+        read_pins(tmp_path, MACHINE)
+
+
+@pytest.mark.parametrize("name", ["run", "why", "accepted_on", "started_at"])
+def test_a_pin_holds_texts_as_they_are(tmp_path: Path, name: str) -> None:
+    path = add_pin(tmp_path, MACHINE, a_pin(), machine=[])
+    plain = json.loads(path.read_text())
+    plain["accepted"][0][name] = {"a": 1}
+    path.write_text(json.dumps(plain))
+
+    with pytest.raises(UsageProblem, match="stands where a text is expected"):
         read_pins(tmp_path, MACHINE)
 
 

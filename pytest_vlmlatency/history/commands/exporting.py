@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the files, and name them; return the exit status."""
     from pytest_vlmlatency.history.benchmark_files import file_of_run  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.history.choosing import run_at, run_in_file  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.choosing import is_file, run_at, run_in_file  # noqa: PLC0415
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
     from pytest_vlmlatency.whole_files import make_folder, write_whole  # noqa: PLC0415
 
@@ -55,11 +56,17 @@ def run(given: argparse.Namespace) -> int:
     is_folder = to.is_dir() or given.to.endswith(("/", os.sep)) or _may_be_folder(to)
     if len(paths) > 1 and not is_folder:
         raise UsageProblem(f"--to: {to} is a file; expected a folder for {len(paths)} runs")
-    if all(path.is_file() for path in paths):
+    if all(is_file(path) for path in paths):
         found = [run_in_file(path) for path in paths]
     else:
         store = named_or_default(given.history, is_readonly=True)
         found = [run_at(text, store) for text in given.runs]
+    twice = [id_ for id_, number in Counter(one.id for one in found).items() if number > 1]
+    if twice:
+        raise UsageProblem(
+            f"{len(found)} runs have {len(twice)} ids twice ({', '.join(twice)}), and one "
+            f"file would replace another; name each run once"
+        )
     texts = [json.dumps(file_of_run(one), indent=1, allow_nan=False) for one in found]
     for one, text in zip(found, texts, strict=True):
         path = to / f"{one.id}.json" if is_folder else to

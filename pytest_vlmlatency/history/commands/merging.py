@@ -47,13 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Join the runs and write the one; return the exit status."""
-    from pytest_vlmlatency.history.choosing import run_in_file  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.choosing import is_file, run_in_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.merging import merged  # noqa: PLC0415 - as above
 
     if len(given.runs) < 2:
         raise UsageProblem("merge was given one run; expected the runs of all shards of a job")
     paths = [Path(text) for text in given.runs]
-    if all(path.is_file() for path in paths):
+    if all(is_file(path) for path in paths):
         shards = [run_in_file(path) for path in paths]
     else:
         shards = _in_history(given.runs, given.history)
