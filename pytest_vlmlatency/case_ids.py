@@ -13,6 +13,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import printable
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -89,7 +91,7 @@ def told_apart(named: Iterable[tuple[str, str]]) -> list[str]:
             places = _places(ids)
             is_apart = len(set(places.values())) == len(ids)
             shown |= {(one, name): f"{places[one]}::{name}" if is_apart else one for one in ids}
-    return [shown.get(one, one[1]) for one in named]
+    return [printable(shown.get(one, one[1])) for one in named]
 
 
 def _places(ids: Sequence[str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest_vlmlatency
 from pytest_vlmlatency import export_command as export
-from pytest_vlmlatency.commands import Command, add_commands, ended, until_closed
+from pytest_vlmlatency.commands import Command, Parser, add_commands, ended, until_closed
 from pytest_vlmlatency.estimator import command as estimator
 from pytest_vlmlatency.history.commands import (
     compacting,
@@ -86,7 +86,7 @@ def _parted(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=PROG,
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,

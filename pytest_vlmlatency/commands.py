@@ -12,15 +12,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol, TextIO
+from typing import NoReturn, Protocol, TextIO
 
 from pytest_vlmlatency.errors import VlmLatencyError
+from pytest_vlmlatency.printing import printable_lines, warn, without_secrets
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 CLOSED_STATUS = 141
 """As a shell reports a program that SIGPIPE ended."""
 
 Run = Callable[[argparse.Namespace], int]
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors quote a command line, such as one that CI made of a branch's name."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with status 2, the message made fit to be printed."""
+        super().error("\n".join(printable_lines(without_secrets(message))))
 
 
 class Command(Protocol):
@@ -57,7 +66,7 @@ def add_commands(parser: argparse.ArgumentParser, commands: Iterable[Command], *
 def warn_of_versions() -> None:
     """Write to stderr where torch or transformers are none that this release was tested with."""
     for line in untested_lines(installed_versions()):
-        sys.stderr.write(f"{line}\n")
+        warn(line)
 
 
 def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
@@ -66,8 +75,7 @@ def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
         return run(given)
     except VlmLatencyError as problem:
         notes = getattr(problem, "__notes__", ())  # absent until the first one is added
-        lines = (f"{prog}: {type(problem).__name__}: {problem}", *notes)
-        sys.stderr.write("\n".join(lines) + "\n")
+        warn(f"{prog}: {type(problem).__name__}: {problem}", *notes)
         return problem.exit_status
 
 

@@ -4,8 +4,22 @@ Owns the types, and how another exception is quoted. Every message is written wh
 cause, expected, fix.
 """
 
+from pytest_vlmlatency.printing import printable, without_secrets
 
-class VlmLatencyError(Exception):
+
+class Quoting:
+    """An exception or a warning that quotes foreign text: shown without control characters.
+
+    Nor does it show passwords and queries of URLs; see `printing`.
+    """
+
+    def __str__(self) -> str:
+        """Return the message, each line of it as it can be printed."""
+        lines = without_secrets(super().__str__()).split("\n")
+        return "\n".join(map(printable, lines))
+
+
+class VlmLatencyError(Quoting, Exception):
     """Whatever this package refuses to do, or to print. `exit_status` ends a command with it."""
 
     exit_status = 1

@@ -6,12 +6,12 @@ until it runs.
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.arguments import add_history
+from pytest_vlmlatency.printing import printable, tell, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -81,12 +81,11 @@ def run(given: argparse.Namespace) -> int:
     for reader in readers:
         left_out += reader.report_lines()
     n_files = len(written)
-    sys.stdout.write(
+    tell(
         f"{given.to}: {sum(written.values()):,} records in {n_files} "
-        f"file{'' if n_files == 1 else 's'}\n"
+        f"file{'' if n_files == 1 else 's'}"
     )
-    for line in (*unread, *left_out, *contention.lines()):
-        sys.stderr.write(f"{line}\n")
+    warn(*unread, *left_out, *contention.lines())
     return 1 if unread else 0
 
 
@@ -123,7 +122,7 @@ def _records(
 def left_out_lines(left_out: Mapping[Reason, LeftOut]) -> list[str]:
     """Return what of a run became no record, as text."""
     return [
-        f"left out, {reason}: {found.count:,}\n  " + "\n  ".join(found.first)
+        f"left out, {reason}: {found.count:,}\n  " + "\n  ".join(map(printable, found.first))
         for reason, found in left_out.items()
     ]
 

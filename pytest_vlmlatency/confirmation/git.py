@@ -78,9 +78,9 @@ def git(root: Path, *args: str, index: Path | None = None) -> str:
     except subprocess.TimeoutExpired:
         raise GitFailed(f"{_told(args)} was still busy after {TIMEOUT_S:.0f} s") from None
     if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip() or f"status {done.returncode}"
+        said = " ".join((done.stderr.strip() or done.stdout).split())
         kind = GitUnusable if OF_ANOTHER_USER in said else GitFailed
-        raise kind(f"{_told(args)}: {said}")
+        raise kind(f"{_told(args)}: {said or f'status {done.returncode}'}")
     return done.stdout
 
 

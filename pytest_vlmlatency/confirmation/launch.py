@@ -24,6 +24,7 @@ from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.imports import imported_by
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.printing import without_secrets
 from pytest_vlmlatency.records import Run
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class Launch:
         run = None
         if run_file.is_file():
             run = from_plain(Run, json.loads(run_file.read_text(encoding="utf-8")))
-        failed = dict(seen["failed"])
+        failed = {test: without_secrets(why) for test, why in seen["failed"].items()}
         measured = set() if run is None else {case.test for case in run.cases}
         for test in self.tests:
             if test not in measured:

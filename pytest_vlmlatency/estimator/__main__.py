@@ -9,7 +9,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.commands import ended, until_closed
+from pytest_vlmlatency.commands import Parser, ended, until_closed
 from pytest_vlmlatency.estimator.commands import training
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ examples:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train; return 0, 1 where it was refused, 2 after a usage error."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m pytest_vlmlatency.estimator",
         description=training.DESCRIPTION,
         epilog=EXAMPLES,

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.printing import printable
 
 CONDITIONS = (
     "measure",
@@ -96,6 +97,6 @@ def _said(value: object) -> str:
 
 
 def _counts(counts: Counter[str]) -> str:
-    shown = [f"{value} ({count:,})" for value, count in counts.most_common(N_SHOWN)]
+    shown = [f"{printable(value)} ({count:,})" for value, count in counts.most_common(N_SHOWN)]
     n_more = len(counts) - len(shown)
     return ", ".join([*shown, *([f"and {n_more} more"] if n_more else [])])

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.recipes import PER_TOKEN
+from pytest_vlmlatency.printing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -37,6 +38,7 @@ def meets_aim(target: str, score: Score) -> bool:
 
 def table_text(headers: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int) -> str:
     """Return rows under their headers; all but the first `n_left` columns end at one place."""
+    headers, *rows = ([printable(cell) for cell in row] for row in (headers, *rows))
     widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
     return "\n".join(
         "  ".join(

@@ -18,6 +18,7 @@ from pytest_vlmlatency.estimator.drift import Drift
 from pytest_vlmlatency.estimator.inputs import Columns, Knob
 from pytest_vlmlatency.estimator.physics import TOKENS, amounts_of
 from pytest_vlmlatency.estimator.recipes import Recipe
+from pytest_vlmlatency.printing import printable
 
 N_OUTLIERS_KEPT = 20
 PERCENTILES = tuple(range(101))
@@ -111,11 +112,11 @@ class OtherMachine(UserWarning):
 
 def warn_of_another(measured_on: str | None, used_for: str | None) -> None:
     """Warn if both machines are known, and differ."""
-    if None not in (measured_on, used_for) and measured_on != used_for:
+    if measured_on is not None and used_for is not None and measured_on != used_for:
         warnings.warn(
-            f"this estimator was measured on the machine {measured_on}, and is used for "
-            f"{used_for}: its numbers may be off by any factor; `update` it with records of "
-            f"that machine, or fit one on them",
+            f"this estimator was measured on the machine {printable(measured_on)}, and is used "
+            f"for {printable(used_for)}: its numbers may be off by any factor; `update` it with "
+            f"records of that machine, or fit one on them",
             OtherMachine,
             stacklevel=3,
         )

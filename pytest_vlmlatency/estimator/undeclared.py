@@ -10,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import EstimatorProblem
@@ -18,6 +19,7 @@ from pytest_vlmlatency.estimator.evaluation import Split, judge_split
 from pytest_vlmlatency.estimator.inputs import Knob, column
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
+from pytest_vlmlatency.printing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -64,7 +66,7 @@ class Undeclared:
     @property
     def option(self) -> str:
         """How it is declared on the command line."""
-        return f"--knob {self.name}{':category' if self.is_category else ''}"
+        return f"--knob {quote(self.name)}{':category' if self.is_category else ''}"
 
     def told(self) -> str:
         """Return it as one line of a warning."""
@@ -94,8 +96,8 @@ def undeclared_text(found: Sequence[Undeclared]) -> str:
     """Return what a warning says of undeclared knobs; "" where there is none."""
     if not found:
         return ""
-    options = " ".join(one.option for one in found)
-    lines = [f"  {one.told()}" for one in found]
+    options = printable(" ".join(one.option for one in found))
+    lines = [f"  {printable(one.told())}" for one in found]
     return "\n".join(
         [
             "records differ in knobs that were not declared, and no prediction can tell them "

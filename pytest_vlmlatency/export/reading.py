@@ -19,6 +19,7 @@ from pytest_vlmlatency.export.checking import checked
 from pytest_vlmlatency.export.files import found_in, record_files
 from pytest_vlmlatency.export.refusal import Reason, Refused, shown
 from pytest_vlmlatency.export.seen import Seen
+from pytest_vlmlatency.printing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +158,7 @@ class RecordReader:
         self._counts[problem.reason] += 1
         first = self._first.setdefault(problem.reason, [])
         if len(first) < N_NAMED:
-            first.append(f"{where}: {problem.seen}")
+            first.append(printable(f"{where}: {problem.seen}"))
 
 
 def _opened(source: Source) -> tuple[Iterable[object], list[File] | None]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from statistics import median
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.history.location import shortened
 from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.records import TOTAL
 
 if TYPE_CHECKING:
@@ -75,11 +75,6 @@ def listing_of(store: Store, *, cases: Sequence[str] = (), n_last: int = 0) -> L
         runs=tuple(having[-n_last:]),
         problems=(*index.problems, *stored.problems),
     )
-
-
-def as_json(listing: Listing) -> str:
-    """Return the listing as one JSON object."""
-    return json.dumps(asdict(listing), indent=1, allow_nan=False)
 
 
 def page_lines(listing: Listing) -> list[str]:
@@ -181,6 +176,7 @@ def _total(case: ListedCase) -> str:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    rows = [tuple(map(printable, row)) for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

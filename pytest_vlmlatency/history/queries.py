@@ -21,6 +21,7 @@ from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history import folded, folding
 from pytest_vlmlatency.history.places import Folder
 from pytest_vlmlatency.history.slim import Unreadable, rounds_of_run
+from pytest_vlmlatency.printing import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -70,7 +71,7 @@ def answer(store: Store, query: str) -> tuple[str, tuple[str, ...]]:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows(rows)
+        writer.writerows([_shown(value) for value in row] for row in rows)
         return text.getvalue(), problems
 
 
@@ -81,6 +82,12 @@ def _as_python_has_it(found: duckdb.DuckDBPyRelation) -> duckdb.DuckDBPyRelation
         for number, kind in enumerate(found.types, start=1)
     ]
     return found.project(", ".join(columns))
+
+
+def _shown(value: object) -> object:
+    """Return a value as a cell shows it: what a run's file says could be an order to a terminal."""
+    is_plain = value is None or isinstance(value, int | float)
+    return value if is_plain else printable(str(value))
 
 
 READ_ALONE = {

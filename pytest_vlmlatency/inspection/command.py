@@ -5,8 +5,6 @@ Imports nothing heavy until it runs.
 
 from __future__ import annotations
 
-import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +19,7 @@ from pytest_vlmlatency.inspection.request import (
     Request,
     parse_phases,
 )
+from pytest_vlmlatency.printing import tell_json
 
 if TYPE_CHECKING:
     import argparse
@@ -158,7 +157,7 @@ def run(given: argparse.Namespace) -> int:
 def _print_refusal(source: str, problem: VlmLatencyError) -> None:
     error = Refusal(kind=type(problem).__name__, message=str(problem))
     refused = asdict(Refused(source=source, error=error))
-    sys.stdout.write(json.dumps(refused, indent=1) + "\n")
+    tell_json(refused)
 
 
 def _request(given: argparse.Namespace) -> Request:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.inspection.chrome_trace import chrome_trace
 from pytest_vlmlatency.inspection.look import Look, look_at
 from pytest_vlmlatency.inspection.page import page_lines
-from pytest_vlmlatency.plain import to_json, to_plain
+from pytest_vlmlatency.plain import to_plain
+from pytest_vlmlatency.printing import tell, tell_json, warn
 from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ def looked(request: Request) -> Look:
 def print_page(look: Look) -> None:
     """Print what was found, as wide as the terminal is."""
     width = max(NARROWEST, shutil.get_terminal_size().columns)
-    sys.stdout.write("\n".join(page_lines(look.inspection, width=width)) + "\n")
+    tell(*page_lines(look.inspection, width=width))
 
 
 def print_json(look: Look) -> None:
     """Print what was found as one JSON object."""
-    sys.stdout.write(to_json(look.inspection) + "\n")
+    tell_json(to_plain(look.inspection))
 
 
 def write_trace(look: Look, request: Request, *, to_stderr: bool) -> None:
@@ -50,8 +51,8 @@ def write_trace(look: Look, request: Request, *, to_stderr: bool) -> None:
         metadata=_metadata(look.inspection, _notes(look, request)),
     )
     write_whole(request.trace, json.dumps(trace, indent=1, allow_nan=False))
-    line = f"{request.trace}: one call; open it at https://ui.perfetto.dev\n"
-    (sys.stderr if to_stderr else sys.stdout).write(line)
+    line = f"{request.trace}: one call; open it at https://ui.perfetto.dev"
+    (warn if to_stderr else tell)(line)
 
 
 def _metadata(found: Inspection, notes: list[str]) -> dict[str, object]:
@@ -95,4 +96,4 @@ def _n_block_runs(look: Look) -> int:
 
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"{line} ...\n")
+        warn(f"{line} ...")

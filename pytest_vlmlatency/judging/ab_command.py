@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.judging.output import add_output_arguments, show_report
+from pytest_vlmlatency.printing import warn
 from pytest_vlmlatency.records import GateStatus
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ def run(given: argparse.Namespace) -> int:
     from pytest_vlmlatency.judging.ab import compare_commits  # noqa: PLC0415 - imports scipy
 
     try:
-        report = compare_commits(_request(given), say=_say, bar=_bar())
+        report = compare_commits(_request(given), say=warn, bar=_bar())
     except NotConfirmed as problem:
-        sys.stderr.write(f"vlmlatency: not applied: {problem}\n")
+        warn(f"vlmlatency: not applied: {problem}")
         return int(GateStatus.NOT_APPLIED)
     except KeyboardInterrupt:
-        sys.stderr.write("vlmlatency: interrupted; the checkouts are removed\n")
+        warn("vlmlatency: interrupted; the checkouts are removed")
         return int(GateStatus.INTERRUPTED)
     return show_report(report, given)
 
@@ -142,9 +143,3 @@ def _bar() -> StatusLine | None:
     if not sys.stderr.isatty():
         return None
     return StatusLine(Stderr(), width=get_terminal_size().columns, uncaptured=nullcontext)
-
-
-def _say(line: str) -> None:
-    """Tell progress beside the output, so that this one can be piped."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

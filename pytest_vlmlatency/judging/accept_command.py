@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history.arguments import add_history
+from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:
     import argparse
@@ -95,7 +95,7 @@ def run(given: argparse.Namespace) -> int:
     for accepted in runs:
         cases = None if given.cases is None else _case_ids(given.cases, accepted)
         path = _pin(root, accepted, why=given.why.strip(), cases=cases)
-        sys.stdout.write(_accepted_text(root, path.relative_to(root), accepted, cases))
+        tell(*_accepted_lines(root, path.relative_to(root), accepted, cases))
     return 0
 
 
@@ -176,7 +176,9 @@ def _pin(root: Path, run: Accepted, *, why: str, cases: tuple[str, ...] | None) 
     return add_pin(root, fingerprint_of(environment), pin, machine=machine)
 
 
-def _accepted_text(root: Path, path: Path, run: Accepted, cases: Sequence[str] | None) -> str:
+def _accepted_lines(
+    root: Path, path: Path, run: Accepted, cases: Sequence[str] | None
+) -> list[str]:
     from pytest_vlmlatency.confirmation.git import asked  # noqa: PLC0415 - light --help
 
     header = run.header
@@ -189,10 +191,9 @@ def _accepted_text(root: Path, path: Path, run: Accepted, cases: Sequence[str] |
     )
     of = "all cases" if cases is None else ", ".join(cases)
     commit = "no commit" if header.commit is None else f"commit {header.commit.id[:9]}"
-    doubt = (
+    doubt = [
         "  It was measured with uncommitted changes: a gate can compare with it, and not measure "
-        "it again.\n"
-        if run.is_dirty
-        else ""
-    )
-    return f"Accepted run {header.id} of {commit} for {of}, in {path}: {next_step}.\n{doubt}"
+        "it again."
+    ]
+    done = f"Accepted run {header.id} of {commit} for {of}, in {path}: {next_step}."
+    return [done, *doubt] if run.is_dirty else [done]

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import file_to_write
+from pytest_vlmlatency.printing import tell, tell_ready, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -46,7 +47,8 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
             if path is not None:
                 write_whole(path, text_of(report))
         except OSError as problem:
-            sys.stderr.write(f"vlmlatency: {problem}\n")
+            warn(f"vlmlatency: {problem}")
             is_written = False
-    sys.stdout.write(f"{title_of(report)}\n{coloured(lines, has_colours=is_terminal)}\n")
+    tell(title_of(report))
+    tell_ready(coloured(lines, has_colours=is_terminal))
     return int(report.status) or int(not is_written)

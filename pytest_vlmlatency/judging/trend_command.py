@@ -6,7 +6,6 @@ Imports nothing heavy until it runs.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import without_collecting
 from pytest_vlmlatency.history.arguments import add_cases, add_history
+from pytest_vlmlatency.printing import tell_json, tell_ready
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -93,7 +93,7 @@ def run(given: argparse.Namespace) -> int:
         from pytest_vlmlatency.plain import to_plain  # noqa: PLC0415 - light until it runs
 
         ended = {"status": trend.status.value, "outcome": trend.status.name.lower()}
-        sys.stdout.write(json.dumps(ended | to_plain(trend), indent=1, allow_nan=False) + "\n")
+        tell_json(ended | to_plain(trend))
     else:
         _print(trend, has_all=given.all or bool(given.case or given.phase))
     return trend.status.value
@@ -169,7 +169,7 @@ def _print(trend: Trend, *, has_all: bool) -> None:
     is_terminal = sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if is_terminal else None
     lines = trend_lines(trend, width=width, has_all=has_all)
-    sys.stdout.write(coloured(lines, has_colours=is_terminal) + "\n")
+    tell_ready(coloured(lines, has_colours=is_terminal))
 
 
 def _count(text: str) -> int:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from pytest_vlmlatency.commands import warn_of_versions
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.printing import tell, warn
 
 NAME = "profile"
 SUMMARY = "measure a model on a data set under many configurations, as records"
@@ -155,11 +155,11 @@ def run(given: argparse.Namespace) -> int:
     try:
         done = sweep(plan, dataset, given.to)
     except KeyboardInterrupt:
-        sys.stderr.write("\nstopped; the same command goes on where it was\n")
+        warn("", "stopped; the same command goes on where it was")
         return INTERRUPTED
-    sys.stdout.write(
+    tell(
         f"{given.to}: {done.n_new:,} records written, {done.n_before:,} were there, "
-        f"{done.n_refused:,} calls refused\n"
+        f"{done.n_refused:,} calls refused"
     )
     return 1 if done.n_refused else 0
 

@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import warn
 from pytest_vlmlatency.report.progress import StatusLine, Stderr
 
 if TYPE_CHECKING:
@@ -48,8 +49,7 @@ class Progress:
             self._status.show(self.line(what))
         elif self._now_s() - self._logged_s >= LOGGED_EVERY_S:
             self._logged_s = self._now_s()
-            sys.stderr.write(f"{self.line(what)}\n")
-            sys.stderr.flush()
+            warn(self.line(what))
 
     def done(self) -> None:
         """Count one measurement, refused or not."""
@@ -58,8 +58,7 @@ class Progress:
     def say(self, text: str) -> None:
         """Write a line that stays."""
         self.clear()
-        sys.stderr.write(f"{text}\n")
-        sys.stderr.flush()
+        warn(text)
 
     def clear(self) -> None:
         """Take the line away."""

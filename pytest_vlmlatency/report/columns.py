@@ -12,6 +12,7 @@ from statistics import median, quantiles
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
+from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.records import CONTENDED_ABOVE
 from pytest_vlmlatency.report.predicted import HEADER, predicted_figures, predicted_marks
 
@@ -44,6 +45,9 @@ class Column:
     medians: tuple[str, ...] | None = None
     drop: int = 0
     is_left: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cells", tuple(map(printable, self.cells)))
 
     @cached_property
     def width(self) -> int:

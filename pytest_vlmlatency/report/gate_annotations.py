@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.records import GateStatus, Verdict
 from pytest_vlmlatency.report.gate_standing import Standing, named_apart, outcome_of, standings
 from pytest_vlmlatency.report.gate_words import (
@@ -121,8 +122,8 @@ def _line(
 
 def _data(text: str) -> str:
     """Escape as GitHub's own toolkit does: a line of the log is one command."""
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "%0A".join(printable(line).replace("%", "%25") for line in text.split("\n"))
 
 
 def _property(text: str) -> str:
-    return _data(text).replace(":", "%3A").replace(",", "%2C")
+    return _data(printable(text)).replace(":", "%3A").replace(",", "%2C")

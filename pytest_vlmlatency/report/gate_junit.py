@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import printable, printable_lines
 from pytest_vlmlatency.records import GateStatus, Verdict
 from pytest_vlmlatency.report.gate_standing import Standing, standing_of
 from pytest_vlmlatency.report.gate_words import budget_text, change_text, probably_text, shares_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from pytest_vlmlatency.records import CaseVerdict, GateReport, PhaseVerdict
 
@@ -35,7 +36,7 @@ def junit_cases(report: GateReport) -> tuple[JunitCase, ...]:
     """Return what fails the gate, in the order of the report's cases."""
     cases = [one for case in report.cases for one in _cases_of(case, report.status)]
     if report.not_applied_because:
-        reasons = "\n".join(report.not_applied_because)
+        reasons = _text(report.not_applied_because)
         cases.append(JunitCase(nodeid=GATE_NODE, test=None, text=reasons, is_error=True))
     return tuple(cases)
 
@@ -47,15 +48,15 @@ def _cases_of(case: CaseVerdict, status: GateStatus) -> Iterator[JunitCase]:
             yield _case(case, phase.phase, _slower_text(case, phase))
         for budget in case.budgets:
             if budget.is_over:
-                yield _case(case, f"{budget.quantity}-budget", budget_text(budget))
+                yield _case(case, f"{budget.quantity}-budget", _text([budget_text(budget)]))
     if standing is Standing.UNDECIDED and status is GateStatus.UNDECIDED:
         for phase in case.phases_that_are(Verdict.UNDECIDED):
             text = f"{phase.phase} is undecided: {change_text(phase.judgement)}"
             lines = (text, probably_text(phase))
-            yield _case(case, phase.phase, "\n".join(line for line in lines if line))
+            yield _case(case, phase.phase, _text(lines))
     if standing is Standing.NOT_APPLIED:
         nodeid = _nodeid(case, "gate")
-        yield JunitCase(nodeid=nodeid, test=case.test, text=case.reason, is_error=True)
+        yield JunitCase(nodeid=nodeid, test=case.test, text=_text([case.reason]), is_error=True)
 
 
 def _case(case: CaseVerdict, quantity: str, text: str) -> JunitCase:
@@ -68,7 +69,7 @@ def _nodeid(case: CaseVerdict, quantity: str) -> str:
     config = case.case_id.removeprefix(test)
     head, bracket, params = test.partition("[")
     told = params.removesuffix("]") + config if bracket else config
-    return f"{head}:{quantity}[{told}]" if told else f"{head}:{quantity}"
+    return printable(f"{head}:{quantity}[{told}]" if told else f"{head}:{quantity}")
 
 
 def _slower_text(case: CaseVerdict, phase: PhaseVerdict) -> str:
@@ -79,4 +80,9 @@ def _slower_text(case: CaseVerdict, phase: PhaseVerdict) -> str:
         shares_text(case),
         phase.judgement.reason,
     )
-    return "\n".join(line for line in lines if line)
+    return _text(lines)
+
+
+def _text(lines: Iterable[str]) -> str:
+    """Return lines as a text that XML can hold and a terminal can show."""
+    return "\n".join(part for line in lines if line for part in printable_lines(line))

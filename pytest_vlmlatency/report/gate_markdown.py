@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.records import TOTAL, Verdict
 from pytest_vlmlatency.report.gate_standing import (
     Standing,
@@ -38,7 +39,12 @@ HEADER = """\
 FOLDED = frozenset({Standing.NEW, Standing.NOT_JUDGED, Standing.SAME})
 CASES_LEFT = (1000, 300, 100, 30, 10, 3, 0)
 """How many cases of each group are tried in turn where a whole report is too large."""
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&@])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~&@$])")
+_LINK = re.compile(r"[@#](?=\w)|(?<=\w):(?=//)|\bwww(?=\.)")
+"""What GitHub makes a mention, a reference or a link of, also where a backslash is before it."""
+_BLOCK = re.compile(r"^(?:[-+=]|\d+(?=[.)]))")
+"""What begins a list, a heading or a rule; behind the number of a list its dot is escaped."""
+UNLINKED = "&#8203;"  # a space without width
 
 
 def gate_markdown(report: GateReport) -> str:
@@ -57,7 +63,7 @@ def gate_markdown_within(report: GateReport, *, n_bytes: int) -> str | None:
 
 def code(text: str) -> str:
     """Return text as code, in a cell of a table too, whatever it contains."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     longest = max(map(len, re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)
     padding = " " if longest else ""
@@ -66,7 +72,9 @@ def code(text: str) -> str:
 
 def prose(text: str) -> str:
     """Return text that Markdown shows as it is."""
-    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    line = _SPECIAL.sub(r"\\\1", printable(" ".join(text.split())))
+    line = _LINK.sub(lambda found: f"{found[0]}{UNLINKED}", line)
+    return _BLOCK.sub(lambda found: f"{UNLINKED}{found[0]}", line)
 
 
 def _page(report: GateReport, *, most_cases: int | None) -> str:

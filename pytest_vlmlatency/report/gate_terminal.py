@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.records import TOTAL, CaseVerdict, GateStatus, PhaseVerdict, Verdict
 from pytest_vlmlatency.report.columns import Column, aligned
 from pytest_vlmlatency.report.gate_standing import Standing, heading_of, standings, status_text
@@ -97,10 +98,11 @@ def gate_lines(
 
 
 def coloured(lines: Sequence[Line], *, has_colours: bool) -> str:
-    """Return lines as one text, each in the colour of its tone where there are colours."""
+    """Return lines as one printable text, each in the colour of its tone if there are colours."""
     return "\n".join(
-        f"{ANSI[line.tone]}{line.text}{RESET}" if has_colours and ANSI[line.tone] else line.text
+        f"{ANSI[line.tone]}{text}{RESET}" if has_colours and ANSI[line.tone] else text
         for line in lines
+        for text in printable_lines(line.text)
     )
 
 

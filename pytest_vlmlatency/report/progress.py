@@ -6,9 +6,10 @@ for the moment of writing only.
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import TYPE_CHECKING, Protocol
+
+from pytest_vlmlatency.printing import printable, write_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,8 +36,7 @@ class Stderr:
 
     def rewrite(self, line: str, **_markup: bool) -> None:
         """Write over the current line."""
-        sys.stderr.write(f"\r\x1b[K{line}")
-        sys.stderr.flush()
+        write_over(line)
 
 
 class StatusLine:
@@ -64,7 +64,7 @@ class StatusLine:
         with self._uncaptured():
             if self._shown_s is None:
                 self._screen.ensure_newline()
-            self._screen.rewrite(text[: self._width - 1], erase=True)
+            self._screen.rewrite(printable(text)[: self._width - 1], erase=True)
         self._shown_s = now_s
 
     def clear(self) -> None:

@@ -18,6 +18,7 @@ from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.history.location import repository_root
 from pytest_vlmlatency.measure.case import Identity
+from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.report.progress import StatusLine
 from pytest_vlmlatency.session import settings
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
@@ -65,7 +66,7 @@ def load_named_model(config: pytest.Config) -> LoadedModel:
         )
     except VlmLatencyError as error:
         problem = str(error)
-    pytest.fail(f"--vlm-model: {problem}", pytrace=False)
+    pytest.fail("\n".join(printable_lines(f"--vlm-model: {problem}")), pytrace=False)
 
 
 def status_line(config: pytest.Config) -> StatusLine | None:

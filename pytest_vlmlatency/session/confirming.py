@@ -16,6 +16,7 @@ from pytest_vlmlatency.confirmation.checkouts import default_paths
 from pytest_vlmlatency.confirmation.commits import repository_of
 from pytest_vlmlatency.confirmation.pairs import FreshPairs, open_pairs
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.printing import print_line
 from pytest_vlmlatency.session.assembly import status_line
 from pytest_vlmlatency.session.command_line import said_in_ini, setting
 
@@ -105,5 +106,4 @@ def sayer(config: pytest.Config) -> Callable[[str], None]:
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None:
         return lambda _line: None
-    write: Callable[[str], None] = reporter.write_line
-    return write
+    return lambda line: print_line(reporter, line)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import print_line
 from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
 from pytest_vlmlatency.report.gate_junit import junit_cases
 from pytest_vlmlatency.report.gate_markdown import gate_markdown, gate_markdown_within
@@ -119,11 +120,11 @@ def print_gate(
     is_verbose = reporter.config.get_verbosity() > 0
     reporter.write_sep("-", title_of(report), yellow=True)
     for line in gate_lines(report, width=width, is_verbose=is_verbose):
-        reporter.write_line(line.text, **MARKUP[line.tone])
+        print_line(reporter, line.text, **MARKUP[line.tone])
     for text in written.said:
-        reporter.write_line(text)
+        print_line(reporter, text)
     for text in written.problems:
-        reporter.write_line(text, red=True)
+        print_line(reporter, text, red=True)
     to = destinations_of(reporter.config, os.environ)
     if to.has_annotations:
         root = reporter.config.rootpath

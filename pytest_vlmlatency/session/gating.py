@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import NotConfirmed, VlmLatencyError
+from pytest_vlmlatency.printing import print_line
 from pytest_vlmlatency.session.delivery import parcel_on
 from pytest_vlmlatency.session.inbox import inbox_of
 from pytest_vlmlatency.session.settings import FIXTURE
@@ -96,8 +97,10 @@ class Gate:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the gate's section below the table."""
         if self._report is None or self._written is None:
-            terminalreporter.write_line(
-                "--vlm-gate: nothing was judged, since the run did not reach its end.", red=True
+            print_line(
+                terminalreporter,
+                "--vlm-gate: nothing was judged, since the run did not reach its end.",
+                red=True,
             )
             return
         from pytest_vlmlatency.session.gate_outputs import print_gate  # noqa: PLC0415 - light start-up

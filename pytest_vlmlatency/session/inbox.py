@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem, RecordsProblem
+from pytest_vlmlatency.printing import print_line
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
@@ -154,8 +155,8 @@ class Inbox:
 
             if option := off_because(self._config):
                 number = "1 test" if len(self._tests) == 1 else f"{len(self._tests)} tests"
-                terminalreporter.write_line(
-                    f"Measuring is off ({option}): {number} ran without it."
+                print_line(
+                    terminalreporter, f"Measuring is off ({option}): {number} ran without it."
                 )
         untested = untested_lines(installed_versions()) if self._has_tests else ()
         if self._parcels or self._lost or self._said or untested:

@@ -20,6 +20,7 @@ from pytest_vlmlatency.estimator.physics import amounts_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.recipes import Recipe, explained
 from pytest_vlmlatency.export import records_of
+from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.records import WALL, Prediction, Standing, fingerprint_of
 
 if TYPE_CHECKING:
@@ -42,7 +43,8 @@ def open_forecast(path: Path) -> Forecast:
             raise explained(Recipe.ORIGIN, DECODE_STEP)
         return Forecast(path.name, estimator)
     except EstimatorProblem as problem:
-        raise pytest.UsageError(f"--vlm-predict: {problem}") from problem
+        told = "\n".join(printable_lines(f"--vlm-predict: {problem}"))
+        raise pytest.UsageError(told) from problem
 
 
 class Forecast:

@@ -14,6 +14,7 @@ from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.printing import print_line, printable
 from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all
 from pytest_vlmlatency.report.columns import named_apart
 from pytest_vlmlatency.report.discovery import discovery_lines
@@ -115,25 +116,25 @@ def print_summary(
     width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else None
     cases = named_apart(cases)
     waited_ms = sum(parcel["waited_ms"] for parcel in parcels)
-    reporter.write_sep("-", title_of(cases), yellow=True)
+    reporter.write_sep("-", printable(title_of(cases)), yellow=True)
     for line in summary_lines(cases, width=width):
-        reporter.write_line(line)
+        print_line(reporter, line)
     for line in wrapped(off_lines(cases), width):
-        reporter.write_line(line, red=True, bold=True)
+        print_line(reporter, line, red=True, bold=True)
     for line in wrapped(untested, width):
-        reporter.write_line(line, yellow=True)
+        print_line(reporter, line, yellow=True)
     for line in wrapped([f"Lost with its worker: {test}" for test in lost], width):
-        reporter.write_line(line, red=True)
+        print_line(reporter, line, red=True)
     if reporter.config.get_verbosity() > 0:
         for line in wrapped(discovery_lines(cases), width):
-            reporter.write_line(line)
+            print_line(reporter, line)
     waits = (
         [f"Waited {waited_ms / MS_PER_S:.0f} s for others on the same device to end."]
         if waited_ms > LONG_WAIT_MS
         else []
     )
     for line in wrapped([*waits, *remarks], width):
-        reporter.write_line(line)
+        print_line(reporter, line)
 
 
 def cases_of(parcels: Iterable[Parcel]) -> list[Case]:

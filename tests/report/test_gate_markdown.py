@@ -54,9 +54,17 @@ def test_a_name_is_code_that_stays_in_its_cell(text: str, marked: str) -> None:
 
 
 def test_prose_is_shown_as_it_is() -> None:
-    said = prose("torch_x *2* <b>|</b> [a](b) @someone #1 `c` ~d~ \\ &amp;")
+    said = prose("torch_x *2* <b>|</b> [a](b) `c` ~d~ \\ &amp; $x$ @ #")
 
-    assert said == (r"torch\_x \*2\* \<b\>\|\</b\> \[a\](b) \@someone \#1 \`c\` \~d\~ \\ \&amp;")
+    assert said == r"torch\_x \*2\* \<b\>\|\</b\> \[a\](b) \`c\` \~d\~ \\ \&amp; \$x\$ \@ \#"
+
+
+def test_prose_mentions_nobody_and_links_to_nothing_even_where_a_backslash_would_not_help() -> None:
+    said = prose("@someone #1 a@b.org https://evil.org www.evil.org")
+
+    words = r"\@~someone \#~1 a\@~b.org https:~//evil.org www~.evil.org"
+    assert said == words.replace("~", "&#8203;")
+    assert [prose(text)[:7] for text in ("- x", "1. x", "=== x")] == ["&#8203;"] * 3
 
 
 @given(st.text())

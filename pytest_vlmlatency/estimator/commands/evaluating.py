@@ -6,7 +6,6 @@ Imports nothing heavy until it runs.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import sys
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 from pytest_vlmlatency.estimator.commands.training import KINDS
+from pytest_vlmlatency.printing import tell, tell_json, tell_ready, warn, write_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,13 +88,11 @@ def run(given: argparse.Namespace) -> int:
             group: {target: asdict(score) for target, score in scores.items()}
             for group, scores in groups.items()
         }
-        sys.stdout.write(
-            json.dumps({"scores": plain, "over": over, "unlike": unlike}, indent=1) + "\n"
-        )
+        tell_json({"scores": plain, "over": over, "unlike": unlike})
     else:
         _print(groups, name, first)
     for line in over:
-        sys.stderr.write(f"vlmlatency estimator evaluate: {name}: {line}\n")
+        warn(f"vlmlatency estimator evaluate: {name}: {line}")
     return OVER_BOUND if over else 0
 
 
@@ -133,13 +131,12 @@ def _judged_splits(given: argparse.Namespace) -> dict[str, Judged]:
     judged: dict[str, Judged] = {}
     for split in Split:
         if sys.stderr.isatty():
-            sys.stderr.write(f"\r\x1b[Ktraining without the records held out: {split}")
-            sys.stderr.flush()
+            write_over(f"training without the records held out: {split}")
         one = judge_split(make, table, split)
         if one is not None:
             judged[split] = one
     if sys.stderr.isatty():
-        sys.stderr.write("\r\x1b[K")
+        write_over("")
     if Split.RANDOM not in judged:
         raise EstimatorProblem(f"{len(table)} records are too few to hold some of them out")
     return judged
@@ -151,7 +148,8 @@ def _print(groups: Groups, name: str, first: Judged) -> None:
 
     found = outliers(first.table, first.predicted)
     told = outliers_text(found, f"on {name}", "they stay in every figure")
-    sys.stdout.write(f"{scores_text(groups)}\n\n{told}\n")
+    tell_ready(f"{scores_text(groups)}\n")
+    tell(told)
 
 
 def _bound(text: str) -> tuple[str, float]:

@@ -6,11 +6,11 @@ Owns what is said of both. Which machine this is, the command line reads: it kno
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.commands.sources import warnings_told
+from pytest_vlmlatency.printing import warn
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -51,7 +51,7 @@ def opened_for(given: argparse.Namespace) -> CalibratedEstimator[Any]:
         return estimator
     theirs = estimator.machine
     if theirs is None:
-        sys.stderr.write(f"{machine_line(estimator)}: it may be another than {given.machine}\n")
+        warn(f"{machine_line(estimator)}: it may be another than {given.machine}")
         return estimator
     if given.machine == HERE:
         here: frozenset[str] = given.read_fingerprints()
@@ -84,7 +84,7 @@ def tell_unlike(estimator: CalibratedEstimator[Any], table: Table, path: Path) -
         )
     unlike = differences(known, table.conditions)
     if unlike:
-        sys.stderr.write(f"the records differ from those of {path}: {'; '.join(unlike)}\n")
+        warn(f"the records differ from those of {path}: {'; '.join(unlike)}")
     with warnings_told():
         estimator.for_machine(table.machine)
     return unlike

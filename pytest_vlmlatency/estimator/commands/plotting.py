@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from pytest_vlmlatency.commands import file_to_write
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:
     import argparse
@@ -49,5 +49,5 @@ def run(given: argparse.Namespace) -> int:
         draw(judge(estimator, table, has_quantiles=False), given.to)
     except OSError as problem:
         raise EstimatorProblem(f"{given.to} cannot be written: {problem}") from problem
-    sys.stdout.write(f"{given.to}\n")
+    tell(str(given.to))
     return 0

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import Value, inputs_of, named_values
 from pytest_vlmlatency.estimator.commands.opening import add_machine, machine_line, opened_for
+from pytest_vlmlatency.printing import tell, tell_json, tell_ready
 
 if TYPE_CHECKING:
     import argparse
@@ -58,14 +57,15 @@ def run(given: argparse.Namespace) -> int:
     }
     if given.json:
         said = {**columns, "is_extrapolated": beyond, "machine": estimator.machine}
-        sys.stdout.write(json.dumps(said) + "\n")
+        tell_json(said, indent=None)
         return 0
     rows = [
         [*(f"{values[row]:.2f}" for values in columns.values()), "beyond" if is_beyond else ""]
         for row, is_beyond in enumerate(beyond)
     ]
     headers = [*(f"{name}, ms" for name in columns), "what was measured"]
-    sys.stdout.write(f"{table_text(headers, rows, n_left=0)}\n{machine_line(estimator)}\n")
+    tell_ready(table_text(headers, rows, n_left=0))
+    tell(machine_line(estimator))
     return 0
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import Value, inputs_of, named_values
 from pytest_vlmlatency.estimator.commands.opening import add_machine, machine_line, opened_for
+from pytest_vlmlatency.printing import tell, tell_json, tell_ready, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -106,8 +106,7 @@ def run(given: argparse.Namespace) -> int:
     if not found:
         told.append(_nearest(estimator, grid, inputs, given))
     _print(rows, n_configurations=len(grid), given=given)
-    for line in (*told, machine_line(estimator)):
-        (sys.stderr if given.json else sys.stdout).write(f"{line}\n")
+    (warn if given.json else tell)(*told, machine_line(estimator))
     return 0 if rows else NONE_FITS
 
 
@@ -242,15 +241,15 @@ def _print(
     from pytest_vlmlatency.estimator.evaluation_text import table_text  # noqa: PLC0415
 
     if given.json:
-        sys.stdout.write(json.dumps(rows) + "\n")
+        tell_json(rows, indent=None)
         return
-    sys.stdout.write(
+    tell(
         f"{len(rows)} of {n_configurations} configurations fit {given.budget:g} ms "
-        f"at their {100 * given.quantile:g}th percentile\n"
+        f"at their {100 * given.quantile:g}th percentile"
     )
     if rows:
         cells = [[_cell(value) for value in row.values()] for row in rows]
-        sys.stdout.write(table_text(list(rows[0]), cells, n_left=1) + "\n")
+        tell_ready(table_text(list(rows[0]), cells, n_left=1))
 
 
 def _cell(value: object) -> str:

@@ -5,13 +5,13 @@ What is left out is said on standard error, with the reason. Imports nothing hea
 
 from __future__ import annotations
 
-import sys
 import warnings
 from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.printing import warn
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -41,7 +41,7 @@ def warnings_told() -> Iterator[None]:
             yield
         finally:
             for warning in caught:
-                sys.stderr.write(f"{warning.message}\n")
+                warn(*str(warning.message).splitlines())
 
 
 def data_sets(results: Path, names: Sequence[str] = ()) -> DataSets:

@@ -13,6 +13,7 @@ from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
 from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.printing import tell, tell_ready, warn, write_over
 
 if TYPE_CHECKING:
     import argparse
@@ -89,22 +90,22 @@ def run(given: argparse.Namespace) -> int:
     knobs = knobs_of(given.knobs)
     table = read_table(sets, knobs=knobs)
     n_configurations = len(table.configurations)
-    sys.stdout.write(
+    tell(
         f"{len(table):,} records of {n_configurations} configuration"
-        f"{'' if n_configurations == 1 else 's'}, data sets: {', '.join(sets)}\n"
-        f"{kind}, on records held out:\n"
+        f"{'' if n_configurations == 1 else 's'}, data sets: {', '.join(sets)}",
+        f"{kind}, on records held out:",
     )
     text = undeclared_text(undeclared_knobs(table))
     if text:
-        sys.stderr.write(f"{text}\n")
+        warn(*text.splitlines())
     make = _maker(kind, given, knobs)
     judged = judge_split(make, table, Split.RANDOM)
     if judged is not None:
-        sys.stdout.write(f"{scores_text({'random': judged.scores()})}\n")
+        tell_ready(scores_text({"random": judged.scores()}))
     estimator = make().fit(table)
     assert isinstance(estimator, CalibratedEstimator), "every kind is one"
     kept = "they stay in the fit, which they hardly move, and in every figure"
-    sys.stdout.write(f"{outliers_text(estimator.outliers, 'in all records', kept)}\n")
+    tell(outliers_text(estimator.outliers, "in all records", kept))
     path = given.output_dir / FILE
     try:
         given.output_dir.mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,7 @@ def run(given: argparse.Namespace) -> int:
         raise EstimatorProblem(
             f"{path} cannot be written: {problem}; name another --output_dir"
         ) from problem
-    sys.stdout.write(f"trained on all of them: {path}\n")
+    tell(f"trained on all of them: {path}")
     return 0
 
 
@@ -152,5 +153,4 @@ def _show(progress: Progress) -> None:
     if sys.stderr.isatty():
         is_last = progress.epoch == progress.n_epochs
         text = f"epoch {progress.epoch} of {progress.n_epochs}: loss {progress.loss:.5f}"
-        sys.stderr.write("\r\x1b[K" if is_last else f"\r\x1b[K{text}")
-        sys.stderr.flush()
+        write_over("" if is_last else text)

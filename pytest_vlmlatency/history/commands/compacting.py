@@ -6,6 +6,7 @@ import argparse
 import sys
 
 from pytest_vlmlatency.history.arguments import add_history
+from pytest_vlmlatency.printing import tell, warn
 
 NAME = "compact"
 SUMMARY = "fold old runs into Parquet, for a history that is read fast"
@@ -43,15 +44,15 @@ def run(given: argparse.Namespace) -> int:
     store = named_or_default(given.history, is_readonly=False)
     done = compact(store, n_newest_kept=given.keep_newest, report=_progress)
     joined = f"; {done.n_joined} small files became one" if done.n_joined else ""
-    sys.stdout.write(f"{shortened(store.url)}: {done.n_folded} runs folded{joined}\n")
+    tell(f"{shortened(store.url)}: {done.n_folded} runs folded{joined}")
     for problem in done.problems:
-        sys.stderr.write(f"left as it is: {problem}\n")
+        warn(f"left as it is: {problem}")
     return 1 if done.problems else 0
 
 
 def _progress(line: str) -> None:
     if sys.stderr.isatty():
-        sys.stderr.write(f"{line}\n")
+        warn(line)
 
 
 def _count(text: str) -> int:

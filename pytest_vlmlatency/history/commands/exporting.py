@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history.arguments import add_history
+from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:
     import argparse
@@ -72,7 +72,7 @@ def run(given: argparse.Namespace) -> int:
         path = to / f"{one.id}.json" if is_folder else to
         make_folder(path.parent)
         write_whole(path, f"{text}\n")
-        sys.stdout.write(f"{path}: {len(one.cases)} cases\n")
+        tell(f"{path}: {len(one.cases)} cases")
     return 0
 
 

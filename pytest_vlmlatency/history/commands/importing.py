@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.arguments import add_history
+from pytest_vlmlatency.printing import tell, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -55,9 +55,9 @@ def run(given: argparse.Namespace) -> int:
             problems.append(str(problem))
     n_held = len(given.files) - n_kept
     rest = f", {n_held} not (unreadable, or there already)" if n_held else ""
-    sys.stdout.write(f"{shortened(store.url)}: {n_kept} runs imported{rest}\n")
+    tell(f"{shortened(store.url)}: {n_kept} runs imported{rest}")
     for line in problems:
-        sys.stderr.write(f"{line}\n")
+        warn(line)
     return 1 if problems else 0
 
 

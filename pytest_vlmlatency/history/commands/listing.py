@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
+from dataclasses import asdict
 
 from pytest_vlmlatency.history.arguments import add_cases, add_history
+from pytest_vlmlatency.printing import tell, tell_json, tell_ready, warn
 
 NAME = "history"
 SUMMARY = "list the runs that are kept, their cases, and what cannot be read"
@@ -48,14 +49,14 @@ def run(given: argparse.Namespace) -> int:
         from pytest_vlmlatency.history.queries import answer  # noqa: PLC0415 - imports duckdb
 
         text, problems = answer(store, given.sql)
-        sys.stdout.write(text)
-        sys.stderr.writelines(f"Left out of the history: {problem}\n" for problem in problems)
+        tell_ready(text.removesuffix("\n"))
+        warn(*(f"Left out of the history: {problem}" for problem in problems))
         return 0
     found = listing.listing_of(store, cases=given.case, n_last=given.last)
     if given.json:
-        sys.stdout.write(listing.as_json(found) + "\n")
+        tell_json(asdict(found))
     else:
-        sys.stdout.write("\n".join(listing.page_lines(found)) + "\n")
+        tell(*listing.page_lines(found))
     return 0
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
 from pytest_vlmlatency.history.arguments import add_history
+from pytest_vlmlatency.printing import tell, without_secrets
 
 if TYPE_CHECKING:
     import argparse
@@ -58,10 +58,8 @@ def run(given: argparse.Namespace) -> int:
     else:
         shards = _in_history(given.runs, given.history)
     whole = merged(shards)
-    where = _write(whole, given.to)
-    sys.stdout.write(
-        f"{len(shards)} runs with {len(whole.cases)} cases: run {whole.id} in {where}\n"
-    )
+    where = without_secrets(_write(whole, given.to))
+    tell(f"{len(shards)} runs with {len(whole.cases)} cases: run {whole.id} in {where}")
     return 0
 
 

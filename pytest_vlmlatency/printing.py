@@ -1,0 +1,118 @@
+"""What the commands and pytest print, and foreign text made fit for it.
+
+Foreign is whatever others wrote: names and notes of a run's file, the reason of a pin, branches,
+file names, devices, messages of git and of other packages, the output of other processes. Printed
+as it is, it could move the cursor, forge a line of ours, or give an order to the CI service that
+reads the log. Owns how such text is shown, and writing to stdout, stderr and pytest's terminal.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+_ORDER = re.compile(r"##(?=\w*\[)")
+"""GitHub takes `##[error]` for an order anywhere in a line, Azure Pipelines `##vso[...]`."""
+_URL = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>(?:(?!::[A-Za-z][\w+.-]*://)[^\s'\"<>`])+)"
+)
+_HOST_AND_PORT = re.compile(r"([^:@]*|\[[^\]]*\]):\d+")
+OF_AZURE = ("abfs", "abfss", "wasb", "wasbs")
+"""Before the @ of these URLs stands a container, and no user."""
+
+
+class Reporter(Protocol):
+    """What is used of pytest's terminal reporter."""
+
+    def write_line(self, line: str, **markup: bool) -> None:
+        """Write a line."""
+
+
+def printable(text: str) -> str:
+    """Return text as one line without control characters, which no CI service takes for an order.
+
+    What is not printable is shown as Python escapes it: ANSI sequences, line breaks, marks that
+    turn the direction of writing, lone surrogates. So is a part of `::` at the beginning, of `##[`.
+    """
+    shown = text if text.isprintable() else "".join(map(_escaped, text))
+    shown = _ORDER.sub(r"#\\x23", shown)
+    begin = shown.lstrip()
+    if begin.startswith("::"):
+        shown = f"{shown[: len(shown) - len(begin)]}\\x3a{begin[1:]}"
+    return shown
+
+
+def printable_lines(text: str) -> list[str]:
+    """Return the lines of a text, each printable; all but the first are set in.
+
+    So nothing foreign in the middle of a text begins a line of the output.
+    """
+    first, *others = map(printable, text.replace("\r\n", "\n").split("\n"))
+    return [first, *(f"  {line}" if line and not line.startswith(" ") else line for line in others)]
+
+
+def without_secrets(text: str) -> str:
+    """Return text whose URLs name no user or password, no query and no fragment."""
+    return _URL.sub(_url_without_secrets, text)
+
+
+def tell(*texts: str) -> None:
+    """Write texts to stdout, each from the beginning of a line."""
+    _write(sys.stdout, texts)
+
+
+def tell_ready(text: str) -> None:
+    """Write a text to stdout that was made of printable lines, such as one with colours."""
+    sys.stdout.write(f"{text}\n")
+
+
+def warn(*texts: str) -> None:
+    """Write texts to stderr, each from the beginning of a line, at once."""
+    _write(sys.stderr, texts)
+    sys.stderr.flush()
+
+
+def tell_json(value: object, *, indent: int | None = 1) -> None:
+    """Write a value to stdout as JSON, in ASCII; no string in it is an order to a CI service."""
+    text = json.dumps(value, indent=indent, allow_nan=False)
+    sys.stdout.write(text.replace("##", "#\\u0023") + "\n")
+
+
+def write_over(text: str) -> None:
+    """Write a text over the last line of a terminal's stderr."""
+    sys.stderr.write(f"\r\x1b[K{printable(text)}")
+    sys.stderr.flush()
+
+
+def print_line(reporter: Reporter, text: str, **markup: bool) -> None:
+    """Write a text to pytest's terminal from the beginning of a line."""
+    for line in printable_lines(text):
+        reporter.write_line(line, **markup)
+
+
+def _write(stream: TextIO, texts: tuple[str, ...]) -> None:
+    stream.writelines(f"{line}\n" for text in texts for line in printable_lines(text))
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable():
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def _url_without_secrets(found: re.Match[str]) -> str:
+    scheme, rest = found["scheme"], found["rest"]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    has_password = ":" in authority and not _HOST_AND_PORT.fullmatch(authority)
+    if "@" in rest and has_password:  # in which there may be any character, another @ too
+        rest = rest.rpartition("@")[2]
+    elif "@" in authority and scheme not in OF_AZURE:
+        rest = rest.partition("@")[2]
+    before, *behind = re.split(r"[?#]", rest, maxsplit=1)
+    sentence = re.search(r"[.,;:)]*$", behind[0]) if behind else None  # it goes on behind the URL
+    return f"{scheme}://{before}{sentence[0] if sentence else ''}"
