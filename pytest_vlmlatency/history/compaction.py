@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history import folded, folding
-from pytest_vlmlatency.history.slim import Gone, Unreadable, parse, rounds_of_run
-from pytest_vlmlatency.history.store import checked, file_of, parquet_files
+from pytest_vlmlatency.history.slim import Gone, Unreadable, checked, parse, rounds_of_run
+from pytest_vlmlatency.history.store import file_of, parquet_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,12 +57,13 @@ def compact(
     own = sorted(store.files)
     old = own[: len(own) - n_newest_kept]
     problems: list[str] = []
-    n_folded = _remove_what_is_folded(store, [name for name in old if name in store.folded])
+    twice = [name for name in old if name in store.folded]
+    n_folded = _remove_what_is_folded(store, twice, problems)
     for names in _batches([name for name in old if name not in store.folded], RUNS_PER_FILE):
         n_folded += _fold(store, names, problems)
         if report is not None:
             report(f"{n_folded} of {len(old)} runs are in Parquet")
-    n_joined = _join_small_files(store)
+    n_joined = _join_small_files(store, problems)
     return Compacted(n_folded=n_folded, n_joined=n_joined, problems=tuple(problems))
 
 
@@ -81,36 +82,45 @@ def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
         if not expected:
             return 0
         path = rows.write(store.place, list(expected))
-    return _verify_and_remove(store, path, expected)
+    return _verify_and_remove(store, path, expected, problems)
 
 
-def _remove_what_is_folded(store: Store, names: Sequence[RunName]) -> int:
+def _remove_what_is_folded(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Remove own files of runs that stand in Parquet already: an earlier compaction was stopped."""
     by_path: dict[str, dict[RunName, Folded]] = {}
     for name, run in _folded_one_by_one(store, names):
         if not isinstance(run, Unreadable):
             by_path.setdefault(store.folded[name], {})[name] = replace(run, rows=())
-    return sum(_verify_and_remove(store, path, runs) for path, runs in by_path.items())
+    return sum(_verify_and_remove(store, path, runs, problems) for path, runs in by_path.items())
 
 
-def _verify_and_remove(store: Store, path: str, expected: Mapping[RunName, Folded]) -> int:
-    """Remove the own files of runs that a Parquet file, as it is now, gives back unchanged."""
+def _verify_and_remove(
+    store: Store, path: str, expected: Mapping[RunName, Folded], problems: list[str]
+) -> int:
+    """Remove the own files of runs that a Parquet file, as it is now, gives back unchanged.
+
+    Return how many; the own file of a run that it does not give back stays, and is named.
+    """
+    n_removed = 0
     try:
         digests = folded.digests(store.place, path)
     except Gone:
         return 0  # joined to others by a compaction beside this one; the next time will do
     except Unreadable as problem:
-        raise HistoryProblem(f"{path} cannot be verified: {problem}") from problem
+        problems.append(f"{path} cannot be verified: {problem}")
+        return 0
     for some in _batches(list(expected), RUNS_AT_ONCE):
         judged = folded.read_rounds(store.place, dict.fromkeys(some, path))
         for name in some:
             run = expected[name]
             if digests.get(name.text) != run.digest or judged[name] != run.rounds:
-                raise HistoryProblem(
+                problems.append(
                     f"{path} does not give back {name.text} as it was written: its own file stays"
                 )
+                continue
             store.place.remove(file_of(name))
-    return len(expected)
+            n_removed += 1
+    return n_removed
 
 
 def _folded_one_by_one(
@@ -137,34 +147,38 @@ def _folded(content: bytes | Exception, name: RunName) -> Folded | Unreadable:
     return Folded(rows=tuple(rows), rounds=rounds, digest=folded.digest_of(rows))
 
 
-def _join_small_files(store: Store) -> int:
+def _join_small_files(store: Store, problems: list[str]) -> int:
     """Join small Parquet files once there are many; return how many became one."""
     try:
-        held, _ = folded.names_in(store.place, parquet_files(store.place))
+        held, unread = folded.names_in(store.place, parquet_files(store.place))
     except Gone:
         return 0  # a compaction beside this one is at it
+    problems += unread
     small = {path: names for path, names in held.items() if len(names) < SMALL_FILE_RUNS}
     if len(small) < MANY_SMALL_FILES:
         return 0
     try:
         joined = folding.join(store.place, small)
-    except HistoryProblem:
+    except HistoryProblem as problem:
         if set(small) <= set(parquet_files(store.place)):
-            raise
+            problems.append(str(problem))
         return 0  # as above
-    return sum(1 if path == joined else _remove_joined(store, path, joined) for path in small)
+    return sum(
+        1 if path == joined else _remove_joined(store, path, joined, problems) for path in small
+    )
 
 
-def _remove_joined(store: Store, path: str, joined: str) -> int:
+def _remove_joined(store: Store, path: str, joined: str, problems: list[str]) -> int:
     """Remove a Parquet file if another one, as it is now, holds all of it; return 1 if so."""
     try:
         n_missing = folding.rows_missing(store.place, path, joined)
-    except folded.UNREADABLE:
+    except folded.UNREADABLE as problem:
         if path in parquet_files(store.place):
-            raise
+            problems.append(f"{path} stays beside {joined}: {problem}")
         return 0  # removed by another compaction, which had verified it
     if n_missing:
-        raise HistoryProblem(f"{joined} lacks {n_missing} rows of {path}, which stays")
+        problems.append(f"{joined} lacks {n_missing} rows of {path}, which stays")
+        return 0
     store.place.remove(path)
     return 1
 

@@ -21,6 +21,7 @@ from pytest_vlmlatency.history.slim import (
     Gone,
     Plain,
     Unreadable,
+    checked,
     form_of_a_run,
     header_of,
     slim_rounds,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 FORMAT = "vlmlatency-runs-1"
 """Of the rows below; another number is a file that this version cannot read."""
+Rows = list[tuple[Any, ...]]
 COLUMNS = {
     "name": "VARCHAR",
     "header": "VARCHAR",
@@ -50,7 +52,8 @@ COLUMNS = {
     "whole": "VARCHAR",
 }
 SEPARATOR = chr(31)  # JSON escapes it
-UNREADABLE = (duckdb.Error, OSError)  # the second from fsspec, by way of DuckDB
+UNREADABLE = (duckdb.Error, OSError, ValueError, OverflowError, MemoryError)
+"""What reading a damaged file raises: DuckDB, fsspec, and making Python's values of its values."""
 # No extension is fetched from anywhere: Parquet and JSON are built in.
 CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
 
@@ -75,7 +78,12 @@ def names_in(
     with closing(connect(place)) as connection:
         for path in paths:
             try:
-                found[path] = _names(connection, place.whole_path(path))
+                texts = _names(connection, place.whole_path(path))
+                named = {text: parse_name(text) for text in texts}
+                problems += [
+                    f"{path}: {text!r:.80} names no run" for text in named if not named[text]
+                ]
+                found[path] = tuple(name for name in named.values() if name is not None)
             except Unreadable as problem:
                 _raise_if_gone(place, path)
                 problems.append(f"{path}: {problem}")
@@ -91,41 +99,50 @@ def read_rounds(
         for path in dict.fromkeys(paths.values()):
             names = [name for name, of_it in paths.items() if of_it == path]
             columns = "name, header, case_index, times_ms, slim"
-            try:
-                rows = _rows(connection, place.whole_path(path), names, columns)
-                with form_of_a_run():
-                    found |= _runs(rows, names)
-            except Unreadable as problem:
-                found |= dict.fromkeys(names, _gone(place, path) or problem)
+            rows = _rows(connection, place.whole_path(path), names, columns)
+            for name in names:
+                found[name] = _rounds_of(rows[name], name)
+            if any(isinstance(rows[name], Unreadable) for name in names) and _gone(place, path):
+                found |= dict.fromkeys(names, Gone(f"{path} is not there (any more)"))
     return found
 
 
 def read_plain(place: Place, path: str, name: RunName) -> Plain:
     """Return a run's plain values, as its own file held them."""
-    return read_plains(place, path, [name])[name]
-
-
-def read_plains(place: Place, path: str, names: Sequence[RunName]) -> dict[RunName, Plain]:
-    """Return the plain values of some runs of one file, as their own files held them."""
-    try:
-        with closing(connect(place)) as connection:
-            columns = "name, header, case_index, whole"
-            rows = _rows(connection, place.whole_path(path), names, columns)
-    except Unreadable:
+    with closing(connect(place)) as connection:
+        columns = "name, header, case_index, whole"
+        rows = _rows(connection, place.whole_path(path), [name], columns)[name]
+    if isinstance(rows, Unreadable):
         _raise_if_gone(place, path)
-        raise
-    by_text: dict[str, list[tuple[Any, ...]]] = {}
-    for text, *row in rows:
-        by_text.setdefault(text, []).append(tuple(row))
-    if len(by_text) != len(set(names)):
-        raise Unreadable(f"{path} has not all of the runs that it names")
-    return {name: _plain_of(by_text[name.text]) for name in names}
+        raise rows
+    with form_of_a_run():
+        (_, header, _, _), *cases = _in_order(rows)
+        plain = {**json.loads(header), "cases": [json.loads(whole) for *_, whole in cases]}
+        return checked(upgraded(plain), name)
 
 
-def _plain_of(rows: Sequence[tuple[Any, ...]]) -> Plain:
-    """Return a run's plain values from its rows of header, case_index and whole, in order."""
-    header: Plain = json.loads(rows[0][0])
-    return upgraded({**header, "cases": [json.loads(whole) for _, _, whole in rows[1:]]})
+def _rounds_of(rows: Rows | Unreadable, name: RunName) -> RunRounds | Unreadable:
+    """Return a run as it is judged from its rows of header, case_index, times_ms and slim."""
+    if isinstance(rows, Unreadable):
+        return rows
+    try:
+        with form_of_a_run():
+            (_, header, *_), *cases = _in_order(rows)
+            plain = checked(json.loads(header), name)
+            measured = [(times, slim) for *_, times, slim in cases if (times, slim) != (None, None)]
+            return RunRounds(
+                header=header_of(plain),
+                cases=tuple(slim_rounds(json.loads(slim), times) for times, slim in measured),
+            )
+    except Unreadable as problem:
+        return problem
+
+
+def _in_order(rows: Rows) -> Rows:
+    """Return a run's rows if its header is first and its cases are numbered without a gap."""
+    if [index for _, _, index, *_ in rows] != [None, *range(len(rows) - 1)]:
+        raise ValueError(f"its {len(rows)} rows are not a header and all of its cases")
+    return rows
 
 
 def rows_of(name: RunName, plain: Plain, judged: RunRounds) -> list[Plain]:
@@ -197,7 +214,7 @@ def _plain_record(record: object) -> Plain:
     return {field: getattr(record, field) for field in fields}
 
 
-def _names(connection: duckdb.DuckDBPyConnection, whole_path: str) -> tuple[RunName, ...]:
+def _names(connection: duckdb.DuckDBPyConnection, whole_path: str) -> tuple[str, ...]:
     query = "SELECT decode(key), decode(value) FROM parquet_kv_metadata(?)"
     try:
         metadata = dict(connection.execute(query, [whole_path]).fetchall())
@@ -208,14 +225,19 @@ def _names(connection: duckdb.DuckDBPyConnection, whole_path: str) -> tuple[RunN
             f"not of this format: it says {metadata.get('format')!r}, expected {FORMAT!r}; "
             f"a newer pytest-vlmlatency may read it"
         )
-    names = [parse_name(text) for text in json.loads(metadata["names"])]
-    return tuple(name for name in names if name is not None)
+    with form_of_a_run():
+        names: list[str] = json.loads(metadata["names"])
+        return tuple(map(str, names))
 
 
 def _rows(
     connection: duckdb.DuckDBPyConnection, whole_path: str, names: Sequence[RunName], columns: str
-) -> list[tuple[Any, ...]]:
-    """Return the rows of some runs, by run, the header of each before its cases."""
+) -> dict[RunName, Rows | Unreadable]:
+    """Return the rows of each run, its header before its cases, or why they cannot be read.
+
+    `columns` begin with name, header and case_index. Where a part of the file is damaged, the runs
+    in its other parts are found by halves.
+    """
     texts = sorted(name.text for name in names)  # of a pattern without quotes
     listed = ", ".join(f"'{text}'" for text in texts)
     query = (
@@ -223,27 +245,18 @@ def _rows(
         f"ORDER BY name, case_index NULLS FIRST"
     )
     try:
-        return connection.execute(query, [whole_path, texts[0], texts[-1]]).fetchall()
+        found = connection.execute(query, [whole_path, texts[0], texts[-1]]).fetchall()
     except UNREADABLE as problem:
-        raise Unreadable(f"its Parquet file cannot be read: {problem}") from None
-
-
-def _runs(
-    rows: Sequence[tuple[Any, ...]], names: Sequence[RunName]
-) -> dict[RunName, RunRounds | Unreadable]:
-    by_text = {name.text: name for name in names}
-    headers: dict[str, Plain] = {}
-    cases: dict[str, list[Rounds]] = {}
-    for text, header, case_index, times_ms, slim in rows:
-        if case_index is None:
-            headers[text] = json.loads(header)
-            cases[text] = []
-        elif times_ms is not None:
-            cases[text].append(slim_rounds(json.loads(slim), times_ms))
-    return {
-        by_text[text]: RunRounds(header=header_of(header), cases=tuple(cases[text]))
-        for text, header in headers.items()
-    }
+        if len(names) == 1:
+            return {names[0]: Unreadable(f"its Parquet file cannot be read: {problem}")}
+        half = len(names) // 2
+        first = _rows(connection, whole_path, names[:half], columns)
+        return first | _rows(connection, whole_path, names[half:], columns)
+    by_text: dict[str, Rows] = {}
+    for row in found:
+        by_text.setdefault(row[0], []).append(row)
+    missing = Unreadable("its Parquet file names it and does not hold it")
+    return {name: by_text.get(name.text, missing) for name in names}
 
 
 def _text(plain: Plain) -> str:

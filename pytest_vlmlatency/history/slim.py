@@ -12,13 +12,14 @@ import math
 import reprlib
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, is_dataclass, replace
 from functools import cache
 from statistics import median
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pytest_vlmlatency.errors import VlmLatencyError, reason_in_words
+from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.records import (
     CPU,
     SCHEMA_VERSION,
@@ -39,6 +40,8 @@ from pytest_vlmlatency.records import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from pytest_vlmlatency.history.names import RunName
 
 Plain = dict[str, Any]
 """What JSON holds, of any shape: reading it is finding out."""
@@ -89,6 +92,15 @@ def json_of(content: bytes, *, has_constants: bool = False) -> object:
     except (ValueError, RecursionError) as problem:
         raise Unreadable(f"no whole JSON: {problem}") from None
     return value
+
+
+def checked(plain: Plain, name: RunName) -> Plain:
+    """Return the values if they are of the run that the name says, else raise Unreadable."""
+    with form_of_a_run():
+        held = name_of(header_of(plain))
+    if replace(held, fingerprint=name.fingerprint) != name:  # its rules may have changed since
+        raise Unreadable(f"it holds another run, {held.text}")
+    return plain
 
 
 def rounds_of_run(plain: Mapping[str, Any]) -> RunRounds:
@@ -148,6 +160,11 @@ def slim_rounds(slim: Mapping[str, Any], times_ms: Mapping[str, Sequence[float]]
         times_ms={name: tuple(values) for name, values in times_ms.items()},
     )
     check_kinds(rounds)
+    all_times = rounds.times_ms.values()
+    if len({len(times) for times in all_times}) != 1 or min(map(min, all_times)) < 0:
+        raise ValueError(f"{rounds.case_id} has times below 0, or not in all of its rounds")
+    if TOTAL not in rounds.times_ms or max(map(max, all_times)) > MOST_MS:
+        raise ValueError(f"{rounds.case_id} has no total, or times above {MOST_MS:g} ms")
     return rounds
 
 

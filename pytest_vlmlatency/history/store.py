@@ -7,7 +7,7 @@ fatal, and never deleted. What a baseline is, and what is slower, is decided els
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
@@ -16,8 +16,7 @@ from pytest_vlmlatency.history.places import COMPACTED, RUNS, Folder, place_of
 from pytest_vlmlatency.history.slim import (
     Gone,
     Unreadable,
-    form_of_a_run,
-    header_of,
+    checked,
     parse,
     rounds_of_run,
 )
@@ -201,15 +200,6 @@ def parquet_files(place: Place) -> list[str]:
 def stem_of(path: str) -> str:
     """Return the name that a file should be of a run, whatever else it may be."""
     return path.rpartition("/")[2].removesuffix(SUFFIX)
-
-
-def checked(plain: Plain, name: RunName) -> Plain:
-    """Return the values if they are of the run that the name says, else raise Unreadable."""
-    with form_of_a_run():
-        held = name_of(header_of(plain))
-    if replace(held, fingerprint=name.fingerprint) != name:  # its rules may have changed since
-        raise Unreadable(f"it holds another run, {held.text}")
-    return plain
 
 
 def _rounds_or_reason(content: bytes | Exception, name: RunName) -> RunRounds | Unreadable:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +23,6 @@ from tests.runs import a_run, an_environment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from pytest_vlmlatency.history.store import Store
 
@@ -172,8 +173,9 @@ def test_a_file_that_does_not_give_a_run_back_removes_nothing(
         lambda self, rows: add(self, [{**row, column: None} for row in rows]),
     )
 
-    with pytest.raises(HistoryProblem, match=r"does not give back .* as it was written"):
-        compact(store)
+    (problem,) = compact(store).problems
+
+    assert f"does not give back {name_of(runs[0]).text} as it was written" in problem
 
     assert list(store.place.list("runs")) == [file_of(name_of(runs[0]))]
     monkeypatch.undo()
@@ -321,3 +323,66 @@ def test_json_parquet_and_the_whole_run_give_the_same_rounds(
     assert from_json.runs == store.read(names).runs == (run_rounds_of(run),)
     assert whole == store.read_whole(names[0]) == run
     assert isinstance(store.place, Folder)
+
+
+def _damage(path: Path, text: str) -> None:
+    """Write a file anew with a text of as many bytes in place of another."""
+    connection = duckdb.connect()
+    connection.execute(
+        f"COPY ({text.format(path=path)}) TO '{path}.new' (FORMAT parquet, "
+        f"KV_METADATA {{format: 'vlmlatency-runs-1', names: '{_names(path)}'}})"
+    )
+    Path(f"{path}.new").replace(path)
+
+
+def _names(path: Path) -> str:
+    query = "SELECT decode(value) FROM parquet_kv_metadata(?) WHERE decode(key) = 'names'"
+    (found,) = duckdb.connect().execute(query, [str(path)]).fetchone() or ("",)
+    return str(found)
+
+
+WITHOUT = "SELECT * FROM '{path}' WHERE NOT (name LIKE '%0001' %s)"
+REPLACED = "SELECT * REPLACE (CASE WHEN name LIKE '%0001' THEN %s END AS %s) FROM '{path}'"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        WITHOUT.replace("%s", "AND case_index = 0"),
+        WITHOUT.replace("%s", ""),
+        REPLACED.replace("%s", "'[' ELSE header", 1).replace("%s", "header"),
+        REPLACED.replace("%s", "replace(header, '20T', '21T') ELSE header", 1).replace(
+            "%s", "header"
+        ),
+        REPLACED.replace("%s", "CAST(NULL AS MAP(VARCHAR, DOUBLE[])) ELSE times_ms", 1).replace(
+            "%s", "times_ms"
+        ),
+    ],
+    ids=["case", "run", "header", "name", "times"],
+)
+def test_a_damaged_run_of_a_parquet_file_is_named_and_the_others_of_it_are_read(
+    tmp_path: Path, changed: str
+) -> None:
+    store, runs = a_history(tmp_path, 1, 2, 3)
+    compact(store)
+    (path,) = (tmp_path / "compacted").glob("*.parquet")
+    _damage(path, changed)
+    again = open_store(tmp_path)
+
+    stored = again.read(again.index().names)
+
+    assert [run.header.id for run in stored.runs] == [run.id for run in runs[1:]]
+    (problem,) = stored.problems
+    assert problem.startswith(name_of(runs[0]).text)
+    assert again.read_whole(name_of(runs[1])) == runs[1]
+    assert compact(again).problems == ()
+
+
+def test_a_parquet_file_that_is_none_is_named_and_the_rest_is_compacted(tmp_path: Path) -> None:
+    store, _ = a_history(tmp_path, 1)
+    store.place.write("compacted/x.parquet", b"none")
+
+    done = compact(store)
+
+    assert (done.n_folded, len(done.problems)) == (1, 1)
+    assert done.problems[0].startswith("compacted/x.parquet: no whole Parquet file")
