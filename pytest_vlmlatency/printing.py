@@ -12,6 +12,7 @@ import json
 import re
 import sys
 from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -22,6 +23,8 @@ _URL = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>(?:(?!::[A-Za-z][\w+.-]*://)[^\s'\"<>`])+)"
 )
 _HOST_AND_PORT = re.compile(r"([^:@]*|\[[^\]]*\]):\d+")
+LEAST_SECRET = 4
+"""Shorter ones would be replaced within words of a message."""
 OF_AZURE = ("abfs", "abfss", "wasb", "wasbs")
 """Before the @ of these URLs stands a container, and no user."""
 
@@ -59,6 +62,17 @@ def printable_lines(text: str) -> list[str]:
 def without_secrets(text: str) -> str:
     """Return text whose URLs name no user or password, no query and no fragment."""
     return _URL.sub(_url_without_secrets, text)
+
+
+def secrets_in(url: str) -> tuple[str, ...]:
+    """Return user, password and values of the query of a URL, also unquoted; longest first."""
+    rest, shown = (text.partition("://")[2] for text in (url, without_secrets(url)))
+    user, password = rest.rpartition("@")[0], rest.rpartition("@")[0].partition(":")[2]
+    query = re.split(r"[?#]", rest, maxsplit=1)[1:]
+    values = [one.partition("=")[2] for text in query for one in re.split(r"[&;#]", text)]
+    found = {unquote(one) for one in (user, password, *values)} | {user, password, *values}
+    secrets = [one for one in found if len(one) >= LEAST_SECRET and one not in shown]
+    return tuple(sorted(secrets, key=len, reverse=True))
 
 
 def tell(*texts: str) -> None:

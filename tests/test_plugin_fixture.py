@@ -136,6 +136,52 @@ def test_a_parameter_that_is_an_object_is_named_by_its_type(pytester: pytest.Pyt
     pytester.runpytest_inprocess().assert_outcomes(passed=1)
 
 
+@pytest.mark.parametrize(
+    ("marks", "params"),
+    [
+        ('@P("client", [Client("t0ken")], ids=["prod"])', {"client": "prod"}),
+        ('@P("client", [pytest.param(Client("t0ken"), id="prod")])', {"client": "prod"}),
+        ('@P("client", [Client("t0ken")])', {"client": "Client"}),
+        ('@P("client", [("t0ken", 1)])', {"client": "tuple"}),
+        ('@P("client", [{"key": "t0ken"}])', {"client": "dict"}),
+        ('@P("client", ["t0ken"], ids=["prod"])', {"client": "prod"}),
+        ('@P("client", [(3, 4)], ids=["small"])', {"client": "small"}),
+        ('@P("client, n", [("t0ken", 3)], ids=["prod"])', {"client": "prod", "n": "prod"}),
+        (
+            '@P("n", [3]) @P("client", [Client("t0ken")], ids=["prod"])',
+            {"n": "3", "client": "prod"},
+        ),
+        ('@P("n, client", [(3, Client("t0ken"))])', {"n": "3", "client": "Client"}),
+        ('@P("n", [3, 4][:1]) @P("client", ["a-b"])', {"n": "3", "client": "a-b"}),
+    ],
+)
+def test_a_parameter_is_named_as_pytest_shows_it_and_never_by_its_repr(
+    pytester: pytest.Pytester, marks: str, params: dict[str, str]
+) -> None:
+    project(
+        pytester,
+        f"""\
+        import dataclasses
+        import pytest
+
+        P = pytest.mark.parametrize
+
+        @dataclasses.dataclass(frozen=True)
+        class Client:
+            token: str
+
+        {marks.replace(") @", ")" + chr(10) + "        @")}
+        def test_caption(vlm_latency, {", ".join(params)}):
+            vlm_latency(model.generate)
+            assert vlm_latency.case.params == {params}
+            assert "t0ken" not in vlm_latency.case.id
+        """,
+    )
+
+    pytester.runpytest_inprocess("--vlm-json=run.json").assert_outcomes(passed=1)
+    assert "t0ken" not in (pytester.path / "run.json").read_text()
+
+
 def test_interleaved_measures_a_case_for_each_configuration(pytester: pytest.Pytester) -> None:
     project(
         pytester,

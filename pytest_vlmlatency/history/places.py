@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
+from pytest_vlmlatency.printing import secrets_in, without_secrets
 from pytest_vlmlatency.whole_files import (
     NotWritten,
     draft_of,
@@ -156,7 +157,8 @@ class Remote:
     """Whatever fsspec reaches. Its errors are of any kind, so any is caught and named."""
 
     def __init__(self, url: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = without_secrets(url).rstrip("/")
+        self._secrets = secrets_in(url)
         self.file_system, root = _file_system(url)
         self._root = root.rstrip("/")
         self._protocol = url.partition("://")[0]
@@ -171,7 +173,7 @@ class Remote:
             self._refuse_a_missing_bucket()
             return []
         except Exception as problem:
-            raise HistoryProblem(f"{self.url} cannot be listed: {_said(problem)}") from problem
+            raise HistoryProblem(f"{self.url} cannot be listed: {self._said(problem)}") from None
         files = (str(entry["name"]) for entry in found if entry["type"] == "file")
         return [f"{folder}/{name.rpartition('/')[2]}" for name in files if name != whole]
 
@@ -187,8 +189,8 @@ class Remote:
         try:  # not cat(), which takes brackets and stars in a path for a pattern
             found = self.file_system.cat_ranges(wholes, None, None, on_error="return")
         except Exception as problem:
-            return dict.fromkeys(paths, problem)
-        return dict(zip(paths, found, strict=True))
+            found = [problem] * len(paths)
+        return {path: self._or_reason(one) for path, one in zip(paths, found, strict=True)}
 
     def write(self, path: str, content: bytes) -> None:
         """Put an object at once, or write a draft and rename it where there are no objects."""
@@ -202,7 +204,7 @@ class Remote:
             self.file_system.pipe_file(draft, content)
             self.file_system.mv(draft, target)
         except Exception as problem:
-            raise HistoryProblem(f"{self.url}/{path}: not written: {_said(problem)}") from problem
+            raise HistoryProblem(f"{self.url}/{path}: not written: {self._said(problem)}") from None
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is gone already is no error."""
@@ -211,7 +213,7 @@ class Remote:
         except FileNotFoundError:
             return
         except Exception as problem:
-            raise HistoryProblem(f"{self.url}/{path}: not removed: {_said(problem)}") from problem
+            raise HistoryProblem(f"{self.url}/{path}: not removed: {self._said(problem)}") from None
 
     def whole_path(self, path: str) -> str:
         """Return the URL of a file, as a pattern."""
@@ -235,6 +237,18 @@ class Remote:
     def _within(self, path: str) -> str:
         return f"{self._root}/{path}"
 
+    def _or_reason(self, found: bytes | Exception) -> bytes | Exception:
+        if isinstance(found, bytes | FileNotFoundError):
+            return found
+        return OSError(self._said(found))
+
+    def _said(self, problem: Exception) -> str:
+        """Return an error of another package, without what the URL says of the user."""
+        told = without_secrets(f"{type(problem).__name__}: {problem}")
+        for secret in self._secrets:
+            told = told.replace(secret, "***")
+        return told
+
 
 def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
     from fsspec.core import url_to_fs  # noqa: PLC0415 - a folder needs none of it
@@ -245,7 +259,7 @@ def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
         raise UsageProblem(
             f"the history {url!r} cannot be opened: {problem}; expected a folder, or a URL that "
             f"fsspec knows, with its package installed (s3fs for s3://, gcsfs for gs://)"
-        ) from problem
+        ) from None
     return file_system, str(root)
 
 
@@ -254,7 +268,3 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:  # a link that leads back to itself
         return False
-
-
-def _said(problem: Exception) -> str:
-    return f"{type(problem).__name__}: {problem}"

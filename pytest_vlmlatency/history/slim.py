@@ -18,7 +18,7 @@ from statistics import median
 from types import UnionType
 from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
-from pytest_vlmlatency.errors import VlmLatencyError, reason_in_words
+from pytest_vlmlatency.errors import Quoting, VlmLatencyError, reason_in_words
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.records import (
     CPU,
@@ -61,7 +61,7 @@ MOST_MS = 1e12
 """32 years: no call takes so long, and sums of what is larger leave the range of floats."""
 
 
-class Unreadable(Exception):
+class Unreadable(Quoting, Exception):
     """Why a file is no run that can be read."""
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.inspection.chrome_trace import chrome_trace
 from pytest_vlmlatency.inspection.look import Look, look_at
 from pytest_vlmlatency.inspection.page import page_lines
+from pytest_vlmlatency.inspection.user_function import recorded_name
 from pytest_vlmlatency.plain import to_plain
 from pytest_vlmlatency.printing import tell, tell_json, warn
 from pytest_vlmlatency.whole_files import write_whole
@@ -47,7 +48,7 @@ def write_trace(look: Look, request: Request, *, to_stderr: bool) -> None:
     trace = chrome_trace(
         look.single.observation.recorder,
         look.single.block_runs,
-        title=f"generate() of {request.source}",
+        title=f"generate() of {recorded_name(request.source)}",
         metadata=_metadata(look.inspection, _notes(look, request)),
     )
     write_whole(request.trace, json.dumps(trace, indent=1, allow_nan=False))
@@ -58,7 +59,7 @@ def write_trace(look: Look, request: Request, *, to_stderr: bool) -> None:
 def _metadata(found: Inspection, notes: list[str]) -> dict[str, object]:
     return {
         "schema_version": found.schema_version,
-        "source": found.source,
+        "source": recorded_name(found.source),
         "model": found.workload.model,
         "n_parameters": found.workload.n_parameters,
         "dtype": found.workload.dtype,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import inspect
+import os
 import re
 import sys
 from difflib import get_close_matches
@@ -27,6 +28,17 @@ WRITTEN = re.compile(r"(?P<file>.+\.py)(?::(?P<function>.*))?")
 def is_user_function(source: str) -> bool:
     """Whether a MODEL is a Python file, with or without a function named behind it."""
     return WRITTEN.fullmatch(source) is not None
+
+
+def recorded_name(source: str) -> str:
+    """Return what files call a MODEL: one of this machine's by its name, without the way there."""
+    written = WRITTEN.fullmatch(source)
+    file = Path(source if written is None else written["file"]).expanduser()
+    is_here = written is not None or source.startswith((".", "~")) or file.is_absolute()
+    if not (is_here or os.path.exists(file)):  # noqa: PTH110 - what is too long does not exist
+        return source
+    function = written["function"] if written is not None else None
+    return f"{file.resolve().name}:{function}" if function else file.resolve().name
 
 
 def call_user_function(source: str) -> object:

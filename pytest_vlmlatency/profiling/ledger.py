@@ -19,6 +19,7 @@ from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST
 from pytest_vlmlatency.export.files import objects_in, shown_path
 from pytest_vlmlatency.export.refusal import Refused
 from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
+from pytest_vlmlatency.inspection.user_function import recorded_name
 from pytest_vlmlatency.whole_files import force_names_to_disk, make_folder
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.export.fields import Record
 
+MODEL_NAME = "model_name"
 TAIL_BYTES = 2**16
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # a file that a link leads to is not cut, nor added to
 ADVICE = "Remove that line, or name another folder"
@@ -129,10 +131,13 @@ class Ledger:
         sample = str(record.get("sample"))
         if sample in self._n_new_tokens:
             wanted["max_new_tokens"] = self._n_new_tokens[sample]
+        found = {name: record.get(name) for name in wanted}
+        if MODEL_NAME in found:  # earlier versions recorded the path of a local model
+            found[MODEL_NAME] = recorded_name(str(found[MODEL_NAME]))
         unlike = [
-            f"{name} {json.dumps(record.get(name))}, this profile {json.dumps(value)}"
+            f"{name} {json.dumps(found[name])}, this profile {json.dumps(value)}"
             for name, value in wanted.items()
-            if record.get(name) != value
+            if found[name] != value
         ]
         if unlike:
             raise RecordsProblem(

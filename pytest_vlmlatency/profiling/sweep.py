@@ -15,6 +15,7 @@ from pytest_vlmlatency.errors import InvalidMeasurement, KnobNotApplied, Records
 from pytest_vlmlatency.export.refusal import Refused
 from pytest_vlmlatency.export.runs import record_of
 from pytest_vlmlatency.export.writing import configuration_name
+from pytest_vlmlatency.inspection.user_function import recorded_name
 from pytest_vlmlatency.measure.case import Identity, attention_of
 from pytest_vlmlatency.measure.commit import read_commit
 from pytest_vlmlatency.measure.devices import clock_for, model_devices
@@ -23,7 +24,7 @@ from pytest_vlmlatency.measure.interception import find_target
 from pytest_vlmlatency.measure.quiet import quiet_machine
 from pytest_vlmlatency.measure.run import measure
 from pytest_vlmlatency.options import merge_options
-from pytest_vlmlatency.profiling.ledger import Ledger
+from pytest_vlmlatency.profiling.ledger import MODEL_NAME, Ledger
 from pytest_vlmlatency.profiling.progress import Progress
 from pytest_vlmlatency.profiling.subject import open_subject
 from pytest_vlmlatency.records import Run, fingerprint_of
@@ -94,7 +95,7 @@ def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
         cases=(),
     )
     identity = {
-        "model_name": plan.model,
+        MODEL_NAME: recorded_name(plan.model),
         "machine": fingerprint_of(run.environment),
         "measure": plan.measure,
         "dtype": subject.dtype,
@@ -199,7 +200,7 @@ class _Sweep:
         call = case.calls[index]
         record = record_of(self._run, case, index, call, measure=self._plan.measure)
         return record | {
-            "model_name": self._plan.model,
+            MODEL_NAME: recorded_name(self._plan.model),
             "sample": sample.id,
             "max_new_tokens": sample.n_new_tokens or self._plan.n_new_tokens,
             "contended_ratio": call.contended_ratio,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
+from enum import Enum
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -138,12 +139,44 @@ def _repositories_in(root: Path) -> tuple[Path, ...]:
 
 
 def plain_params(item: pytest.Item) -> dict[str, str]:
-    """Return the parameters of a test as text that is the same in every run."""
+    """Return the parameters of a test as pytest shows them in its name: by ids= where it was given.
+
+    A value may hold what must not be stored, and ids are what its author wants to be read.
+    """
     callspec = getattr(item, "callspec", None)
-    return {} if callspec is None else {k: _as_text(v) for k, v in callspec.params.items()}
+    if callspec is None:
+        return {}
+    ids = list(getattr(callspec, "_idlist", ()))  # one for each mark; most have one parameter
+    if len(ids) != len(callspec.params):
+        ids = [callspec.id] * len(callspec.params)
+    return {
+        name: _as_text(value, f"{name}{callspec.indices.get(name, 0)}", str(shown))
+        for (name, value), shown in zip(callspec.params.items(), ids, strict=True)
+    }
 
 
-def _as_text(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
+def _as_text(value: object, unnamed: str, shown: str) -> str:
+    """Return a value as its id, or a part of it, shows it; the type of one that it does not show.
+
+    `unnamed` is the id that pytest gives an object, `shown` the test's.
+    """
+    own = _own_id(value)
+    if f"-{unnamed if own is None else own}-" not in f"-{shown}-":
+        text = shown
+    elif own is not None:
+        text = value if isinstance(value, str) else own
+    else:
+        is_numbers = isinstance(value, tuple) and all(isinstance(n, int | float) for n in value)
+        text = repr(value) if is_numbers else type(value).__name__
     is_stable = len(text) <= LONGEST_PARAM and " at 0x" not in text
     return text if is_stable else type(value).__name__
+
+
+def _own_id(value: object) -> str | None:
+    """Return the id that pytest makes of a value itself, None for an object."""
+    if isinstance(value, str):
+        return value.encode("unicode_escape").decode("ascii")
+    if value is None or isinstance(value, int | float | complex | Enum):
+        return str(value)
+    name = getattr(value, "__name__", None)
+    return name if isinstance(name, str) else None

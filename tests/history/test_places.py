@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import fsspec
 import pytest
 
+from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.places import Folder, Remote, place_of
 from pytest_vlmlatency.whole_files import is_draft
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+SECRET_URL = "leaky://key:hunter2/%2B@host/path?token=swordfish&x=1"
+SECRETS = ("hunter2", "swordfish", "hunter2/+", "key:")
 
 
 def test_a_url_of_the_machines_own_files_is_a_folder(tmp_path: Path) -> None:
@@ -97,3 +103,66 @@ def test_a_bucket_that_is_not_there_is_an_error_that_names_it(s3: str) -> None:
         "history makes none itself"
     )
     assert place_of(f"{s3}/nothing-yet").list("runs") == []
+
+
+class Leaky(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A store whose errors say all that it was given, and more."""
+
+    protocol = "leaky"
+
+    def ls(self, path: str, **_options: object) -> Sequence[object]:
+        raise ConnectionError(f"no answer of {SECRET_URL} ({path}), nor with hunter2/+")
+
+    pipe_file = cat_ranges = rm_file = makedirs = ls
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "history",
+        "history --json",
+        "trend --machine 1",
+        "compact",
+        "compare last last",
+        "accept HEAD --why x",
+        "import run.json",
+        "merge a b --to x.json",
+        "export-benchmark 12345678 --to x.json",
+        "export 12345678 --to x",
+        "history --sql SELECT",
+        "history --nonsense",
+    ],
+)
+def test_no_command_shows_what_a_url_says_of_its_user(
+    command: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fsspec.register_implementation("leaky", Leaky, clobber=True)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".git").mkdir()
+
+    try:
+        status = cli.main([*command.split(), "--history", SECRET_URL])
+    except SystemExit as end:  # of argparse
+        status = end.code  # type: ignore[assignment]  # its code is a number
+
+    said = "".join(capsys.readouterr())
+    assert status
+    assert not [secret for secret in SECRETS if secret in said]
+
+
+def test_a_place_behind_a_url_is_called_without_its_user_and_query() -> None:
+    fsspec.register_implementation("leaky", Leaky, clobber=True)
+    share = Remote(SECRET_URL)
+
+    with pytest.raises(HistoryProblem) as listed:
+        share.list("runs")
+    with pytest.raises(HistoryProblem) as written:
+        share.write("runs/x.json", b"whole")
+    told = [str(listed.value), str(written.value), str(share.read(["x"])["x"]), share.url]
+
+    assert share.url == "leaky://host/path"
+    assert not [text for text in told for secret in SECRETS if secret in text]
+    assert (listed.value.__cause__, listed.value.__suppress_context__) == (None, True)

@@ -68,6 +68,18 @@ def test_a_file_of_half_a_line_alone_is_empty_afterwards(tmp_path: Path) -> None
     assert _ledger(tmp_path).n_records == 0
 
 
+@pytest.mark.parametrize("former", ["/home/a/models/llava", "~/llava", "../llava"])
+def test_records_that_name_a_local_model_by_its_path_are_gone_on_from(
+    tmp_path: Path, former: str
+) -> None:
+    record = a_record(dataset="coco", sample="1", max_new_tokens=16) | MINE
+    ledger = _ledger(tmp_path, model_name=former)
+    ledger.add([record | {"model_name": former}])
+    ledger.close()
+
+    assert _ledger(tmp_path, model_name="llava").n_records == 1
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [

@@ -104,7 +104,7 @@ def test_a_model_and_knobs_of_the_users_own_are_profiled(tmp_path: Path, own: Pa
     records = list(read_records(tmp_path / "out"))
     assert status == 0
     assert [record["configuration"] for record in records] == [{"layers": 2}, {"layers": 3}]
-    assert {record["model_name"] for record in records} == {f"{own}:build"}
+    assert {record["model_name"] for record in records} == {f"{own.name}:build"}
 
 
 @pytest.mark.parametrize("function", ["build", "with_processor", "loaded"])
