@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from cattrs.preconf.json import make_converter
 
-from pytest_vlmlatency.records import Scalar
+from pytest_vlmlatency.records import DIGEST, Run, Scalar, digest_of_run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -74,6 +74,20 @@ def from_plain(kind: type[Record], plain: Mapping[str, object]) -> Record:
 def to_json(record: object, *, indent: int | None = 1) -> str:
     """Return a record as JSON; a NaN or an infinity is an error, never written."""
     return json.dumps(to_plain(record), indent=indent, allow_nan=False)
+
+
+def run_json(run: Run, *, indent: int | None = None) -> str:
+    """Return a run as JSON with its digest; a NaN or an infinity is an error, never written."""
+    plain = to_plain(run)
+    return json.dumps({**plain, DIGEST: digest_of_run(plain)}, indent=indent, allow_nan=False)
+
+
+def run_of_json(text: str) -> Run:
+    """Return the run that `run_json` wrote; ValueError if its digest is another."""
+    plain: dict[str, object] = json.loads(text)
+    if plain.pop(DIGEST, None) != digest_of_run(plain):
+        raise ValueError("the run's digest is another than that of its content")
+    return from_plain(Run, plain)
 
 
 def _scalar(value: object) -> Scalar:

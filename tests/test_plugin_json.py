@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.plain import from_plain
-from pytest_vlmlatency.records import Run
+from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.session import results, turns
 from tests.projects import project, table_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from pytest_vlmlatency.records import Run
 
 
 def test_the_run_is_saved_whole_and_said_to_be(pytester: pytest.Pytester) -> None:
@@ -20,7 +21,7 @@ def test_the_run_is_saved_whole_and_said_to_be(pytester: pytest.Pytester) -> Non
 
     result = pytester.runpytest_inprocess("--vlm-json=run.json")
 
-    run = from_plain(Run, json.loads((pytester.path / "run.json").read_text()))
+    run = run_in_file(pytester.path / "run.json")
     assert [case.id for case in run.cases] == ["test_x.py::test_caption"]
     assert datetime.fromisoformat(run.started_at).tzinfo is not None
     assert run.environment.versions["pytest"] == pytest.__version__

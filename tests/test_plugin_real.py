@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
-from pytest_vlmlatency.plain import from_plain
-from pytest_vlmlatency.records import Phase, Run
+from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.records import Phase
 from tests.projects import REPOSITORY, in_subprocess, table_of
 from tests.zoo import build
 
@@ -86,7 +86,7 @@ def test_a_real_model_is_measured_shown_and_saved(pytester: pytest.Pytester) -> 
     )
 
     result.assert_outcomes(passed=2)
-    run = from_plain(Run, json.loads((pytester.path / "run.json").read_text()))
+    run = run_in_file(pytester.path / "run.json")
     assert [case.id for case in run.cases] == ["test_x.py::test_caption", "test_x.py::test_chat"]
     assert [len(case.calls) for case in run.cases] == [3, 3]
     assert {span.name for span in run.cases[0].calls[0].spans} >= {

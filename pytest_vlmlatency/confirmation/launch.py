@@ -23,15 +23,15 @@ from pytest_vlmlatency.confirmation.arguments import cached_in, with_model_found
 from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.imports import imported_by
 from pytest_vlmlatency.errors import NotConfirmed
-from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.plain import run_of_json
 from pytest_vlmlatency.printing import without_secrets
-from pytest_vlmlatency.records import Run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.confirmation.arguments import Invocation
     from pytest_vlmlatency.confirmation.checkouts import Checkout
+    from pytest_vlmlatency.records import Run
 
 N_ROUNDS = 5
 N_WARMUP_ROUNDS = 2
@@ -99,7 +99,7 @@ class Launch:
         seen = json.loads(told.read_text(encoding="utf-8"))
         run = None
         if run_file.is_file():
-            run = from_plain(Run, json.loads(run_file.read_text(encoding="utf-8")))
+            run = run_of_json(run_file.read_text(encoding="utf-8"))
         failed = {test: without_secrets(why) for test, why in seen["failed"].items()}
         measured = set() if run is None else {case.test for case in run.cases}
         for test in self.tests:

@@ -144,7 +144,7 @@ def _folded(content: bytes | Exception, name: RunName) -> Folded | Unreadable:
         rows = folded.rows_of(name, plain, rounds)
     except Unreadable as problem:
         return problem
-    return Folded(rows=tuple(rows), rounds=rounds, digest=folded.digest_of(rows))
+    return Folded(rows=tuple(rows), rounds=rounds, digest=folded.digest_of_texts(rows))
 
 
 def _join_small_files(store: Store, problems: list[str]) -> int:

@@ -4,19 +4,26 @@ A file is immutable and named by what it holds. It has a row for each run (its h
 each case: the round times as lists, for judging and for queries, and the case whole as JSON, so
 that nothing of a run is lost. The names of all runs stand in its metadata: an index reads no row.
 DuckDB reads folders itself, and anything else by way of fsspec.
+
+A damaged byte is found before a number is believed. The file's name ends with the digest of its
+bytes, which is checked for a folder of this machine before DuckDB parses them: damaged Parquet can
+crash it. Each row has a digest of what is judged, and the header that of the whole run.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping
 from contextlib import closing
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import duckdb
 
 from pytest_vlmlatency.history.names import RunName, parse_name
-from pytest_vlmlatency.history.places import COMPACTED
+from pytest_vlmlatency.history.places import COMPACTED, Folder
 from pytest_vlmlatency.history.slim import (
     Gone,
     Plain,
@@ -28,16 +35,17 @@ from pytest_vlmlatency.history.slim import (
     upgraded,
     was_measured,
 )
-from pytest_vlmlatency.records import Rounds, RunRounds
+from pytest_vlmlatency.records import DIGEST, N_DIGEST_DIGITS, Rounds, RunRounds, digest_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
 
-FORMAT = "vlmlatency-runs-1"
-"""Of the rows below; another number is a file that this version cannot read."""
+FORMAT = "vlmlatency-runs-2"
+FORMATS = ("vlmlatency-runs-1", FORMAT)
+"""What this version reads: the rows below; 1 had no digests."""
 Rows = list[tuple[Any, ...]]
 COLUMNS = {
     "name": "VARCHAR",
@@ -50,7 +58,17 @@ COLUMNS = {
     "times_ms": "MAP(VARCHAR, DOUBLE[])",
     "slim": "VARCHAR",
     "whole": "VARCHAR",
+    "digest": "VARCHAR",
 }
+ROWS = (
+    "(SELECT NULL::VARCHAR AS digest WHERE false UNION ALL BY NAME SELECT * FROM read_parquet({}))"
+)
+"""The rows of a file of any format, in SQL."""
+JUDGED = "name, header, case_index, times_ms, slim, digest"
+N_CASES = "n_cases"
+"""In a header: how many rows of cases follow."""
+N_DIGITS = 16  # of a digest in a file's name
+_DIGEST_IN_NAME = re.compile(rf"_[0-9a-f]{{16}}_([0-9a-f]{{{N_DIGITS}}})\.parquet")
 SEPARATOR = chr(31)  # JSON escapes it
 UNREADABLE = (duckdb.Error, OSError, ValueError, OverflowError, MemoryError)
 """What reading a damaged file raises: DuckDB, fsspec, and making Python's values of its values."""
@@ -78,7 +96,7 @@ def names_in(
     with closing(connect(place)) as connection:
         for path in paths:
             try:
-                texts = _names(connection, place.whole_path(path))
+                texts = _names(connection, checked_path(place, path))
                 named = {text: parse_name(text) for text in texts}
                 problems += [
                     f"{path}: {text!r:.80} names no run" for text in named if not named[text]
@@ -90,6 +108,38 @@ def names_in(
     return found, problems
 
 
+def digest_of_content(content: bytes) -> str:
+    """Return the digest that the name of a Parquet file ends with."""
+    return hashlib.sha256(content).hexdigest()[:N_DIGITS]
+
+
+def checked_path(place: Place, path: str) -> str:
+    """Return where DuckDB finds a file; Unreadable if its bytes are not those of its name.
+
+    Of a place that is not a folder of this machine no file is fetched for that: its rows have
+    digests of their own.
+    """
+    whole_path = place.whole_path(path)
+    expected = _DIGEST_IN_NAME.search(path)
+    if expected is None or not isinstance(place, Folder):
+        return whole_path
+    file = place.folder / path
+    try:
+        stood = file.stat()
+        digest = _digest_of_file(file, stood.st_size, stood.st_mtime_ns, stood.st_ino)
+    except OSError as problem:
+        raise Unreadable(f"its Parquet file cannot be read: {problem}") from None
+    if digest != expected[1]:
+        raise Unreadable("its Parquet file is damaged: its digest is not the one in its name")
+    return whole_path
+
+
+@lru_cache(maxsize=4096)
+def _digest_of_file(file: Path, _size: int, _mtime_ns: int, _inode: int) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()[:N_DIGITS]
+
+
 def read_rounds(
     place: Place, paths: Mapping[RunName, str]
 ) -> dict[RunName, RunRounds | Unreadable]:
@@ -98,8 +148,7 @@ def read_rounds(
     with closing(connect(place)) as connection:
         for path in dict.fromkeys(paths.values()):
             names = [name for name, of_it in paths.items() if of_it == path]
-            columns = "name, header, case_index, times_ms, slim"
-            rows = _rows(connection, place.whole_path(path), names, columns)
+            rows = _rows_in(connection, place, path, names, JUDGED)
             for name in names:
                 found[name] = _rounds_of(rows[name], name)
             if any(isinstance(rows[name], Unreadable) for name in names) and _gone(place, path):
@@ -111,31 +160,44 @@ def read_plain(place: Place, path: str, name: RunName) -> Plain:
     """Return a run's plain values, as its own file held them."""
     with closing(connect(place)) as connection:
         columns = "name, header, case_index, whole"
-        rows = _rows(connection, place.whole_path(path), [name], columns)[name]
+        rows = _rows_in(connection, place, path, [name], columns)[name]
     if isinstance(rows, Unreadable):
         _raise_if_gone(place, path)
         raise rows
     with form_of_a_run():
         (_, header, _, _), *cases = _in_order(rows)
         plain = {**json.loads(header), "cases": [json.loads(whole) for *_, whole in cases]}
+        plain.pop(N_CASES, None)
         return checked(upgraded(plain), name)
 
 
 def _rounds_of(rows: Rows | Unreadable, name: RunName) -> RunRounds | Unreadable:
-    """Return a run as it is judged from its rows of header, case_index, times_ms and slim."""
+    """Return a run as it is judged, from its rows of `JUDGED`."""
     if isinstance(rows, Unreadable):
         return rows
     try:
         with form_of_a_run():
             (_, header, *_), *cases = _in_order(rows)
             plain = checked(json.loads(header), name)
-            measured = [(times, slim) for *_, times, slim in cases if (times, slim) != (None, None)]
+            _check_digests(rows, plain)
+            measured = [
+                (times, slim) for *_, times, slim, _ in cases if (times, slim) != (None,) * 2
+            ]
             return RunRounds(
                 header=header_of(plain),
                 cases=tuple(slim_rounds(json.loads(slim), times) for times, slim in measured),
             )
     except Unreadable as problem:
         return problem
+
+
+def _check_digests(rows: Rows, header: Plain) -> None:
+    """Raise Unreadable for rows of another content or number than was written."""
+    if any(digest not in (None, digest_of_row(*judged)) for *judged, digest in rows):
+        raise Unreadable("damaged: a row's digest is another than that of its content")
+    n_cases = len(rows) - 1
+    if header.get(N_CASES, n_cases) != n_cases:
+        raise Unreadable(f"damaged: {n_cases} cases are there, of {header[N_CASES]}")
 
 
 def _in_order(rows: Rows) -> Rows:
@@ -148,6 +210,7 @@ def _in_order(rows: Rows) -> Rows:
 def rows_of(name: RunName, plain: Plain, judged: RunRounds) -> list[Plain]:
     """Return a run's rows: its header, then its cases; those not measured have no times."""
     header = {key: value for key, value in plain.items() if key != "cases"}
+    header |= {DIGEST: digest_of_run(plain), N_CASES: len(plain["cases"])}
     rows: list[Plain] = [{"name": name.text, "header": _text(header)}]
     rounds = iter(judged.cases)
     for index, case in enumerate(plain["cases"]):
@@ -160,10 +223,22 @@ def rows_of(name: RunName, plain: Plain, judged: RunRounds) -> list[Plain]:
             "whole": _text(case),
         }
         rows.append(row | _judged(next(rounds)) if was_measured(case) else row)
-    return rows
+    judged_columns = ("name", "header", "case_index", "times_ms", "slim")
+    return [{**row, DIGEST: digest_of_row(*map(row.get, judged_columns))} for row in rows]
 
 
-def digest_of(rows: Sequence[Plain]) -> str:
+def digest_of_row(
+    name: object, header: object, case_index: object, times_ms: object, slim: object
+) -> str:
+    """Return the digest of what is judged of a row."""
+    times = None
+    if isinstance(times_ms, Mapping):
+        times = {phase: [float(time_ms) for time_ms in of] for phase, of in times_ms.items()}
+    text = json.dumps([name, header, case_index, times, slim], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:N_DIGEST_DIGITS]
+
+
+def digest_of_texts(rows: Sequence[Plain]) -> str:
     """Return the digest of a run's texts, as `digests` finds it in a file."""
     texts = (row.get(column, "") for row in rows for column in ("header", "whole", "slim"))
     return hashlib.md5(SEPARATOR.join(texts).encode(), usedforsecurity=False).hexdigest()
@@ -178,7 +253,7 @@ def digests(place: Place, path: str) -> dict[str, str]:
     )
     with closing(connect(place)) as connection:
         try:
-            return dict(connection.execute(query, [place.whole_path(path)]).fetchall())
+            return dict(connection.execute(query, [checked_path(place, path)]).fetchall())
         except UNREADABLE as problem:
             _raise_if_gone(place, path)
             raise Unreadable(f"{path} cannot be read: {problem}") from None
@@ -220,7 +295,7 @@ def _names(connection: duckdb.DuckDBPyConnection, whole_path: str) -> tuple[str,
         metadata = dict(connection.execute(query, [whole_path]).fetchall())
     except UNREADABLE as problem:
         raise Unreadable(f"no whole Parquet file: {problem}") from None
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in FORMATS:
         raise Unreadable(
             f"not of this format: it says {metadata.get('format')!r}, expected {FORMAT!r}; "
             f"a newer pytest-vlmlatency may read it"
@@ -228,6 +303,20 @@ def _names(connection: duckdb.DuckDBPyConnection, whole_path: str) -> tuple[str,
     with form_of_a_run():
         names: list[str] = json.loads(metadata["names"])
         return tuple(map(str, names))
+
+
+def _rows_in(
+    connection: duckdb.DuckDBPyConnection,
+    place: Place,
+    path: str,
+    names: Sequence[RunName],
+    columns: str,
+) -> dict[RunName, Rows | Unreadable]:
+    """Return the rows of some runs of a file, or for each why they cannot be read."""
+    try:
+        return _rows(connection, checked_path(place, path), names, columns)
+    except Unreadable as problem:
+        return dict.fromkeys(names, problem)
 
 
 def _rows(
@@ -241,7 +330,8 @@ def _rows(
     texts = sorted(name.text for name in names)  # of a pattern without quotes
     listed = ", ".join(f"'{text}'" for text in texts)
     query = (
-        f"SELECT {columns} FROM read_parquet(?) WHERE name BETWEEN ? AND ? AND name IN ({listed}) "
+        f"SELECT {columns} FROM {ROWS.format('?')} "
+        f"WHERE name BETWEEN ? AND ? AND name IN ({listed}) "
         f"ORDER BY name, case_index NULLS FIRST"
     )
     try:

@@ -14,7 +14,15 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history.folded import COLUMNS, FORMAT, UNREADABLE, connect
+from pytest_vlmlatency.history.folded import (
+    COLUMNS,
+    FORMAT,
+    ROWS,
+    UNREADABLE,
+    checked_path,
+    connect,
+    digest_of_content,
+)
 from pytest_vlmlatency.history.places import COMPACTED
 
 if TYPE_CHECKING:
@@ -30,12 +38,11 @@ ROWS_PER_GROUP = 2048  # DuckDB's least: a few dozen runs are read without the o
 LEAST_OBJECT_BYTES = 16 * 2**20  # DuckDB's own default for one line of JSON
 
 
-def path_of(names: Sequence[RunName]) -> str:
-    """Return the path of the file that holds these runs and no others."""
+def path_of(names: Sequence[RunName], content: bytes) -> str:
+    """Return the path of the file that holds these runs and no others, in these bytes."""
     digest = hashlib.sha256("\n".join(name.text for name in names).encode()).hexdigest()[:16]
-    if not names:
-        return f"{COMPACTED}/none_{digest}.parquet"
-    return f"{COMPACTED}/{names[0].time}_{names[-1].time}_{len(names)}_{digest}.parquet"
+    held = f"{names[0].time}_{names[-1].time}_{len(names)}" if names else "none"
+    return f"{COMPACTED}/{held}_{digest}_{digest_of_content(content)}.parquet"
 
 
 class Rows:
@@ -73,8 +80,9 @@ class Rows:
         )
         with closing(connect()) as connection:
             _copy(connection, source, names, self._parquet)
-        path = path_of(names)
-        place.write(path, self._parquet.read_bytes())
+        content = self._parquet.read_bytes()
+        path = path_of(names, content)
+        place.write(path, content)
         return path
 
 
@@ -87,26 +95,27 @@ def join(place: Place, names_by_path: Mapping[str, Sequence[RunName]]) -> str:
         new = [name.text for name in of_file if name not in taken]
         taken.update(of_file)
         listed = ", ".join(f"'{text}'" for text in new)
+        rows = ROWS.format(f"'{_quoted(checked_path(place, path))}'")
         if new:
-            parts.append(
-                f"SELECT {', '.join(COLUMNS)} FROM read_parquet('{_quoted(place, path)}') "
-                f"WHERE name IN ({listed})"
-            )
+            parts.append(f"SELECT {', '.join(COLUMNS)} FROM {rows} WHERE name IN ({listed})")
     with TemporaryDirectory(prefix="vlmlatency-") as scratch, closing(connect(place)) as connection:
         draft = Path(scratch) / "rows.parquet"
         _copy(connection, " UNION ALL ".join(parts), names, draft)
-        path = path_of(names)
-        place.write(path, draft.read_bytes())
+        content = draft.read_bytes()
+        path = path_of(names, content)
+        place.write(path, content)
     return path
 
 
 def rows_missing(place: Place, old: str, new: str) -> int:
     """Return how many rows of one Parquet file another one lacks, or has with other values."""
     texts = "header, whole, slim, times_ms::VARCHAR"
-    rows = "SELECT name, case_index, md5(concat_ws(chr(0), " + texts + ")) FROM read_parquet(?)"
+    rows = "SELECT name, case_index, md5(concat_ws(chr(0), " + texts + f")) FROM {ROWS.format('?')}"
     query = f"SELECT count(*) FROM ({rows} EXCEPT {rows})"
     with closing(connect(place)) as connection:
-        found = connection.execute(query, [place.whole_path(old), place.whole_path(new)]).fetchone()
+        found = connection.execute(
+            query, [checked_path(place, old), checked_path(place, new)]
+        ).fetchone()
     assert found is not None, "a count has one row"
     return int(found[0])
 
@@ -125,5 +134,5 @@ def _copy(
         raise HistoryProblem(f"{len(names)} runs could not be compacted: {problem}") from problem
 
 
-def _quoted(place: Place, path: str) -> str:
-    return place.whole_path(path).replace("'", "''")
+def _quoted(path: str) -> str:
+    return path.replace("'", "''")

@@ -24,8 +24,9 @@ from pytest_vlmlatency.history.slim import Unreadable, rounds_of_run
 from pytest_vlmlatency.printing import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
+    from pytest_vlmlatency.history.places import Place
     from pytest_vlmlatency.history.store import Store
 
 _VIEWS = """\
@@ -111,10 +112,14 @@ def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str
     problems = list(store.index().problems)
     with TemporaryDirectory(prefix="vlmlatency-") as scratch:
         own = Folder(Path(scratch))
-        files = [own.whole_path(_own_rows(store, own, problems))]
-        files += [store.place.whole_path(path) for path in sorted(set(store.folded.values()))]
         database = Path(scratch) / "history.duckdb"
-        problems += _load(store, files, database)
+        with closing(folded.connect(database=database)) as connection:
+            columns = ", ".join(f"{name} {kind}" for name, kind in folded.COLUMNS.items())
+            connection.execute(f"CREATE TABLE loaded ({columns})")
+            _load(connection, own, _own_rows(store, own, problems), problems)
+            for path in sorted(set(store.folded.values())):
+                _load(connection, _near(store.place, path, own), path, problems)
+            connection.execute(_VIEWS)
         with closing(
             duckdb.connect(database, read_only=True, config=dict(READ_ALONE))
         ) as connection:
@@ -123,22 +128,31 @@ def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str
             yield connection, tuple(problems)
 
 
-def _load(store: Store, files: Sequence[str], database: Path) -> list[str]:
-    """Load Parquet files into a database with the tables; return which cannot be read, and why."""
-    problems = []
-    columns = ", ".join(f"{name} {kind}" for name, kind in folded.COLUMNS.items())
-    names = ", ".join(folded.COLUMNS)
-    with closing(folded.connect(store.place, database)) as connection:
-        connection.execute(f"CREATE TABLE loaded ({columns})")
-        for file in files:
-            try:
-                connection.execute(
-                    f"INSERT INTO loaded SELECT {names} FROM read_parquet(?)", [file]
-                )
-            except folded.UNREADABLE as problem:
-                problems.append(f"{file}: {problem}")
-        connection.execute(_VIEWS)
-    return problems
+def _load(
+    connection: duckdb.DuckDBPyConnection, place: Place, path: str, problems: list[str]
+) -> None:
+    """Load a Parquet file; one that cannot be read is added to `problems`."""
+    rows = folded.ROWS.format("?")
+    try:
+        connection.execute(
+            f"INSERT INTO loaded SELECT {', '.join(folded.COLUMNS)} FROM {rows}",
+            [folded.checked_path(place, path)],
+        )
+    except (Unreadable, *folded.UNREADABLE) as problem:
+        problems.append(f"{path}: {problem}")
+
+
+def _near(place: Place, path: str, scratch: Folder) -> Place:
+    """Return a folder of this machine that has a file, fetched if it lies elsewhere.
+
+    All of it is read, and there its digest is checked first.
+    """
+    if isinstance(place, Folder):
+        return place
+    content = place.read([path])[path]
+    if isinstance(content, bytes):
+        scratch.write(path, content)
+    return scratch
 
 
 def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:

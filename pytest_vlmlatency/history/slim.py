@@ -22,6 +22,7 @@ from pytest_vlmlatency.errors import Quoting, VlmLatencyError, reason_in_words
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.records import (
     CPU,
+    DIGEST,
     SCHEMA_VERSION,
     TOTAL,
     VISION_OUTSIDE,
@@ -36,6 +37,7 @@ from pytest_vlmlatency.records import (
     RunHeader,
     RunRounds,
     Workload,
+    digest_of_run,
 )
 
 if TYPE_CHECKING:
@@ -59,6 +61,10 @@ FORM_ERRORS = (
 """What reading values of another form raises: the last comes from the records' own checks."""
 MOST_MS = 1e12
 """32 years: no call takes so long, and sums of what is larger leave the range of floats."""
+
+
+WITHOUT_ID = 1
+"""The first schema."""
 
 
 class Unreadable(Quoting, Exception):
@@ -257,9 +263,12 @@ def _time(case_id: str, name: str, time_ms: object, *, is_total: bool = False) -
 
 
 def upgraded(plain: Plain, content: bytes = b"") -> Plain:
-    """Return the values in today's schema. 1 had no id of a run: its content's digest is one."""
+    """Return the values in today's schema, without their digest, which is checked first.
+
+    1 had no id of a run: its content's digest is one.
+    """
     version = plain["schema_version"]
-    if not isinstance(version, int) or version < 1:
+    if type(version) is not int or version < 1:
         raise Unreadable(f"its schema_version is {version!r}; expected a number from 1")
     if version > SCHEMA_VERSION:
         raise Unreadable(
@@ -267,7 +276,11 @@ def upgraded(plain: Plain, content: bytes = b"") -> Plain:
             f"{SCHEMA_VERSION}: update it"
         )
     if version == SCHEMA_VERSION:
-        return plain
+        if plain.get(DIGEST) != digest_of_run(plain):
+            raise Unreadable("damaged or changed: its digest is another than that of its content")
+        return {key: value for key, value in plain.items() if key != DIGEST}
+    if version > WITHOUT_ID:
+        return {**plain, "schema_version": SCHEMA_VERSION}
     if not isinstance(plain["cases"], list):
         raise Unreadable("its cases are no list")
     return {

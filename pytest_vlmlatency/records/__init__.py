@@ -61,7 +61,15 @@ from pytest_vlmlatency.records.rounds import (
     rounds_of,
     run_rounds_of,
 )
-from pytest_vlmlatency.records.run import SCHEMA_VERSION, Commit, Environment, Run
+from pytest_vlmlatency.records.run import (
+    DIGEST,
+    N_DIGEST_DIGITS,
+    SCHEMA_VERSION,
+    Commit,
+    Environment,
+    Run,
+    digest_of_run,
+)
 from pytest_vlmlatency.records.trend import Trend, TrendPoint, TrendSeries, TrendStep
 
 __all__ = [
@@ -71,7 +79,9 @@ __all__ = [
     "CONTENDED_ABOVE",
     "CPU",
     "DEVICE",
+    "DIGEST",
     "MOST_EFFECT_SHARE",
+    "N_DIGEST_DIGITS",
     "SCHEMA_VERSION",
     "TARGET_RATIO",
     "TOTAL",
@@ -110,6 +120,7 @@ __all__ = [
     "TrendStep",
     "Verdict",
     "Workload",
+    "digest_of_run",
     "fingerprint_of",
     "machine_differences",
     "machine_facts",

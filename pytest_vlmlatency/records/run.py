@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 from pytest_vlmlatency.records.case import Case, Scalar
 
-SCHEMA_VERSION = 2
-"""1 had no `id`, `is_pull_request`, `merged_from`, and no `terms` of a case; it is still read."""
+SCHEMA_VERSION = 3
+"""Of a run's file; older ones are still read. 2 had no digest of what the file holds, and 1 no
+`id`, `is_pull_request`, `merged_from`, and no `terms` of a case."""
+
+
+DIGEST = "digest"
+"""The key in a run's file."""
+N_DIGEST_DIGITS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +61,10 @@ class Run:
     def by_id(self) -> Mapping[str, Case]:
         """Return the cases by their ids, the first where there are several."""
         return {case.id: case for case in reversed(self.cases)}
+
+
+def digest_of_run(plain: Mapping[str, object]) -> str:
+    """Return the digest of a run's JSON values: of the values, whatever their layout."""
+    held = {key: value for key, value in plain.items() if key != DIGEST}
+    text = json.dumps(held, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:N_DIGEST_DIGITS]

@@ -479,7 +479,11 @@ def test_runs_of_older_versions_are_imported(tmp_path: Path, said: Said) -> None
     said("import", *sorted(GOLDEN.glob("*.json")), "--history", tmp_path)
 
     store = open_store(tmp_path)
-    assert [name.id for name in store.index().names] == ["6a0c9795d6671b8f", "0ed34058d02cb0b6"]
+    assert [name.id for name in store.index().names] == [
+        "6a0c9795d6671b8f",
+        "0ed34058d02cb0b6",
+        "0adefc2292af805e",
+    ]
     assert store.read(store.index().names).problems == ()
 
 

@@ -242,14 +242,14 @@ def test_a_parquet_file_of_a_newer_format_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, _ = a_history(tmp_path, 1)
-    monkeypatch.setattr(folding, "FORMAT", "vlmlatency-runs-2")
-    monkeypatch.setattr("pytest_vlmlatency.history.folded.FORMAT", "vlmlatency-runs-2")
+    monkeypatch.setattr(folding, "FORMAT", "vlmlatency-runs-3")
+    monkeypatch.setattr("pytest_vlmlatency.history.folded.FORMAT", "vlmlatency-runs-3")
     compact(store)
     monkeypatch.undo()
 
     (problem,) = open_store(tmp_path).index().problems
 
-    assert "it says 'vlmlatency-runs-2', expected 'vlmlatency-runs-1'" in problem
+    assert "it says 'vlmlatency-runs-3', expected 'vlmlatency-runs-2'" in problem
 
 
 def test_a_truncated_parquet_file_is_named_and_the_others_are_read(tmp_path: Path) -> None:
@@ -263,7 +263,7 @@ def test_a_truncated_parquet_file_is_named_and_the_others_are_read(tmp_path: Pat
     index = open_store(tmp_path).index()
 
     assert index.names == (name_of(a_run(2)),)
-    assert index.problems[0].startswith(f"{path}: no whole Parquet file: ")
+    assert index.problems[0].startswith(f"{path}: its Parquet file is damaged: ")
 
 
 TIMES = st.floats(min_value=1e-6, max_value=1e9, allow_nan=False)

@@ -1,7 +1,8 @@
 """Files that older versions wrote stay readable. They are real: no file here was written by hand.
 
 `run_schema_1.json` was written by the last version before schema 2, `run_schema_2.json` and
-`compacted_format_1.parquet` (both of these runs, compacted) by the first version that had them.
+`compacted_format_1.parquet` (both of these runs, compacted) by the first version that had them, and
+so `run_schema_3.json` and `compacted_format_2.parquet` (that run, compacted).
 """
 
 from __future__ import annotations
@@ -17,8 +18,14 @@ from pytest_vlmlatency.history.whole import whole_run
 from pytest_vlmlatency.records import SCHEMA_VERSION, GateTerms, run_rounds_of
 
 GOLDEN = Path(__file__).parent / "golden"
-IDS = {1: "6a0c9795d6671b8f", 2: "0ed34058d02cb0b6"}
-TOTALS_MS = {1: (22.836609, 24.168946, 23.521206), 2: (21.734895, 22.413866, 22.926746)}
+IDS = {1: "6a0c9795d6671b8f", 2: "0ed34058d02cb0b6", 3: "0adefc2292af805e"}
+TOTALS_MS = {
+    1: (22.836609, 24.168946, 23.521206),
+    2: (21.734895, 22.413866, 22.926746),
+    3: (10.016757, 10.379364, 11.072186),
+}
+NAMES = {1: "compacted_format_1.parquet", 2: "one_450642e73898fc27_61be122db6445507.parquet"}
+"""Of Parquet files by their format, in a history; from the second on, with the file's digest."""
 
 
 def content_of(schema: int) -> bytes:
@@ -31,7 +38,7 @@ def test_there_is_a_file_of_each_schema() -> None:
     assert sorted(schemas) == list(range(1, SCHEMA_VERSION + 1))
 
 
-@pytest.mark.parametrize("schema", [1, 2])
+@pytest.mark.parametrize("schema", [1, 2, 3])
 def test_a_run_of_an_older_version_is_read_whole_and_as_it_is_judged(schema: int) -> None:
     plain = parse(content_of(schema))
 
@@ -46,14 +53,19 @@ def test_a_run_of_an_older_version_is_read_whole_and_as_it_is_judged(schema: int
     assert case.terms == GateTerms()
 
 
-def test_a_parquet_file_of_an_older_version_holds_the_same_runs(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "schemas"), [(1, (1, 2)), (2, (3,))])
+def test_a_parquet_file_of_an_older_version_holds_the_same_runs(
+    tmp_path: Path, number: int, schemas: tuple[int, ...]
+) -> None:
     (tmp_path / "compacted").mkdir()
-    shutil.copy(GOLDEN / "compacted_format_1.parquet", tmp_path / "compacted")
+    shutil.copy(
+        GOLDEN / f"compacted_format_{number}.parquet", tmp_path / "compacted" / NAMES[number]
+    )
     store = open_store(tmp_path)
 
     index = store.index()
 
-    runs = [whole_run(parse(content_of(schema))) for schema in (1, 2)]
+    runs = [whole_run(parse(content_of(schema))) for schema in schemas]
     assert index.problems == ()
     assert store.read(index.names).runs == tuple(run_rounds_of(run) for run in runs)
     assert [store.read_whole(name) for name in index.names] == runs

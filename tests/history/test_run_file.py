@@ -1,13 +1,13 @@
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_vlmlatency.history.run_file import write_run
-from pytest_vlmlatency.plain import from_plain
+from pytest_vlmlatency.history.slim import parse
+from pytest_vlmlatency.history.whole import whole_run
 from pytest_vlmlatency.records import Environment, Run
 from tests.cases import a_call, a_case
 
@@ -20,6 +20,7 @@ A_RUN = Run(
     commit=None,
     cases=(a_case(config={"tier": "low", "top_k": 4}), a_case([a_call(vision_ms=0)])),
     lost=("tests/test_x.py::test_lost",),
+    id="0123456789abcdef",
 )
 
 
@@ -28,7 +29,7 @@ def test_a_written_run_is_read_back_as_it_was(tmp_path: Path) -> None:
 
     write_run(A_RUN, path)
 
-    assert from_plain(Run, json.loads(path.read_text(encoding="utf-8"))) == A_RUN
+    assert whole_run(parse(path.read_bytes())) == A_RUN
 
 
 def test_a_run_replaces_the_file_and_leaves_nothing_else(tmp_path: Path) -> None:
