@@ -30,8 +30,9 @@ from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines
 from pytest_vlmlatency.report.terminal import summary_lines
 from tests.cases import a_call, a_case
 from tests.gate_reports import WHOLE, a_report, a_verdict
+from tests.gated_projects import add_history, gated_project, slow_down
 from tests.judging.runs import a_noisy_case, a_run
-from tests.repositories import commit, repository
+from tests.repositories import commit, git, repository
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.records import Run
@@ -42,6 +43,7 @@ HOSTILE = (
     "@someone [link](https://evil.org) %0A::error::escaped"
 )
 TYPED = HOSTILE.replace("\x00", "")  # no argument of a command can hold it
+SLOWER = 10
 LEFT_ALONE = {"started_at", "until", "schema_version", "id"}
 
 
@@ -121,7 +123,7 @@ def test_an_error_quotes_foreign_text_as_it_can_be_printed() -> None:
 
 def test_nothing_writes_to_a_terminal_but_the_module_that_makes_text_printable() -> None:
     package = Path(pytest_vlmlatency.__file__).parent
-    writes = re.compile(r"std(out|err)\.write|write_line\(|\bprint\(")
+    writes = re.compile(r"std(out|err)\.write|write_line\(|\bprint\(|= print\b")
     found = {
         path.relative_to(package).as_posix()
         for path in package.rglob("*.py")
@@ -261,6 +263,46 @@ def test_no_form_of_a_gates_report_holds_an_order() -> None:
         assert not is_an_order(one.nodeid)
         assert not orders_in(one.text)
         ET.fromstring(f"<a>{one.nodeid}{one.text}</a>".replace("<img>", "").replace("&", ""))
+
+
+def test_a_gated_run_of_pytest_prints_no_order_but_its_own_annotations(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    root = pytester.path
+    gated_project(root, monkeypatch, tmp_path / "seeds")
+    monkeypatch.chdir(root)
+    pytester.runpytest_inprocess()
+    for run in add_history(root, 10)[1:]:
+        (root / f".vlm_latency/runs/{HOSTILE[-9:]}\n::error::{run.id}").write_text("")
+    cli.main(["accept", "--why", TYPED])
+    git(root, "checkout", "--quiet", "-b", "main\u202e")
+    slow_down(root, vision_ms=0.5)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+
+    options = ("--vlm-gate", "--vlm-no-confirm", "-v", "--junitxml=j.xml", "--vlm-markdown=r.md")
+    result = pytester.runpytest_inprocess(*options)
+
+    said = result.stdout.str()
+    own = [line for line in said.split("\n") if re.match("::(error|warning) (file|title)=", line)]
+    assert result.ret == SLOWER
+    assert "accepted on" in said
+    assert own
+    assert set(orders_in(said)) == set(own)
+    ET.parse(root / "j.xml")
+
+
+def test_a_run_does_not_show_what_the_url_of_its_history_says_of_the_user(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gated_project(pytester.path, monkeypatch, tmp_path / "seeds")
+    url = "https://key:hunter2@127.0.0.1:9/path?token=swordfish"
+
+    result = pytester.runpytest_inprocess(f"--vlm-history={url}", "--vlm-gate", "--vlm-no-confirm")
+
+    said = result.stdout.str() + result.stderr.str()
+    assert "127.0.0.1" in said
+    assert not re.search("hunter2|swordfish|key:", said)
 
 
 def test_the_table_of_a_run_holds_no_order() -> None:

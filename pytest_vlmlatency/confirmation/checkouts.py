@@ -19,6 +19,7 @@ from pytest_vlmlatency.confirmation.contents import complete
 from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.worktrees import add_worktree, worktree_folder
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
+from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -80,7 +81,7 @@ def open_checkouts(
     candidate: str | None = None,
     setup: str | None = None,
     paths: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
 ) -> Iterator[Checkouts]:
     """Check `baseline` out beside the working tree at `root`, and `candidate` where one is named.
 

@@ -27,6 +27,7 @@ from pytest_vlmlatency.confirmation.own_tests import tests_missing_in
 from pytest_vlmlatency.confirmation.renames import former_name, renamed_files
 from pytest_vlmlatency.confirmation.worktrees import interruption
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.printing import tell
 from pytest_vlmlatency.records import Confirmation, Run
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ class FreshPairs:
         invocation: Invocation,
         *,
         time_limit_s: float,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = tell,
         bar: Bar | None = None,
         limit_option: str = "--vlm-confirm-time",
     ) -> None:
@@ -312,7 +313,7 @@ def open_pairs(
     paths: Sequence[str] = (),
     invocation: Invocation,
     time_limit_s: float,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = tell,
     bar: Bar | None = None,
 ) -> Iterator[FreshPairs]:
     """Check both sides out (see `open_checkouts`), and be ready to measure pairs of them."""

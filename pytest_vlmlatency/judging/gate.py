@@ -32,6 +32,7 @@ from pytest_vlmlatency.judging.pins import Pin, pin_file, pin_of, read_pins
 from pytest_vlmlatency.judging.question import OpenPairs, Question
 from pytest_vlmlatency.judging.repository import SHORT
 from pytest_vlmlatency.judging.unchanged import sameness
+from pytest_vlmlatency.printing import tell
 from pytest_vlmlatency.records import (
     GateReport,
     Run,
@@ -85,7 +86,7 @@ class GateRequest:
     no_pairs_because: str = ""
     imported: tuple[str, ...] = ()
     is_skipping_unchanged: bool = False
-    say: Callable[[str], None] = print
+    say: Callable[[str], None] = tell
 
 
 def judge_run(

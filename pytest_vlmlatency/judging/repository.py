@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.confirmation.commits import commit_of, local_commit, remote_of
 from pytest_vlmlatency.confirmation.git import GitUnusable, asked
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -68,7 +69,7 @@ def commit_that_brought(root: Path, file: Path, text: str) -> str | None:
 
 
 def read_lineage(
-    root: Path, ref: str | None, *, is_dirty: bool, say: Callable[[str], None] = print
+    root: Path, ref: str | None, *, is_dirty: bool, say: Callable[[str], None] = tell
 ) -> Lineage:
     """Return the commits before the candidate's change, or raise NoLineage with the reason.
 
