@@ -112,21 +112,22 @@ def outliers(table: Table, predicted: Prediction) -> tuple[Outlier, ...]:
         low, high = np.nanquantile(logs, [0.25, 0.75])
         margin = FAR_IQR * (high - low)
         far = np.flatnonzero((logs < low - margin) | (logs > high + margin))
+        sources = table.places.of(table.records[far])
         found += [
             Outlier(
                 record=int(row),
-                source=table.sources[row],
+                source=source,
                 target=target,
                 measured_ms=float(measured_ms[row]),
                 expected_ms=float(expected_ms[row]),
             )
-            for row in far
+            for row, source in zip(far, sources, strict=True)
         ]
     return tuple(found)
 
 
 def _fill(predicted: Prediction, table: Table, train: Train, out: Mask, seed: int) -> None:
-    part = some(table.rows(~out), ENOUGH_RECORDS, seed=seed)
+    part = some(table, ENOUGH_RECORDS, among=~out, seed=seed)
     if not part.has_decode.any():
         raise EstimatorProblem(
             f"there are {int(table.has_decode.sum())} records with a decode step among "

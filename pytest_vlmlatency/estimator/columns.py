@@ -15,22 +15,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.conditions import (
     CONDITIONS,
-    alike_in,
-    differing_in,
+    Conditions,
     differing_text,
 )
+from pytest_vlmlatency.estimator.gathered import Amounts, Levels, Places
 from pytest_vlmlatency.estimator.inputs import (
     ALIASES,
     INPUTS,
     TIERS,
-    Column,
     Columns,
     FloatArray,
     Knob,
-    column,
     tier_index,
 )
 from pytest_vlmlatency.export import RecordReader, read_records
@@ -63,7 +60,7 @@ KNOWN_FIELDS = frozenset(
 """The fields that an export or a profile writes; others are the user's own."""
 
 CONFIGURATION = ("tier_idx", "top_k", "num_active_blocks")  # with the declared knobs
-N_AT_ONCE = 20_000  # records held as dicts at a time, so that millions stream
+N_AT_ONCE = 2_000  # records held as dicts at a time, so that millions stream
 
 
 class RecordsLeftOut(UserWarning):
@@ -96,13 +93,19 @@ class Table:
     configuration: NDArray[np.int64]
     configurations: tuple[str, ...]
     machine: str | None
-    sources: tuple[str | None, ...]  # where each record came from: its own word, else its file's
+    places: Places  # where each record came from: its own word, else its file's
+    records: NDArray[np.int64]  # the number of each row in `places`
     conditions: Mapping[str, str] = field(default_factory=dict)
-    undeclared: Mapping[str, Sequence[object]] = field(default_factory=dict)
-    further: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    undeclared: Mapping[str, Levels] = field(default_factory=dict)
+    further: Mapping[str, Levels] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.prefill_ms)
+
+    @property
+    def sources(self) -> tuple[str | None, ...]:
+        """Where each record came from, None where nothing says it."""
+        return self.places.of(self.records)
 
     @property
     def decode_steps(self) -> FloatArray:
@@ -132,7 +135,8 @@ class Table:
             configuration=self.configuration[indices],
             configurations=self.configurations,
             machine=self.machine,
-            sources=tuple(self.sources[index] for index in indices),
+            places=self.places,
+            records=self.records[indices],
             conditions=self.conditions,
         )
 
@@ -149,36 +153,18 @@ def table_of(source: Source | Table, *, knobs: Sequence[Knob] = ()) -> Table:
         return source
     reader = read_records(source)
     contention = Contention()
-    chunks = [
-        _chunk(located, knobs, has_files=reader.has_files, contention=contention)
-        for located in _in_chunks(reader.located())
-    ]
+    gathered = _Gathered(knobs, has_files=reader.has_files)
+    for located in _in_chunks(reader.located()):
+        for _where, record in located:
+            contention.add(record)
+        gathered.add(located)
     if reader.left_out:
         warnings.warn(_summary(reader), RecordsLeftOut, stacklevel=2)
     for line in contention.lines():
         warnings.warn(line, ContendedRecords, stacklevel=2)
-    declared = [knob.name for knob in knobs]
-    if differing := differing_in(chunks, declared):
+    if differing := gathered.conditions.differing():
         warnings.warn(differing_text(differing), MixedRecords, stacklevel=2)
-    raw = {
-        name: [value for chunk in chunks for value in chunk[name]] for name in ("machine", "source")
-    }
-    columns = _inputs(chunks, knobs)
-    configuration, configurations = configurations_of(columns, knobs)
-    return Table(
-        columns=columns,
-        knobs=tuple(knobs),
-        prefill_ms=_all(chunks, "T_prefill_total"),
-        decode_ms=_all(chunks, "T_LLM_decode"),
-        output_tokens=_all(chunks, "output_tokens"),
-        configuration=configuration,
-        configurations=configurations,
-        machine=None if raw["machine"][0] is None else str(raw["machine"][0]),
-        sources=tuple(None if value is None else str(value) for value in raw["source"]),
-        conditions=alike_in(chunks, declared),
-        undeclared=_differing([chunk.others for chunk in chunks], chunks),
-        further=_differing([chunk.further for chunk in chunks], chunks),
-    )
+    return gathered.table()
 
 
 def _summary(reader: RecordReader) -> str:
@@ -196,76 +182,107 @@ def _in_chunks(records: Iterable[Located]) -> Iterator[list[Located]]:
 Located = tuple[str, Record]
 
 
-class Chunk(dict[str, list[object]]):
-    """The fields of some records as lists; None where a record lacks one.
+class _Gathered:
+    """All that a table holds, added a few records at a time."""
 
-    `lacking` is the place of the first record that lacks a field, by field. `others` are further
-    knobs of the records, `further` fields of the user's own.
-    """
+    def __init__(self, knobs: Sequence[Knob], *, has_files: bool) -> None:
+        self._knobs, self._has_files = tuple(knobs), has_files
+        declared = {knob.name: knob.is_category for knob in knobs}
+        self._inputs = {
+            name: Amounts(name, is_category=declared.get(name, False))
+            for name in (*INPUTS, *declared)
+        }
+        self._measured = {name: Amounts(name) for name in _MEASURED}
+        self.conditions = Conditions([name for name in CONDITIONS if name not in declared])
+        self._known = {*_MEASURED, "machine", "source", *CONDITIONS, *self._inputs}
+        self._undeclared: dict[str, Levels] = {}
+        self._further: dict[str, Levels] = {}
+        self._places = Places()
+        self._machine: object = None
 
-    lacking: dict[str, str]
-    others: dict[str, list[object]]
-    further: dict[str, list[object]]
+    def add(self, located: Sequence[Located]) -> None:
+        """Add records, each with its place."""
+        places, records = zip(*located, strict=True)
+        n_before = len(self._places)
+        if not n_before:
+            self._machine = records[0].get("machine")
+        for name, amounts in self._measured.items():
+            amounts.add([record.get(name) for record in records], places)
+        for name, amounts in self._inputs.items():
+            values = _inputs_of(records, name)
+            amounts.add(list(map(tier_index, values)) if name == "tier_idx" else values, places)
+        self.conditions.add(records)
+        _add_further(
+            self._undeclared,
+            [record.get("configuration") for record in records],
+            self._known,
+            n_before=n_before,
+            of_numbers=True,
+        )
+        known = {*self._known, *self._undeclared, *KNOWN_FIELDS}
+        _add_further(self._further, records, known, n_before=n_before, of_numbers=False)
+        sources = [record.get("source") for record in records]
+        if self._has_files:
+            sources = [
+                where if source is None else source
+                for where, source in zip(places, sources, strict=True)
+            ]
+        self._places.add(sources)
+
+    def table(self) -> Table:
+        """Return what was gathered, which is not kept here."""
+        declared = {knob.name for knob in self._knobs}
+        columns = {
+            name: amounts.taken()
+            for name, amounts in self._inputs.items()
+            if amounts.is_given or name in declared
+        }
+        configuration, configurations = configurations_of(columns, self._knobs)
+        return Table(
+            columns=columns,
+            knobs=self._knobs,
+            prefill_ms=self._measured["T_prefill_total"].taken(),
+            decode_ms=self._measured["T_LLM_decode"].taken(),
+            output_tokens=self._measured["output_tokens"].taken(),
+            configuration=configuration,
+            configurations=configurations,
+            machine=None if self._machine is None else str(self._machine),
+            places=self._places,
+            records=np.arange(len(self._places)),
+            conditions=self.conditions.alike(),
+            undeclared={name: one for name, one in self._undeclared.items() if one.differs},
+            further={name: one for name, one in self._further.items() if one.differs},
+        )
 
 
-def _chunk(
-    located: list[Located], knobs: Sequence[Knob], *, has_files: bool, contention: Contention
-) -> Chunk:
-    """Return the fields of records as lists."""
-    records = [record for _where, record in located]
-    chunk = Chunk({name: [record.get(name) for record in records] for name in _FIELDS})
-    for record in records:
-        contention.add(record)
-    for name in (*INPUTS, *(knob.name for knob in knobs)):
-        aliases = (name, *(alias for alias, official in ALIASES.items() if official == name))
-        chunk[name] = [_field(record, aliases) for record in records]
-    chunk["tier_idx"] = [tier_index(tier) for tier in chunk["tier_idx"]]
-    chunk.lacking = {
-        name: located[values.index(None)][0] for name, values in chunk.items() if None in values
-    }
-    chunk.others = _others([record.get("configuration") for record in records], chunk.keys())
-    chunk.further = _others(records, {*chunk.keys(), *chunk.others, *KNOWN_FIELDS})
-    if has_files:
-        chunk["source"] = [
-            where if source is None else source
-            for (where, _record), source in zip(located, chunk["source"], strict=True)
-        ]
-    return chunk
+_MEASURED = ("T_prefill_total", "T_LLM_decode", "output_tokens")
 
 
-def _others(mappings: Sequence[object], known: Collection[str]) -> dict[str, list[object]]:
-    """Return the words and numbers that are none of the inputs, None where a mapping lacks one."""
-    names = dict.fromkeys(name for one in mappings if isinstance(one, Mapping) for name in one)
-    columns = {
-        name: [one.get(name) if isinstance(one, Mapping) else None for one in mappings]
-        for name in names
-        if ALIASES.get(name, name) not in known
-    }
-    return {
-        name: values
-        for name, values in columns.items()
-        if all(value is None or isinstance(value, str | int | float) for value in values)
-    }
+def _add_further(
+    held: dict[str, Levels],
+    mappings: Sequence[object],
+    known: Collection[str],
+    *,
+    n_before: int,
+    of_numbers: bool,
+) -> None:
+    """Add the words and numbers that are none of the known fields, None where one lacks it."""
+    found = [one for one in mappings if isinstance(one, Mapping)]
+    for name in dict.fromkeys((*held, *(name for one in found for name in one))):
+        if ALIASES.get(name, name) in known:
+            continue
+        values = [one.get(name) if isinstance(one, Mapping) else None for one in mappings]
+        if not all(value is None or isinstance(value, str | int | float) for value in values):
+            values = [None] * len(values)
+        if name not in held:
+            held[name] = Levels(n_before=n_before, of_numbers=of_numbers)
+        held[name].add(values)
 
 
-def _differing(
-    parts: Sequence[Mapping[str, list[object]]], chunks: Sequence[Chunk]
-) -> dict[str, list[object]]:
-    """Return the columns of all chunks that are not the same in all records."""
-    columns = {
-        name: [
-            value
-            for part, chunk in zip(parts, chunks, strict=True)
-            for value in part.get(name, [None] * len(chunk["machine"]))
-        ]
-        for name in dict.fromkeys(name for part in parts for name in part)
-    }
-    return {
-        name: values for name, values in columns.items() if values.count(values[0]) < len(values)
-    }
-
-
-_FIELDS = ("T_prefill_total", "T_LLM_decode", "output_tokens", "machine", "source", *CONDITIONS)
+def _inputs_of(records: Sequence[Record], name: str) -> list[object]:
+    """Return an input of records, by any of its names, also out of their configuration."""
+    aliases = (name, *(alias for alias, official in ALIASES.items() if official == name))
+    return [_field(record, aliases) for record in records]
 
 
 def _field(record: Record, aliases: Sequence[str]) -> object:
@@ -279,28 +296,6 @@ def _field(record: Record, aliases: Sequence[str]) -> object:
             if configuration.get(name) is not None:
                 return configuration[name]
     return None
-
-
-def _inputs(chunks: Sequence[Chunk], knobs: Sequence[Knob]) -> dict[str, Column]:
-    columns: dict[str, Column] = {}
-    for name in INPUTS:
-        if any(value is not None for chunk in chunks for value in chunk[name]):
-            columns[name] = _all(chunks, name)
-    for knob in knobs:
-        columns[knob.name] = _all(chunks, knob.name, is_category=knob.is_category)
-    return columns
-
-
-def _all(chunks: Sequence[Chunk], name: str, *, is_category: bool = False) -> Column:
-    values = [value for chunk in chunks for value in chunk[name]]
-    n_missing = values.count(None)
-    if n_missing:
-        first = next(chunk.lacking[name] for chunk in chunks if name in chunk.lacking)
-        raise EstimatorProblem(
-            f"{n_missing} of {len(values)} records lack {name}, the first being {first}; expected "
-            f"it in all of them: leave those records out, or measure it"
-        )
-    return column(name, values, is_category)
 
 
 def configurations_of(

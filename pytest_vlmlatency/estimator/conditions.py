@@ -24,32 +24,53 @@ CONDITIONS = (
 N_SHOWN = 5
 UNSAID = "unsaid"
 
-Chunks = Sequence[Mapping[str, Sequence[object]]]
+
+class Conditions:
+    """How many records are of which model, dtype and so on; some are added at a time."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._counts: dict[str, Counter[object]] = {name: Counter() for name in names}
+        self._of_blocks: set[tuple[object, object]] = set()
+
+    def add(self, records: Sequence[Mapping[str, object]]) -> None:
+        """Count more records."""
+        for name, counts in self._counts.items():
+            counts.update(_hashable(record.get(name)) for record in records)
+        self._of_blocks.update(
+            (record.get("num_active_blocks"), _hashable(record.get("n_parameters")))
+            for record in records
+        )
+
+    def alike(self) -> dict[str, str]:
+        """Return what all records say alike."""
+        alike = {
+            name: next(iter(counts)) for name, counts in self._counts.items() if len(counts) == 1
+        }
+        return {name: str(value) for name, value in alike.items() if isinstance(value, str | int)}
+
+    def differing(self) -> dict[str, Counter[str]]:
+        """Return the counts of what differs.
+
+        Blocks that are switched off may take their parameters along: that is one model still.
+        """
+        differing: dict[str, Counter[str]] = {}
+        for name, counts in self._counts.items():
+            if len(counts) == 1 or (name == "n_parameters" and self._follow_blocks()):
+                continue
+            differing[name] = Counter()
+            for value, count in counts.items():
+                differing[name][UNSAID if value is None else str(value)] += count
+        return differing
+
+    def _follow_blocks(self) -> bool:
+        """Whether the number of active blocks, where it is said, says the number of parameters."""
+        n_blocks = [blocks for blocks, _ in self._of_blocks]
+        return None not in n_blocks and len(set(n_blocks)) == len(n_blocks)
 
 
-def alike_in(chunks: Chunks, declared: Sequence[str]) -> dict[str, str]:
-    """Return what all records say alike; a declared knob is an input, and no condition."""
-    return {
-        name: str(chunks[0][name][0])
-        for name in CONDITIONS
-        if name not in declared
-        and isinstance(chunks[0][name][0], str | int)
-        and _is_one(chunks, name)
-    }
-
-
-def differing_in(chunks: Chunks, declared: Sequence[str]) -> dict[str, Counter[str]]:
-    """Return how many records are of which model, dtype and so on, where they differ.
-
-    Blocks that are switched off may take their parameters along: that is one model still.
-    """
-    return {
-        name: Counter(_said(value) for chunk in chunks for value in chunk[name])
-        for name in CONDITIONS
-        if name not in declared
-        and not _is_one(chunks, name)
-        and not (name == "n_parameters" and _follow_blocks(chunks))
-    }
+def _hashable(value: object) -> object:
+    """Return a word, a number or None as it is; anything else is no condition, and bytes here."""
+    return value if isinstance(value, str | int | float | None) else repr(value).encode()
 
 
 def differing_text(differing: Mapping[str, Counter[str]]) -> str:
@@ -75,25 +96,6 @@ def check_alike(held: Mapping[str, str], seen: Mapping[str, str]) -> None:
                 f"fitted on have {expected}: its times say nothing about a change; update with "
                 f"records of {expected}, or fit an estimator on those of {seen[name]}"
             )
-
-
-def _is_one(chunks: Chunks, name: str) -> bool:
-    first = chunks[0][name][0]
-    return all(chunk[name].count(first) == len(chunk[name]) for chunk in chunks)
-
-
-def _follow_blocks(chunks: Chunks) -> bool:
-    """Whether the number of active blocks, where it is said, says the number of parameters."""
-    names = ("num_active_blocks", "n_parameters")
-    pairs = {
-        pair for chunk in chunks for pair in zip(*(chunk[name] for name in names), strict=True)
-    }
-    n_blocks = [blocks for blocks, _ in pairs]
-    return None not in n_blocks and len(set(n_blocks)) == len(n_blocks)
-
-
-def _said(value: object) -> str:
-    return UNSAID if value is None else str(value)
 
 
 def _counts(counts: Counter[str]) -> str:

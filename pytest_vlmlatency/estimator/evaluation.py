@@ -169,7 +169,8 @@ def _joined(parts: Sequence[Judged]) -> Judged:
         configuration=np.concatenate([table.configuration for table in tables]),
         configurations=first.configurations,
         machine=first.machine,
-        sources=tuple(source for table in tables for source in table.sources),
+        places=first.places,
+        records=np.concatenate([table.records for table in tables]),
     )
     uppers = [part.upper for part in parts if part.upper is not None]
     return Judged(

@@ -79,13 +79,12 @@ def _coefficients(choices: Choices, n_offsets: int) -> FloatArray:
 
 def _choices(table: Table, target: Target, base: tuple[Term, ...], offered: Families) -> Choices:
     """Return the matrix of offset, base and families, in this order."""
-    terms = (*base, *(term for more in offered.values() for term in more))
+    n_offsets = int(target.times is not None)
+    once: tuple[Term, ...] = ((),) * n_offsets  # the constant
+    terms = (*once, *base, *(term for more in offered.values() for term in more))
     matrix = design(terms, amounts_of(table.columns))
-    n_offsets = 0
     if target.times is not None:
-        matrix *= target.times(table)[:, None]
-        matrix = np.column_stack([np.ones(len(matrix)), matrix])
-        n_offsets = 1
+        matrix[:, n_offsets:] *= target.times(table)[:, None]
     first = n_offsets + len(base)
     columns: dict[str, tuple[int, ...]] = {}
     for name, more in offered.items():

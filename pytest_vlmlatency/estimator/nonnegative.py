@@ -14,6 +14,8 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
+from pytest_vlmlatency.estimator.terms import rows_at_once
+
 if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.inputs import FloatArray
 
@@ -61,9 +63,11 @@ def _solve(
     matrix: FloatArray, measured_ms: FloatArray, weights: FloatArray, ridge: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Return coefficients, and the share of the time that each carries."""
-    weighted = matrix * weights[:, None]
-    gram = weighted.T @ weighted
-    toward = weighted.T @ (measured_ms * weights)
+    gram, toward = np.zeros((matrix.shape[1],) * 2), np.zeros(matrix.shape[1])
+    for rows in rows_at_once(len(matrix)):
+        weighted = matrix[rows] * weights[rows, None]
+        gram += weighted.T @ weighted
+        toward += weighted.T @ (measured_ms[rows] * weights[rows])
     scale = np.sqrt(np.maximum(np.diag(gram) / len(matrix), 1e-300))
     gram = gram / np.outer(scale, scale)
     gram[np.diag_indices_from(gram)] += ridge + JITTER * len(matrix)

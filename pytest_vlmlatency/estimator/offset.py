@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_vlmlatency.estimator.terms import rows_at_once
+
 if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.inputs import FloatArray
     from pytest_vlmlatency.estimator.nonnegative import Fit
@@ -33,23 +35,32 @@ def is_offset_told(matrix: FloatArray, measured_ms: FloatArray, fit: Fit) -> boo
     `fit` is of all columns. Seen are relative errors, as in the fit.
     """
     expected_ms = np.maximum(matrix @ fit.coefficients, measured_ms * LEAST_EXPECTED)
-    shares = matrix / expected_ms[:, None]
-    once, steps = shares[:, 0], shares[:, 1:]
-    alone = _alone(once, steps)
-    others = np.argsort(alone**2)[:-N_NOT_ALONE]
-    if not _spread(once[others], _alone(once[others], steps[others])) >= LEAST_SPREAD:
+    once, alone = _alone(matrix, 1 / expected_ms)
+    counted = 1 / expected_ms
+    counted[np.argsort(alone**2)[-N_NOT_ALONE:]] = 0
+    if not _spread(*_alone(matrix, counted)) >= LEAST_SPREAD:
         return False
     doubt_ms = fit.sigma_ratio / np.linalg.norm(alone)
     return bool(doubt_ms * once.mean() <= MOST_DOUBT or fit.coefficients[0] >= N_DOUBTS * doubt_ms)
 
 
-def _alone(once: FloatArray, steps: FloatArray) -> FloatArray:
-    """Return what the columns of steps, of which some may be alike, cannot make of the offset's."""
-    scale = np.sqrt(np.maximum((steps**2).sum(axis=0), 1e-300))
-    follows = np.linalg.pinv(steps.T @ steps / np.outer(scale, scale), rcond=1e-9, hermitian=True)
-    parts: FloatArray = follows @ (steps.T @ once / scale) / scale
-    return once - steps @ parts
+def _alone(matrix: FloatArray, weights: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the weighted offset's column, and what those of steps cannot make of it.
+
+    Of the columns of steps, some may be alike.
+    """
+    once = matrix[:, 0] * weights
+    gram, toward = np.zeros((matrix.shape[1] - 1,) * 2), np.zeros(matrix.shape[1] - 1)
+    for rows in rows_at_once(len(matrix)):
+        steps = matrix[rows, 1:] * weights[rows, None]
+        gram += steps.T @ steps
+        toward += steps.T @ once[rows]
+    scale = np.sqrt(np.maximum(np.diag(gram), 1e-300))
+    follows = np.linalg.pinv(gram / np.outer(scale, scale), rcond=1e-9, hermitian=True)
+    parts: FloatArray = follows @ (toward / scale) / scale
+    return once, once - matrix[:, 1:] @ parts * weights
 
 
 def _spread(once: FloatArray, alone: FloatArray) -> float:
-    return float(np.linalg.norm(alone) / np.linalg.norm(once)) if len(once) else 0.0
+    whole = float(np.linalg.norm(once))
+    return float(np.linalg.norm(alone)) / whole if whole else 0.0

@@ -87,15 +87,16 @@ class RooflineEstimator(CalibratedEstimator[RooflineModel]):
     kind: ClassVar[str] = "roofline"
 
     def _train(self, table: Table, like: RooflineModel | None = None) -> RooflineModel:
-        decoded = table.rows(table.has_decode)
-        for words, records in (("", table), (" with a decode step", decoded)):
-            if like is None and len(records) < LEAST_RECORDS:
+        n_decoded = int(table.has_decode.sum())
+        for words, n_records in (("", len(table)), (" with a decode step", n_decoded)):
+            if like is None and n_records < LEAST_RECORDS:
                 raise EstimatorProblem(
-                    f"there are {len(records)} records{words}; expected at least {LEAST_RECORDS}: "
+                    f"there are {n_records} records{words}; expected at least {LEAST_RECORDS}: "
                     f"measure more, with outputs of several tokens"
                 )
         chosen = like.families if like else {}
         prefill = fit_law(table, OF_PREFILL, chosen.get(PREFILL))
+        decoded = table if n_decoded == len(table) else table.rows(table.has_decode)
         decode = fit_law(decoded, OF_DECODE, chosen.get(DECODE_STEP))
         return RooflineModel(
             inputs=tuple(name for name in table.columns if name != "tier_idx"),

@@ -70,11 +70,13 @@ def columns_with(choices: Choices, chosen: Sequence[str]) -> list[int]:
     return [*choices.base, *(index for name in chosen for index in choices.families[name])]
 
 
-def some(table: Table, n_most: int, *, seed: int = 0) -> Table:
-    """Return the table, or `n_most` of its records at random."""
-    if len(table) <= n_most:
-        return table
-    return table.rows(np.sort(np.random.default_rng(seed).permutation(len(table))[:n_most]))
+def some(table: Table, n_most: int, *, among: Mask | None = None, seed: int = 0) -> Table:
+    """Return the records of a mask (None: all), or `n_most` of them at random."""
+    n_records = len(table) if among is None else int(among.sum())
+    if n_records <= n_most:
+        return table if among is None else table.rows(among)
+    chosen = np.sort(np.random.default_rng(seed).permutation(n_records)[:n_most])
+    return table.rows(chosen if among is None else np.flatnonzero(among)[chosen])
 
 
 def _folds(table: Table) -> tuple[list[Mask], list[Mask]]:

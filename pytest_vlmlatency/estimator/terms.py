@@ -17,7 +17,7 @@ import numpy as np
 from pytest_vlmlatency.errors import EstimatorProblem
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pytest_vlmlatency.estimator.inputs import Column, Columns, FloatArray
 
@@ -120,8 +120,7 @@ class Law:
         """Return the ms of each row."""
         n_rows = len(next(iter(amounts.values())))
         total_ms = np.zeros(n_rows)
-        for first in range(0, n_rows, N_AT_ONCE):
-            rows = slice(first, first + N_AT_ONCE)
+        for rows in rows_at_once(n_rows):
             part = {name: amounts[name][rows] for name in self.names}
             for term, coefficient in zip(self.terms, self.coefficients, strict=True):
                 total_ms[rows] += product(term, part, start=coefficient)
@@ -141,6 +140,11 @@ class Law:
     def names(self) -> frozenset[str]:
         """The amounts that the law follows."""
         return frozenset(factor.name for term in self.terms for factor in term)
+
+
+def rows_at_once(n_rows: int) -> Iterator[slice]:
+    """Return all rows in pieces: what is computed from one piece is small."""
+    return (slice(first, first + N_AT_ONCE) for first in range(0, n_rows, N_AT_ONCE))
 
 
 def product(term: Term, amounts: Columns, *, start: float = 1.0) -> FloatArray | float:

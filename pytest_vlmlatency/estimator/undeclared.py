@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.columns import configurations_of
 from pytest_vlmlatency.estimator.evaluation import Split, judge_split
-from pytest_vlmlatency.estimator.inputs import Knob, column
+from pytest_vlmlatency.estimator.inputs import Column, Knob, column
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from pytest_vlmlatency.printing import printable
@@ -25,12 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vlmlatency.estimator.columns import Table
+    from pytest_vlmlatency.estimator.gathered import Levels
 
 N_SHOWN = 5
-MOST_LEVELS = 20
-"""A category of more levels names each record rather than a knob; a further field of more levels is
-a measurement rather than a choice."""
-
 MOST_FIELDS = 10
 WORTH_NAMING = 0.8
 """A field of the user's own is named where it lowers an error to this share of it, or less."""
@@ -87,7 +84,7 @@ def undeclared_knobs(table: Table) -> tuple[Undeclared, ...]:
         return ()
     without = _errors(table)
     knobs = [_looked_at(table, *item, without) for item in table.undeclared.items()]
-    fields = [item for item in table.further.items() if len(set(item[1])) <= MOST_LEVELS]
+    fields = [item for item in table.further.items() if not item[1].has_many]
     others = [_looked_at(table, *item, without) for item in fields[:MOST_FIELDS]]
     return (*knobs, *(one for one in others if one.is_worth_naming))
 
@@ -115,30 +112,22 @@ def warn_of_undeclared(table: Table) -> None:
         warnings.warn(text, UndeclaredKnobs, stacklevel=3)
 
 
-def _looked_at(
-    table: Table, name: str, values: Sequence[object], without: Mapping[str, float]
-) -> Undeclared:
-    known = [value for value in values if value is not None]
-    levels = tuple(dict.fromkeys(map(str, known)))
-    is_category = not all(
-        isinstance(value, int | float) and not isinstance(value, bool) for value in known
-    )
-    can_be_declared = len(known) == len(values) and not (is_category and len(levels) > MOST_LEVELS)
-    declared = _errors_with(table, Knob(name, is_category), values) if can_be_declared else {}
+def _looked_at(table: Table, name: str, field: Levels, without: Mapping[str, float]) -> Undeclared:
+    values = field.values()
+    declared = {} if values is None else _errors_with(table, Knob(name, field.is_category), values)
     return Undeclared(
         name=name,
-        levels=levels,
-        is_category=is_category,
-        n_lacking=len(values) - len(known),
+        levels=field.names,
+        is_category=field.is_category,
+        n_lacking=field.n_lacking,
         without=without,
         declared={key: error for key, error in declared.items() if key in without},
     )
 
 
-def _errors_with(table: Table, knob: Knob, values: Sequence[object]) -> Mapping[str, float]:
+def _errors_with(table: Table, knob: Knob, values: Column) -> Mapping[str, float]:
     try:
-        taken = list(map(str, values)) if knob.is_category else list(values)
-        columns = {**table.columns, knob.name: column(knob.name, taken, knob.is_category)}
+        columns = {**table.columns, knob.name: column(knob.name, values, knob.is_category)}
     except EstimatorProblem:  # numbers that are no amount, such as negative ones
         return {}
     knobs = (*table.knobs, knob)

@@ -2,7 +2,9 @@
 
 import json
 import math
+import tracemalloc
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency.errors import EstimatorProblem, RecordsProblem
-from pytest_vlmlatency.estimator.columns import ContendedRecords, RecordsLeftOut, table_of
+from pytest_vlmlatency.estimator.columns import ContendedRecords, RecordsLeftOut, Table, table_of
 from pytest_vlmlatency.estimator.inputs import INPUTS, Knob, are_scalars, column, columns_of
 from pytest_vlmlatency.estimator.protocol import PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
@@ -263,6 +265,36 @@ def test_a_record_without_a_source_comes_from_its_place_in_a_file(tmp_path: Path
 
     assert table_of(path).sources == (f"{path}, record 0", "run/case#1")
     assert table_of([a_record()]).sources == (None,)
+
+
+def many_records(n_records: int) -> Iterator[dict[str, object]]:
+    """Yield records that share no object, with a name and a number that no other has."""
+    for number in range(n_records):
+        yield a_record(
+            actual_vision_tokens=100 + number,
+            source=f"a folder of results/run.json, case {number}",
+            configuration={"temperature": number / 7},
+            question=f"What is in picture {number}?",
+            joule=number / 3,
+        )
+
+
+def traced_table(n_records: int) -> tuple[Table, int]:
+    tracemalloc.start()
+    try:
+        return table_of(many_records(n_records)), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_table_takes_less_than_200_bytes_a_record_while_records_stream() -> None:
+    table, peak_bytes = traced_table(6_000)
+    _smaller, smaller_peak_bytes = traced_table(3_000)
+
+    assert (peak_bytes - smaller_peak_bytes) / 3_000 < 200
+    assert len(set(table.sources)) == 6_000
+    assert table.undeclared["temperature"].values()[7] == 1.0  # type: ignore[index]  # a column
+    assert table.further["joule"].has_many
 
 
 WAITED = {"measure": "wall_ms", "device": "cpu", "contended_ratio": 0.4, "schema_version": 1}

@@ -1,5 +1,7 @@
 """The default estimator finds the law of a machine, and only what is monotone."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,19 @@ def mean_errors(estimator: RooflineEstimator, table: Table) -> tuple[float, floa
     prefill = np.abs(predicted[PREFILL] / table.prefill_ms - 1)
     step = np.abs(predicted[DECODE_STEP] / table.decode_per_step_ms - 1)
     return float(prefill.mean()), float(np.nanmean(step))
+
+
+def test_a_fit_takes_less_than_200_bytes_a_record() -> None:
+    n_records = 100_000
+    table = table_of(simulated(300)).rows(np.arange(n_records) % 300)
+    tracemalloc.start()
+    try:
+        RooflineEstimator().fit(table)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes / n_records < 200
 
 
 @pytest.mark.parametrize("cliff", [0.0, 0.5])
