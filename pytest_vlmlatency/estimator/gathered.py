@@ -71,9 +71,10 @@ class Amounts:
                 f"out, or measure it"
             )
         pieces, self._pieces = self._pieces, []
-        if any(isinstance(piece, list) for piece in pieces):
+        arrays = [piece for piece in pieces if isinstance(piece, np.ndarray)]
+        if len(arrays) < len(pieces):
             return column(self._name, [value for piece in pieces for value in piece])
-        return column(self._name, np.concatenate(pieces), self._is_category)
+        return column(self._name, np.concatenate(arrays), self._is_category)
 
 
 class Levels:
@@ -129,7 +130,8 @@ class Levels:
         if self._held.typecode == "d":
             return np.asarray(self._held)
         levels = [str(level) if self.is_category else level for level in self._levels]
-        return np.asarray(levels)[np.asarray(self._held)]
+        column_of: Column = np.asarray(levels)[np.asarray(self._held)]
+        return column_of
 
     def _code(self, value: object) -> int:
         code = self._levels.get(value)

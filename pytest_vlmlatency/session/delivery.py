@@ -1,6 +1,6 @@
 """Cases on their way from the process that measured them to the one that reports them.
 
-A test's report carries them as plain data: pytest-xdist ships a report's attributes, so a run with
+A test's report carries them as JSON texts: pytest-xdist ships a report's attributes, so a run with
 workers and one without take the same path, and what was sent survives a later crash of its worker.
 The environment, and which files the process imported, travel with them, so that the controller of a
 run with workers needs no torch.
@@ -8,12 +8,11 @@ run with workers needs no torch.
 
 from __future__ import annotations
 
-import json
 from functools import cache
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     import pytest
     import torch
@@ -26,11 +25,14 @@ USAGE_PROBLEM = "vlm_latency_usage_problem"
 
 
 class Parcel(TypedDict):
-    """What a report carries: the test, and its cases once they are measured."""
+    """What a report carries: the test, and its cases once they are measured, each as JSON.
+
+    A text takes a tenth of what the same values take as dicts, and thousands wait for the end.
+    """
 
     test: str
-    cases: Sequence[Mapping[str, object]]
-    environment: Mapping[str, object]
+    cases: Sequence[str]
+    environment: str
     waited_ms: float
     imported: NotRequired[Sequence[str]]
 
@@ -42,8 +44,8 @@ def attach(report: pytest.TestReport, fixture: VlmLatency) -> None:
     if unsent or report.when == "setup":
         parcel = Parcel(
             test=measurement.identity.test or report.nodeid,
-            cases=[plain_builtins(case) for case in unsent],
-            environment=_environment(measurement.devices) if unsent else {},
+            cases=[packed(case) for case in unsent],
+            environment=_environment(measurement.devices) if unsent else "",
             waited_ms=measurement.waited_ms,
         )
         if unsent:
@@ -56,12 +58,11 @@ def parcel_on(report: pytest.TestReport) -> Parcel | None:
     return getattr(report, ATTRIBUTE, None)
 
 
-def plain_builtins(record: object) -> dict[str, object]:
-    """Return a record as execnet can send it: exact builtin types, no subclasses of str."""
+def packed(record: object) -> str:
+    """Return a record as a report carries it."""
     from pytest_vlmlatency.plain import to_json  # noqa: PLC0415 - only where something was measured
 
-    plain: dict[str, object] = json.loads(to_json(record))
-    return plain
+    return to_json(record, indent=None)
 
 
 def _imported() -> Sequence[str]:
@@ -72,7 +73,7 @@ def _imported() -> Sequence[str]:
 
 
 @cache
-def _environment(devices: tuple[torch.device, ...]) -> Mapping[str, object]:
+def _environment(devices: tuple[torch.device, ...]) -> str:
     from pytest_vlmlatency.measure.environment import read_environment  # noqa: PLC0415 - as above
 
-    return plain_builtins(read_environment(devices))
+    return packed(read_environment(devices))

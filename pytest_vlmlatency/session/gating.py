@@ -49,14 +49,11 @@ class Gate:
         self._written: Written | None = None
         self._sources: dict[str, SourceLine] = {}
         self._reached: set[str] = set()
-        self._imported: set[str] = set()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Remember which tests were run, and where one that measures begins."""
         self._reached.add(report.nodeid)
         parcel = parcel_on(report)
-        if parcel is not None:
-            self._imported.update(parcel.get("imported", ()))
         if parcel is not None and parcel["test"] not in self._sources:
             from pytest_vlmlatency.session.gate_outputs import source_of  # noqa: PLC0415 - light start-up
 
@@ -138,7 +135,7 @@ class Gate:
             ref=None if ref is None else str(ref),
             is_strict=is_strict,
             is_fail_fast=bool(self._setting("--vlm-fail-fast")),
-            imported=tuple(sorted(self._imported)),
+            imported=tuple(sorted(self._inbox.imported)),
             is_skipping_unchanged=bool(self._setting("--vlm-skip-unchanged")),
             say=sayer(self._config),
         )

@@ -7,6 +7,7 @@ there is something to do.
 
 from __future__ import annotations
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem, RecordsProblem
 from pytest_vlmlatency.printing import print_line
-from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, parcel_on
+from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, Parcel, parcel_on
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_vlmlatency.history.benchmark import Entry
-    from pytest_vlmlatency.records import Run
-    from pytest_vlmlatency.session.delivery import Parcel
+    from pytest_vlmlatency.records import Case, Run
     from pytest_vlmlatency.session.predicting import Forecast
 
 
@@ -46,6 +46,8 @@ class Inbox:
         self._config = config
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._parcels: dict[str, Parcel] = {}
+        self._cases: tuple[Case, ...] | None = None
+        self._imported: set[str] = set()
         self._entries: dict[str, Sequence[Entry]] = {}
         self._announced: dict[str, str] = {}
         self._tests: set[str] = set()
@@ -60,6 +62,11 @@ class Inbox:
         """The tests that died with their worker before they could deliver."""
         return tuple(self._lost)
 
+    @property
+    def imported(self) -> frozenset[str]:
+        """The files that the measuring processes imported."""
+        return frozenset(self._imported)
+
     def predict_with(self, forecast: Forecast) -> None:
         """Lay the predictions of an estimator beside all that is measured."""
         self._forecast = forecast
@@ -70,7 +77,8 @@ class Inbox:
             from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
             self._run = results.run_of(
-                self._received,
+                self._measured(),
+                environments=dict.fromkeys(one["environment"] for one in self._parcels.values()),
                 lost=self._lost,
                 started_at=self._started_at,
                 root=self._config.rootpath,
@@ -165,8 +173,8 @@ class Inbox:
             run = None if self._forecast is None else self.run()
             results.print_summary(
                 terminalreporter,
-                self._received,
-                cases=results.cases_of(self._received) if run is None else run.cases,
+                self._measured() if run is None else run.cases,
+                waited_ms=sum(parcel["waited_ms"] for parcel in self._parcels.values()),
                 lost=self._lost,
                 remarks=self._said,
                 untested=untested,
@@ -176,17 +184,40 @@ class Inbox:
         self._said.append(why)
         session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
-    @property
-    def _received(self) -> tuple[Parcel, ...]:
-        return tuple(self._parcels.values())
+    def _measured(self) -> tuple[Case, ...]:
+        """Return all cases in the order of their arrival, once all have delivered.
+
+        Each is read once, and its text is let go: thousands of cases fit in memory once.
+        """
+        if self._cases is None:
+            from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
+
+            cases: list[Case] = []
+            for parcel in self._parcels.values():
+                cases += results.cases_of(parcel)
+                parcel["cases"] = ()
+            self._cases = tuple(cases)
+        return self._cases
 
     def _receive(self, parcel: Parcel) -> None:
-        """Keep a test's cases; those of a later attempt at it take the place of the earlier's."""
+        """Keep a test's cases; those of a later attempt at it take the place of the earlier's.
+
+        They are taken off the report, which pytest and other plugins keep until the end.
+        """
         from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
         test = parcel["test"]
-        self._parcels[test] = parcel
+        self._imported.update(parcel.get("imported", ()))
+        kept = Parcel(
+            test=test,
+            cases=parcel["cases"],
+            environment=sys.intern(parcel["environment"]),
+            waited_ms=parcel["waited_ms"],
+        )
+        parcel["cases"] = parcel["imported"] = ()
+        parcel["environment"] = ""
+        self._parcels[test] = kept
         if test in self._lost:  # run again after its worker had died
             self._lost.remove(test)
         before = self._entries.get(test, ())
-        self._entries[test] = results.hand_to_benchmark(self._config, parcel, instead_of=before)
+        self._entries[test] = results.hand_to_benchmark(self._config, kept, instead_of=before)

@@ -6,6 +6,7 @@ nothing that they decide.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 from typing import TYPE_CHECKING
@@ -47,23 +48,30 @@ def hand_to_benchmark(
     session = getattr(config, "_benchmarksession", None)
     if session is None or not is_asked_for(lambda name: config.getoption(name, None)):
         return []
-    entries = [entry for case in cases_of([parcel]) for entry in entries_of(case)]
+    entries = [entry for case in cases_of(parcel) for entry in entries_of(case)]
     old = set(map(id, instead_of))
     session.benchmarks[:] = [one for one in session.benchmarks if id(one) not in old]
     session.benchmarks += entries
     return entries
 
 
-def run_of(parcels: Sequence[Parcel], *, lost: Iterable[str], started_at: str, root: Path) -> Run:
+def run_of(
+    cases: Sequence[Case],
+    *,
+    environments: Iterable[str],
+    lost: Iterable[str],
+    started_at: str,
+    root: Path,
+) -> Run:
     """Return the whole run; its environment is the workers' own, with all of their devices."""
     from pytest_vlmlatency.measure.commit import read_commit  # noqa: PLC0415 - asks git
 
-    environments = [from_plain(Environment, parcel["environment"]) for parcel in parcels]
+    read = [from_plain(Environment, json.loads(text)) for text in environments]
     return Run(
         started_at=started_at,
-        environment=with_devices_of_all(environments),
+        environment=with_devices_of_all(read),
         commit=read_commit(root),
-        cases=tuple(cases_of(parcels)),
+        cases=tuple(cases),
         lost=tuple(lost),
         id=secrets.token_hex(ID_BYTES),
         is_pull_request=is_pull_request(os.environ),
@@ -102,9 +110,9 @@ def export(run: Run, target: Path) -> list[str]:
 
 def print_summary(
     reporter: pytest.TerminalReporter,
-    parcels: Sequence[Parcel],
-    *,
     cases: Sequence[Case],
+    *,
+    waited_ms: float,
     lost: Sequence[str],
     remarks: Iterable[str],
     untested: Iterable[str],
@@ -115,7 +123,6 @@ def print_summary(
     """
     width = reporter.config.get_terminal_writer().fullwidth if reporter.isatty else None
     cases = named_apart(cases)
-    waited_ms = sum(parcel["waited_ms"] for parcel in parcels)
     reporter.write_sep("-", printable(title_of(cases)), yellow=True)
     for line in summary_lines(cases, width=width):
         print_line(reporter, line)
@@ -137,9 +144,9 @@ def print_summary(
         print_line(reporter, line)
 
 
-def cases_of(parcels: Iterable[Parcel]) -> list[Case]:
-    """Return the cases of all parcels, in the order of their arrival."""
-    return [from_plain(Case, case) for parcel in parcels for case in parcel["cases"]]
+def cases_of(parcel: Parcel) -> list[Case]:
+    """Return the cases of a parcel."""
+    return [from_plain(Case, json.loads(text)) for text in parcel["cases"]]
 
 
 def _cases(number: int) -> str:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from types import SimpleNamespace
 
 import execnet
@@ -9,7 +10,7 @@ from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Case, Environment, with_devices_of_all
-from pytest_vlmlatency.session.delivery import attach, parcel_on, plain_builtins
+from pytest_vlmlatency.session.delivery import attach, packed, parcel_on
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
 from tests.cases import a_case
 from tests.fake_engine import FakeEngine
@@ -42,7 +43,7 @@ def test_the_setups_report_announces_the_test() -> None:
     assert parcel == {
         "test": "test_x.py::test_a",
         "cases": [],
-        "environment": {},
+        "environment": "",
         "waited_ms": 0.0,
     }
 
@@ -57,8 +58,9 @@ def test_the_calls_report_carries_the_case_and_the_next_one_nothing() -> None:
 
     parcel = parcel_on(call)  # type: ignore[arg-type]
     assert parcel is not None
-    assert [from_plain(Case, case) for case in parcel["cases"]] == [fixture.case]
-    assert from_plain(Environment, parcel["environment"]).versions["torch"] == torch.__version__
+    assert [from_plain(Case, json.loads(case)) for case in parcel["cases"]] == [fixture.case]
+    environment = from_plain(Environment, json.loads(parcel["environment"]))
+    assert environment.versions["torch"] == torch.__version__
     assert parcel_on(teardown) is None  # type: ignore[arg-type]
 
 
@@ -73,7 +75,7 @@ def test_a_case_that_was_not_measured_is_not_sent() -> None:
 
 
 def test_what_travels_is_what_xdist_can_send() -> None:
-    plain = plain_builtins(a_case(config={"tier": "low", "top_k": 4}))
+    plain = packed(a_case(config={"tier": "low", "top_k": 4}))
 
     assert execnet.loads(execnet.dumps(plain)) == plain
 
