@@ -16,6 +16,7 @@ from typing import NoReturn, Protocol, TextIO
 
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.printing import printable_lines, warn, without_secrets
+from pytest_vlmlatency.signals import ending_signals_raise, interruption, status_of
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
 CLOSED_STATUS = 141
@@ -70,9 +71,16 @@ def warn_of_versions() -> None:
 
 
 def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
-    """Run a command; return its status, or print its problem and return the problem's status."""
+    """Run a command; return its status, or print its problem and return the problem's status.
+
+    Ctrl-C, SIGTERM and SIGHUP end it with 128 and the signal's number, as a shell reports them.
+    """
     try:
-        return run(given)
+        with ending_signals_raise():
+            return run(given)
+    except KeyboardInterrupt as end:
+        warn(f"{prog}: interrupted by {interruption(end)}")
+        return status_of(end)
     except VlmLatencyError as problem:
         notes = getattr(problem, "__notes__", ())  # absent until the first one is added
         warn(f"{prog}: {type(problem).__name__}: {problem}", *notes)

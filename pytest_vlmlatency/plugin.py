@@ -182,8 +182,10 @@ def _open_inbox(config: pytest.Config) -> None:
     """Register what collects the cases, once, and not in a worker: that one only sends."""
     if not hasattr(config, "workerinput"):
         from pytest_vlmlatency.session.inbox import inbox_of  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session.stopping import end_in_order  # noqa: PLC0415 - as above
 
         inbox_of(config)
+        end_in_order(config)
 
 
 def _accept_late(item: pytest.Item) -> None:

@@ -25,10 +25,10 @@ from pytest_vlmlatency.confirmation.observer import NOT_COLLECTED
 from pytest_vlmlatency.confirmation.overlay import lay_over, take_off
 from pytest_vlmlatency.confirmation.own_tests import tests_missing_in
 from pytest_vlmlatency.confirmation.renames import former_name, renamed_files
-from pytest_vlmlatency.confirmation.worktrees import interruption
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.printing import tell
 from pytest_vlmlatency.records import Confirmation, Run
+from pytest_vlmlatency.signals import interruption
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

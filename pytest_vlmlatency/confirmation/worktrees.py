@@ -7,16 +7,15 @@ has a free lock, and the next one removes it. Worktrees of other people are neve
 from __future__ import annotations
 
 import shutil
-import signal
 import tempfile
-import threading
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
 from pytest_vlmlatency.confirmation.git import GitFailed, git
+from pytest_vlmlatency.signals import ending_signals_raise, uninterrupted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,27 +24,18 @@ PREFIX = "vlmlatency-confirm-"
 LOCK = "lock"
 
 
-class Terminated(KeyboardInterrupt):
-    """SIGTERM as an exception, as Ctrl-C is one: what was opened is closed on its way out."""
-
-
-def interruption(end: KeyboardInterrupt) -> str:
-    """Return what ended something from outside: SIGTERM, or Ctrl-C."""
-    return "SIGTERM" if isinstance(end, Terminated) else "Ctrl-C"
-
-
 @contextmanager
 def worktree_folder(root: Path) -> Iterator[Path]:
     """Make a folder for worktrees, which are gone at its end, also from git's own list."""
     remove_leftovers(root)
-    with _ends_on_sigterm():
+    with ending_signals_raise():
         folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
         lock = FileLock(folder / LOCK)
         lock.acquire()
         try:
             yield folder
         finally:
-            with _uninterrupted():
+            with uninterrupted():
                 for worktree in worktrees_in(root, folder):
                     _remove(root, worktree)
                 lock.release()
@@ -98,35 +88,3 @@ def _remove(root: Path, worktree: Path) -> None:
         git(root, "worktree", "remove", "--force", "--force", str(worktree))
     except GitFailed:
         git(root, "worktree", "prune")
-
-
-@contextmanager
-def _ends_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM raise here, so that contexts end; only a main thread may ask for that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(_number: int, _frame: object) -> NoReturn:
-        raise Terminated
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold a second Ctrl-C or SIGTERM off while things are put in order, which takes a moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, handler in zip(numbers, before, strict=True):
-            signal.signal(number, handler)

@@ -51,7 +51,7 @@ examples:
 
 exit status: 0 passed, 10 slower or over a budget, 11 undecided under --strict,
 12 not applied (nothing could be measured), 2 usage error, 130 interrupted:
-after Ctrl-C or SIGTERM the pairs measured by then are judged and shown
+after Ctrl-C, SIGTERM or SIGHUP the pairs measured by then are judged and shown
 """
 TIME_LIMIT_S = 600.0
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.confirmation.checkouts import Side
-from pytest_vlmlatency.confirmation.worktrees import interruption
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.gate import Suspicion, pool_noise, screen
 from pytest_vlmlatency.judging.comparability import work_differences
@@ -30,6 +29,7 @@ from pytest_vlmlatency.records import (
     RunRounds,
     Verdict,
 )
+from pytest_vlmlatency.signals import interruption
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,6 +8,7 @@ from pathlib import Path
 from pytest_vlmlatency.commands import warn_of_versions
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.printing import tell, warn
+from pytest_vlmlatency.signals import interruption, status_of
 
 NAME = "profile"
 SUMMARY = "measure a model on a data set under many configurations, as records"
@@ -60,7 +61,6 @@ examples:
 exit status: 0 all measured, 1 some refused, 2 usage error, 130 stopped
 """
 DEFAULT_NEW_TOKENS = 16
-INTERRUPTED = 130
 """As a shell says of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
@@ -154,9 +154,9 @@ def run(given: argparse.Namespace) -> int:
     )
     try:
         done = sweep(plan, dataset, given.to)
-    except KeyboardInterrupt:
-        warn("", "stopped; the same command goes on where it was")
-        return INTERRUPTED
+    except KeyboardInterrupt as end:
+        warn("", f"stopped by {interruption(end)}; the same command goes on where it was")
+        return status_of(end)
     tell(
         f"{given.to}: {done.n_new:,} records written, {done.n_before:,} were there, "
         f"{done.n_refused:,} calls refused"

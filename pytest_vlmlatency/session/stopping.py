@@ -1,31 +1,44 @@
 """A run that stopped early, with -x or --maxfail: what was measured is judged, the rest is named.
 
-Owns which ends are such a stop, and what the report says of tests that were not reached. Beside
-workers of pytest-xdist this process knows none of the tests, so only those of the baseline's
-newest run are listed.
+Owns which ends are such a stop, that signals end a run in order, and what the report has of tests
+that were not reached. Beside workers of pytest-xdist this process knows none of the tests, so only
+those of the baseline's newest run are listed.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import pytest
+
 from pytest_vlmlatency.records import CaseState, CaseVerdict
+from pytest_vlmlatency.signals import Terminated, ending_signals_raise
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pytest
-
     from pytest_vlmlatency.records import GateReport
 
+_ENDS_IN_ORDER = pytest.StashKey[bool]()
 NOT_REACHED = "not reached before the run was stopped"
 UNKNOWN = "unknown"  # the device of what was never measured
 
 
 def is_early_stop(end: BaseException) -> bool:
-    """Whether pytest, or its workers' controller, ended the loop itself: nobody pressed Ctrl-C."""
-    return type(end) is not KeyboardInterrupt and "keyboard-interrupt" not in str(end)
+    """Whether pytest, or its workers' controller, ended the loop itself: no signal did."""
+    is_from_outside = type(end) in (KeyboardInterrupt, Terminated)
+    return not is_from_outside and "keyboard-interrupt" not in str(end)
+
+
+def end_in_order(config: pytest.Config) -> None:
+    """Let SIGTERM and SIGHUP end this run as Ctrl-C does, until pytest is done."""
+    if not config.stash.get(_ENDS_IN_ORDER, False):
+        config.stash[_ENDS_IN_ORDER] = True
+        until_the_end = ExitStack()
+        until_the_end.enter_context(ending_signals_raise())
+        config.add_cleanup(until_the_end.close)
 
 
 def stopped(report: GateReport, because: str, unreached: Iterable[pytest.Item]) -> GateReport:

@@ -14,9 +14,9 @@ from pytest_vlmlatency.confirmation.checkouts import Checkout, Checkouts, Side
 from pytest_vlmlatency.confirmation.launch import Launch, Launched, MeasuredNothing, OutOfTime
 from pytest_vlmlatency.confirmation.observer import NOT_COLLECTED
 from pytest_vlmlatency.confirmation.pairs import OTHER_ID, Failure, FreshPairs
-from pytest_vlmlatency.confirmation.worktrees import Terminated
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Environment, Run
+from pytest_vlmlatency.signals import Terminated
 from tests.cases import a_case
 from tests.repositories import repository
 
