@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _ORDER = re.compile(r"##(?=\w*\[)")
 """GitHub takes `##[error]` for an order anywhere in a line, Azure Pipelines `##vso[...]`."""
 _URL = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://(?P<rest>(?:(?!::[A-Za-z][\w+.-]*://)[^\s'\"<>`])+)"
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]{0,30})://"
+    r"(?P<rest>(?:(?!::[A-Za-z][\w+.-]{0,30}://)[^\s'\"<>`])+)"
 )
+"""A scheme's length is bounded: a text without one is searched in proportion to its length."""
 _HOST_AND_PORT = re.compile(r"([^:@]*|\[[^\]]*\]):\d+")
 LEAST_SECRET = 4
 """Shorter ones would be replaced within words of a message."""

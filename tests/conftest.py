@@ -24,6 +24,7 @@ SLOW = {
     "test_plugin_confirmation.py",
     "test_plugin_discovery.py",
     "test_plugin_gate_confirmed.py",
+    "test_fuzzed_files.py",
     "test_plugin_gate_new.py",
 }
 """Files whose tests launch processes of two commits, compile, or train: minutes of a run."""
@@ -55,7 +56,7 @@ def longest_first(items: list[pytest.Item], slow: set[str], *, n_workers: int) -
     files: dict[str, list[pytest.Item]] = {
         str(item.path): [] for item in items if str(item.path) in slow
     }
-    others = []
+    others: list[pytest.Item] = []
     for item in items:
         files.get(str(item.path), others).append(item)
     ordered: list[pytest.Item] = []

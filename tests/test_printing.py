@@ -322,3 +322,10 @@ def test_a_pin_that_cannot_be_read_is_named_without_what_it_could_do(tmp_path: P
 
     assert orders_in(shown) == []
     assert gate_markdown(a_report([a_verdict(HOSTILE)])).count("\n::") == 0
+
+
+def test_a_long_word_is_searched_for_urls_in_proportion_to_its_length() -> None:
+    word = "x" * 10**5  # with the square of it, minutes
+
+    assert without_secrets(f"{word}://user:password@host") == f"{word}://host"
+    assert without_secrets(f"::{word}" * 2) == f"::{word}" * 2
