@@ -9,6 +9,7 @@ reads the log. Owns how such text is shown, and writing to stdout, stderr and py
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from typing import TYPE_CHECKING, Protocol
@@ -64,6 +65,12 @@ def printable_lines(text: str) -> list[str]:
 def without_secrets(text: str) -> str:
     """Return text whose URLs name no user or password, no query and no fragment."""
     return _URL.sub(_url_without_secrets, text)
+
+
+def without_private(text: str) -> str:
+    """Return what a process printed as a report may quote it: no secrets of URLs, `~` for home."""
+    home = os.path.expanduser("~")  # noqa: PTH111 - as it is where there is none
+    return without_secrets(text.replace(f"{home.rstrip(os.sep)}{os.sep}", f"~{os.sep}"))
 
 
 def secrets_in(url: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pytest_vlmlatency.confirmation.contents import complete
 from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.worktrees import add_worktree, worktree_folder
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
-from pytest_vlmlatency.printing import tell
+from pytest_vlmlatency.printing import tell, without_private, without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +119,7 @@ def run_setup(
     command: str, folder: Path, *, working_tree: Path, say: Callable[[str], None]
 ) -> None:
     """Run the user's set-up command in a worktree; NotConfirmed shows what it printed."""
-    say(f"Setting up {folder.name}: {command}")
+    say(f"Setting up {folder.name}: {without_secrets(command)}")
     done = subprocess.run(
         command,
         shell=True,
@@ -133,7 +133,7 @@ def run_setup(
         errors="replace",
     )
     if done.returncode != 0:
-        told = "\n".join(done.stdout.splitlines()[-N_TOLD_LINES:])
+        told = "\n".join(without_private(done.stdout).splitlines()[-N_TOLD_LINES:])
         raise NotConfirmed(
             f"--vlm-confirm-setup {command!r} ended with status {done.returncode} in the "
             f"{folder.name}'s checkout; it said:\n{told}"

@@ -24,7 +24,7 @@ from pytest_vlmlatency.confirmation.git import git, quiet_environment
 from pytest_vlmlatency.confirmation.imports import imported_by
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.plain import run_of_json
-from pytest_vlmlatency.printing import without_secrets
+from pytest_vlmlatency.printing import without_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -100,7 +100,7 @@ class Launch:
         run = None
         if run_file.is_file():
             run = run_of_json(run_file.read_text(encoding="utf-8"))
-        failed = {test: without_secrets(why) for test, why in seen["failed"].items()}
+        failed = {test: without_private(why) for test, why in seen["failed"].items()}
         measured = set() if run is None else {case.test for case in run.cases}
         for test in self.tests:
             if test not in measured:
@@ -172,7 +172,8 @@ class Launch:
 
 def told_output(output: Path) -> str:
     """Return the end of what a process printed, as a block of a message."""
-    lines = output.read_text(encoding="utf-8", errors="replace").splitlines()
+    text = output.read_text(encoding="utf-8", errors="replace")
+    lines = without_private(text).splitlines()
     return "\n".join(f"    {line}" for line in lines[-N_TOLD_LINES:])
 
 

@@ -108,6 +108,23 @@ def test_a_setup_command_that_fails_shows_what_it_said_and_leaves_nothing(root: 
     assert all_worktrees(root) == (root,)
 
 
+def test_a_setup_command_is_shown_without_passwords_and_without_the_way_to_the_users_home(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    said: list[str] = []
+    command = "echo /home/somebody/x https://user:hunter2@host/simple?token=1; false"
+
+    with (
+        pytest.raises(NotConfirmed) as refused,
+        open_checkouts(root, baseline="HEAD", setup=command, say=said.append),
+    ):
+        pass
+
+    assert "hunter2" not in f"{refused.value} {said}"
+    assert str(refused.value).endswith("it said:\n~/x https://host/simple")
+
+
 @pytest.mark.parametrize(
     ("path", "problem"), [("lib", "there is no such folder in"), ("..", "is outside of the repos")]
 )
