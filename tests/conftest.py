@@ -10,6 +10,10 @@ import pytest
 # Before torch is imported here or in a process that a test launches. With more, as many workers
 # as cores make each other's threads wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A launched pytest rewrites all of the plugin's modules, half a second, unless the first one has
+# written them.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 SLOW = {
     "evidence/test_measured_records.py",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from textwrap import dedent
@@ -14,6 +15,7 @@ from pytest_benchmark.session import BenchmarkSession
 # Torch cannot be imported twice in a process, and pytester forgets what a run in it imported; so
 # does it with modules of ours, which a test could not patch then.
 import tests.fake_engine  # noqa: F401
+from tests.warm_python import warm_python
 
 if TYPE_CHECKING:
     import pytest
@@ -95,9 +97,14 @@ def project(pytester: pytest.Pytester, tests: str = MEASURED, *, conftest: str =
 
 
 def in_subprocess(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, *args: str, is_new: bool = False
 ) -> pytest.RunResult:
-    """Run pytest in a process of its own, which finds this repository's tests."""
+    """Run pytest in a process of its own, which finds this repository's tests.
+
+    `is_new`: by a new interpreter, where it matters what pytest imports and when.
+    """
+    if not is_new:
+        monkeypatch.setattr(sys, "executable", warm_python())
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY), prepend=os.pathsep)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     return pytester.runpytest_subprocess(*args)

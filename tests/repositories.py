@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from tests.projects import FAKE_ENGINE, REPOSITORY
+from tests.warm_python import warm_python
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,7 +75,8 @@ def git(root: Path, *args: str) -> str:
 
 
 def find_these_tests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let launched processes find this repository: its package, and its tests' engine."""
+    """Let launched processes start as forks, and find this repository: the package, the engine."""
+    monkeypatch.setattr(sys, "executable", warm_python())
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
 
 

@@ -25,7 +25,7 @@ def test_pytest_starts_without_heavy_packages_and_with_little_of_ours(
     pytester.makeconftest(REPORT_MODULES)
     pytester.makepyfile(test_empty="")
 
-    result = in_subprocess(pytester, monkeypatch, "--collect-only")
+    result = in_subprocess(pytester, monkeypatch, "--collect-only", is_new=True)
 
     tables = [f"session.{path.stem}" for path in SESSION.glob("options_*.py")]
     names = ["plugin", "session", "session.command_line", "session.option_values", *tables]
@@ -40,7 +40,7 @@ def test_tests_that_measure_nothing_run_without_heavy_packages(
     pytester.makeconftest(REPORT_MODULES)
     pytester.makepyfile(test_x="def test_other():\n    pass\n")
 
-    result = in_subprocess(pytester, monkeypatch, "--gpu")
+    result = in_subprocess(pytester, monkeypatch, "--gpu", is_new=True)
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["heavy: []"])
@@ -52,6 +52,6 @@ def test_collecting_tests_that_measure_imports_no_torch(
     pytester.makeconftest(REPORT_MODULES)
     pytester.makepyfile(test_x="def test_caption(vlm_latency):\n    pass\n")
 
-    result = in_subprocess(pytester, monkeypatch, "--collect-only")
+    result = in_subprocess(pytester, monkeypatch, "--collect-only", is_new=True)
 
     result.stdout.fnmatch_lines(["heavy: []"])

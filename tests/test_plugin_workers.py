@@ -53,7 +53,7 @@ def test_the_controller_of_workers_imports_no_torch(
         """,
     )
 
-    result = in_subprocess(pytester, monkeypatch, "-n1", "--vlm-json=run.json")
+    result = in_subprocess(pytester, monkeypatch, "-n1", "--vlm-json=run.json", is_new=True)
 
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["the controller knows []"])

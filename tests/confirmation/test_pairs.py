@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from textwrap import dedent
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from tests.repositories import (
     state_of,
     write,
 )
+from tests.warm_python import NEW_PYTHON
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,8 +163,9 @@ def test_a_relative_model_folder_that_git_ignores_is_found_on_both_sides(root: P
 
 
 def test_a_launch_that_the_time_ends_is_killed_with_its_children(
-    root: Path, tmp_path: Path
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sys, "executable", NEW_PYTHON)
     sleeper = (
         f"import subprocess, sys\nchild = subprocess.Popen(['sleep', '300'])\n"
         f"open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\nchild.wait()\n"
