@@ -31,6 +31,7 @@ SELECTION = (
         "--reruns",
         "--basetemp",
         "--max-warnings",
+        "--picked",
     ),
 )
 DISTRIBUTION = (
@@ -59,7 +60,10 @@ MEASURING = (
 MODEL = "--vlm-model"
 
 LEFT_OUT = frozenset((*SELECTION, *DISTRIBUTION, *SHOWING, *WRITING, *OF_A_LAUNCH))
-LEFT_OUT_PREFIXES = ("--cov", "--no-cov", "--benchmark-", "--log-file", "--json-report", "--allure")
+LEFT_OUT_PREFIXES = (
+    *("--cov", "--no-cov", "--testmon", "--tmnet"),  # what traces each line is no part of a time
+    *("--benchmark-", "--log-file", "--json-report", "--allure"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from pytest_vlmlatency.case_ids import id_of, path_of
 from pytest_vlmlatency.confirmation.arguments import invocation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Sequence
 
 FIXTURE = "vlm_latency"
 ASKED = "--vlm-asked"
@@ -55,28 +55,55 @@ class Observer:
         self._failed: dict[str, str] = {}
         self._broken: dict[str, str] = {}
         self._collected: frozenset[str] = frozenset()
+        self._found: list[pytest.Item] = []
         self._measuring: list[str] = []
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Collect the files of what was asked for, whatever plugins made of pytest's arguments.
+
+        What they select by `config.args` or by taking items off is overruled here: pytest's own
+        collection calls this around all of its hooks, and ignores no file that it is given.
+        """
+        if not self._tests:
+            return
+        collect = session.perform_collect
+        files = dict.fromkeys(str(self._root / _file_of(test)) for test in sorted(self._tests))
+
+        def collect_what_was_asked(*_args: object, **_options: object) -> Sequence[object]:
+            collect(list(files))
+            self._choose(session.items)
+            session.testscollected = len(session.items)
+            self._see_measuring(session)
+            return session.items
+
+        vars(session)["perform_collect"] = collect_what_was_asked
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_collection_modifyitems(
         self, config: pytest.Config, items: list[pytest.Item]
     ) -> Generator[None, object, object]:
         """Run what was asked for, whatever other plugins and conftests deselect or split again."""
-        collected = list(items)
+        self._found = list(items)
+        self._collected = frozenset(id_of(item, self._root) for item in items)
         result = yield
-        self._collected = frozenset(id_of(item, self._root) for item in collected)
         if self._tests:
-            kept = {id(item) for item in items}
-            others = [item for item in collected if id(item) not in kept]
-            chosen = [item for item in (*items, *others) if id_of(item, self._root) in self._tests]
             left_out = [item for item in items if id_of(item, self._root) not in self._tests]
             if left_out:
                 config.hook.pytest_deselected(items=left_out)
-            items[:] = chosen
+            self._choose(items)
         return result
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Remember which of the tests that are left measure."""
+        self._see_measuring(session)
+
+    def _choose(self, items: list[pytest.Item]) -> None:
+        """Leave what was asked for, each once: first what was left, in its order."""
+        every = {id(item): item for item in (*items, *self._found)}.values()
+        items[:] = [item for item in every if id_of(item, self._root) in self._tests]
+
+    def _see_measuring(self, session: pytest.Session) -> None:
         measuring = filter(may_measure, session.items)
         self._measuring = [id_of(item, self._root) for item in measuring]
 

@@ -35,6 +35,7 @@ def known(pytestconfig: pytest.Config) -> Mapping[str, object]:
         ("--vlm-gate --vlm-baseline main --vlm-history s3://b --vlm-confirm-time 9", ""),
         ("--vlm-rounds 30 --vlm-json run.json --vlm-per-token a.py", "--vlm-per-token"),
         ("--lf --maxfail=2 --ignore below --deselect a.py::b --runxfail", "--runxfail"),
+        ("--picked --testmon --testmon-noselect --size=3", "--size=3"),
         ("--rootdir . -c other.ini --all-shapes --size=3 -- a.py", "--all-shapes --size=3"),
     ],
 )

@@ -62,13 +62,53 @@ def test_a_module_that_made_its_path_up_is_not_told(monkeypatch: pytest.MonkeyPa
     assert modules["pytest"] == pytest.__file__
 
 
-def test_what_was_asked_for_runs_whatever_others_deselect(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest(SHARD)
-    pytester.makepyfile(test_x=PLAIN.replace("pass", "assert False"))
+OTHER_ARGUMENTS = """\
+import pytest
 
-    told = observed(pytester, ["test_x.py::test_page"])
 
-    assert told["failed"] == {"test_x.py::test_page": "assert False"}
+class Picks:
+    def pytest_configure(self, config):
+        config.args = ["test_y.py"]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection(session):
+    session.config.args = ["test_y.py"]
+
+
+def pytest_configure(config):
+    config.pluginmanager.register(Picks())
+    config.args = []
+"""
+IGNORES = """\
+def pytest_ignore_collect(collection_path):
+    return collection_path.name in ("test_x.py", "below")
+"""
+LAST_WORD = """\
+import pytest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items):
+    result = yield
+    del items[:]
+    return result
+"""
+
+
+@pytest.mark.parametrize("plugin", [SHARD, OTHER_ARGUMENTS, IGNORES, LAST_WORD])
+def test_exactly_what_was_asked_for_runs_whatever_a_plugin_selects(
+    pytester: pytest.Pytester, plugin: str
+) -> None:
+    pytester.makeconftest(plugin)
+    failing = PLAIN.replace("pass", "assert False")
+    pytester.makepyfile(test_x=failing, test_y=failing)
+    pytester.mkdir("below").joinpath("test_z.py").write_text(failing)
+    tests = ["test_x.py::test_page", "below/test_z.py::test_caption"]
+
+    told = observed(pytester, tests, "test_x.py", "below/test_z.py")
+
+    assert told["failed"] == dict.fromkeys(tests, "assert False")
 
 
 def test_a_test_that_is_not_there_is_told_from_one_that_was_deselected(
