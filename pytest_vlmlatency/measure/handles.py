@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 COMPILED_CALL = "_compiled_call_impl"
 """Where `Module.compile` keeps the compiled call, None without one."""
 
+TOGETHER = " + "
+"""Between the labels of methods that are one step together: the prompt's, and each token's."""
+
 
 @contextmanager
 def around_every_call(enter: Watch, leave: Watch) -> Iterator[None]:
@@ -51,7 +54,7 @@ class Handles:
     """Registers hooks while it is entered, and removes them on the way out."""
 
     def __init__(self) -> None:
-        self._hooks: list[tuple[torch.nn.Module, RemovableHandle]] = []
+        self._hooks: list[tuple[torch.nn.Module, RemovableHandle | _Together]] = []
         self._around_calls: dict[tuple[torch.nn.Module, str], _AroundCall] = {}
 
     def __enter__(self) -> Handles:
@@ -91,18 +94,26 @@ class Handles:
 
     def pre_of(self, model: torch.nn.Module, label: str, hook: Hook) -> int:
         """Call a hook before each forward of a module, or each call of a method, by its label."""
-        owner, name = part_of(model, label)
-        if not name:
-            return self.pre(owner, hook)
-        self._hooks.append((owner, self._around(owner, name).add(before=hook)))
-        return len(self._hooks) - 1
+        return self._of(model, label, before=hook)
 
     def post_of(self, model: torch.nn.Module, label: str, hook: Hook) -> int:
         """Call a hook after each forward of a module, or each call of a method, by its label."""
+        return self._of(model, label, after=hook)
+
+    def _of(
+        self,
+        model: torch.nn.Module,
+        label: str,
+        *,
+        before: Hook | None = None,
+        after: Hook | None = None,
+    ) -> int:
         owner, name = part_of(model, label)
         if not name:
-            return self.post(owner, hook)
-        self._hooks.append((owner, self._around(owner, name).add(after=hook)))
+            return self.pre(owner, before) if before else self.post(owner, after or _nothing)
+        around = [self._around(*part_of(model, part)) for part in parts_of_label(label)]
+        handle = _Together([one.add(before=before, after=after) for one in around])
+        self._hooks.append((owner, handle))
         return len(self._hooks) - 1
 
     def drop(self, number: int) -> None:
@@ -119,6 +130,8 @@ class Handles:
         left = []
         for module, handle in self._hooks:
             handle.remove()
+            if isinstance(handle, _Together):
+                continue
             for table in (module._forward_pre_hooks, module._forward_hooks):
                 if table.pop(handle.id, None) is not None:
                     left.append(type(module).__name__)
@@ -127,13 +140,36 @@ class Handles:
         return left
 
 
+def parts_of_label(label: str) -> list[str]:
+    """Return the labels of the methods that one label names together, or the label alone."""
+    return label.split(TOGETHER)
+
+
 def part_of(model: torch.nn.Module, label: str) -> tuple[torch.nn.Module, str]:
-    """Return the module at a label and "", or the module of a method and the method's name."""
+    """Return the module at a label and "", or the module of a method and the method's name.
+
+    Of methods that are named together, those of the first.
+    """
+    label = parts_of_label(label)[0]
     try:
         return model.get_submodule(label), ""
     except AttributeError:
         path, _, name = label.rpartition(".")
         return model.get_submodule(path), name
+
+
+def _nothing(*_: object) -> None: ...
+
+
+class _Together:
+    """The hooks on several methods, removed as one."""
+
+    def __init__(self, handles: list[RemovableHandle]) -> None:
+        self._handles = handles
+
+    def remove(self) -> None:
+        for handle in self._handles:
+            handle.remove()
 
 
 class _AroundCall:

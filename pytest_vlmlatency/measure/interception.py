@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
@@ -53,7 +53,7 @@ def find_target(
     check_callable(generate)
     function: Generate = generate  # type: ignore[assignment]  # checked
     inner, bound_args, bound_kwargs = _unbound(function)
-    found = model if model is not None else _model_of(inner)
+    found = _model_of(inner) if model is None else _model_in(model)
     if not isinstance(found, torch.nn.Module):
         raise UsageProblem(
             f"cannot tell which model {_name(generate)} runs; expected a method of the model, such "
@@ -79,19 +79,38 @@ def _unbound(function: Generate) -> tuple[Generate, tuple[object, ...], dict[str
 
 
 def _model_of(function: Generate) -> object:
-    """Return the model that a method belongs to, or the only one that its object holds."""
+    """Return the model that a method belongs to, or the only one that its object or names hold."""
     layer: object = function
     while layer is not None:
         if isinstance(getattr(layer, "__self__", None), torch.nn.Module):
             return layer.__self__  # type: ignore[attr-defined]  # just looked up
         layer = getattr(layer, "__wrapped__", None)
+    if inspect.isfunction(function):
+        names = inspect.getclosurevars(function)
+        meant = [_model_in(value) for value in (*names.nonlocals.values(), *names.globals.values())]
+        return _only_model(meant)
     owner = getattr(function, "__self__", None)
-    held = {
+    return _model_in(function if owner is None else owner)
+
+
+def _model_in(value: object) -> object:
+    """Return a model, the one of its method, or the only one that an object (a pipeline) holds."""
+    if isinstance(value, torch.nn.Module):
+        return value
+    owner = getattr(value, "__self__", None)
+    if isinstance(owner, torch.nn.Module):
+        return owner
+    return _only_model(getattr(value, "__dict__", {}).values())
+
+
+def _only_model(values: Iterable[object]) -> object:
+    """Return the model that generates among values, None where there is none, or several."""
+    found = {
         id(value): value
-        for value in getattr(function if owner is None else owner, "__dict__", {}).values()
+        for value in values
         if isinstance(value, torch.nn.Module) and callable(getattr(value, "generate", None))
     }
-    return next(iter(held.values())) if len(held) == 1 else None
+    return next(iter(found.values())) if len(found) == 1 else None
 
 
 def check_callable(generate: object) -> None:

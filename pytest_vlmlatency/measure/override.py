@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.measure.handles import TOGETHER
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.options import PhaseOverride
@@ -26,7 +27,8 @@ HOW_TO_NAME = (
 WHAT_TO_NAME = {
     "vision": "with what is vision, [] if no phase is to be; the rest is counted where it runs",
     "blocks": "with the modules or methods that run in each step",
-    "step": "with the module or method that runs once for each forward",
+    "step": "with the module or method that runs once for each forward, or the prompt's method and "
+    "each token's",
 }
 EXPECTED = (
     "expected a path of model.named_modules(), a module of the model, a method of one, or a "
@@ -43,7 +45,8 @@ def name_by_hand(key: str) -> str:
 class Named:
     """What was named, as paths; None where it is left to be found.
 
-    A method is the path of its module and its own name. `vision_methods` are those that are vision,
+    A method is the path of its module and its own name; several that are the step together have
+    their names joined. `vision_methods` are those that are vision,
     `methods` those among `blocks` and `step`.
     """
 
@@ -68,19 +71,34 @@ def read_override(model: torch.nn.Module, override: PhaseOverride) -> Named:
     blocks = tuple(map(_label, found.get("blocks", ())))
     if len(blocks) == 1 and not found["blocks"][0][1]:
         blocks = _members(model, blocks[0])
-    step = tuple(map(_label, found.get("step", ())))
+    step = _together(found.get("step", []))
     if ("blocks" in override and not blocks) or ("step" in override and len(step) != 1):
-        key, paths = ("blocks", blocks) if "blocks" in override and not blocks else ("step", step)
-        raise UsageProblem(f"phases={{{key!r}: {override[key]!r}}} names {len(paths)} modules")
+        is_blocks = "blocks" in override and not blocks
+        key, n_named = ("blocks", len(blocks)) if is_blocks else ("step", len(step))
+        raise UsageProblem(f"phases={{{key!r}: {override[key]!r}}} names {n_named} modules")
     vision = found.get("vision", ())
-    parts = (*found.get("step", ()), *found.get("blocks", ()))
+    methods = (
+        *(label for label, is_method in step if is_method),
+        *(_label(part) for part in found.get("blocks", ()) if part[1]),
+    )
     return Named(
         vision=tuple(path for path, method in vision if not method) if "vision" in found else None,
         vision_methods=tuple(_label(part) for part in vision if part[1]),
         blocks=blocks or None,
-        step=step[0] if step else None,
-        methods=tuple(dict.fromkeys(_label(part) for part in parts if part[1])),
+        step=step[0][0] if step else None,
+        methods=tuple(dict.fromkeys(methods)),
     )
+
+
+def _together(parts: list[tuple[str, str]]) -> list[tuple[str, bool]]:
+    """Return the labels of a step, and whether each is of methods: several methods have one.
+
+    A loop may have one method for the prompt and another one for each token.
+    """
+    labels = list(dict.fromkeys(map(_label, parts)))
+    if labels and all(method for _path, method in parts):
+        return [(TOGETHER.join(labels), True)]
+    return [(_label(part), bool(part[1])) for part in dict.fromkeys(parts)]
 
 
 def _label(part: tuple[str, str]) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from pytest_vlmlatency.measure.arguments import is_given_nothing
-from pytest_vlmlatency.measure.handles import Handles
+from pytest_vlmlatency.measure.handles import Handles, parts_of_label
 from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, STEP_PREPARATION, replaced_method
 from pytest_vlmlatency.measure.past import kind_of_filled_cache
 from pytest_vlmlatency.measure.recognition import Mark, Recognition, channels_of
@@ -43,6 +43,7 @@ class Node:
     those of the first tensor that may be states (B, L, D), None without one, `length` is L, also
     where the states have further dimensions. `cache` is the kind of the cache that it was given, ""
     without one, or where that held nothing. `is_in_span`: a span of the user's own was around it.
+    `together`: the label that it shares with the methods that it is named with.
     """
 
     path: str
@@ -59,6 +60,7 @@ class Node:
     cache: str = ""
     has_logits: bool = False
     is_in_span: bool = False
+    together: str | None = None
     children: list[Node] = field(default_factory=list)
 
     @property
@@ -69,6 +71,8 @@ class Node:
     @property
     def label(self) -> str:
         """The name of what was called: a module's path, and a method's name behind it."""
+        if self.together is not None:
+            return self.together
         return self.path if self.method is None else f"{self.path}.{self.method}".lstrip(".")
 
 
@@ -168,7 +172,9 @@ class _Tracer:
     ) -> None:
         self.trace = Trace()
         self._n_traced = n_steps
-        self._methods = [method.rpartition(".")[::2] for method in (*methods, *others)]
+        each = {part: label for label in others for part in parts_of_label(label)}
+        self._together = {part: label for part, label in each.items() if part != label}
+        self._methods = [method.rpartition(".")[::2] for method in (*methods, *each)]
         self._others = set(others) - set(methods)
         self._channels = channels
         self._recognition = Recognition(pixels)
@@ -241,6 +247,7 @@ class _Tracer:
         parent = self._open[-1] if self._open else None
         marks = self._recognition.marks(inputs, self._channels.get(path, ()))
         node = Node(path, parent, self.trace.n_nodes, method, marks)
+        node.together = self._together.get(node.label)
         node.takes_ids_alone = are_ids(inputs)
         node.is_given_nothing = is_given_nothing(inputs, {})
         node.ids = _last_ids(inputs)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency import InvalidMeasurement
+from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock
 from tests.measure.custom_models import (
@@ -167,3 +168,58 @@ def test_the_head_after_a_step_without_logits_leaves_the_rule_as_it_is(clock: Fa
     delays_ms = {"vision": 60, "proj": 11, "text.blocks.0": 3}
 
     assert measure_custom(HeadAtRoot(), clock, delays_ms=delays_ms).labels == ()
+
+
+class Apart(Loop):
+    """Has a method for the prompt and another one for each token, and no forward around both."""
+
+    def _states(self, states: torch.Tensor) -> torch.Tensor:
+        for block in self.blocks:
+            states = block(states)
+        return self.lm_head(states[:, -1:])  # type: ignore[no-any-return]  # a module's output
+
+    def _prefill(self, input_ids: torch.Tensor, images: Images | None) -> SimpleNamespace:
+        states = self.embed(input_ids)
+        if images is not None:
+            states = torch.cat([self.encode(images), states], dim=1)
+        return SimpleNamespace(logits=self._states(states))
+
+    def _decode_one_token(self, token: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=self._states(self.embed(token)))
+
+    def __call__(self, input_ids: torch.Tensor, images: Images | None = None) -> SimpleNamespace:
+        if self.n_given == 0:
+            return self._prefill(input_ids, images)
+        return self._decode_one_token(input_ids)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        ["_prefill", "_decode_one_token"],
+        ["_decode_one_token", "_prefill"],
+        lambda model: (model._prefill, model._decode_one_token),
+    ],
+    ids=["names", "in another order", "methods"],
+)
+@pytest.mark.parametrize("shape", [{}, {"has_start": True, "runs_after_last": True}])
+def test_a_method_for_the_prompt_and_one_for_each_token_are_one_step_where_both_are_named(
+    clock: FakeClock, shape: dict[str, bool], step: object
+) -> None:
+    model = looped(Apart, **shape)
+    before = set(vars(model))
+
+    case = measure_custom(model, clock, delays_ms=DELAYS_MS, phases={"step": step})  # type: ignore[dict-item]  # of each kind
+
+    n_steps = N_TOKENS - 1 + len(shape) // 2
+    assert counts(case) == (N_TOKENS, n_steps, N_TOKENS)
+    assert (case.calls[0].vision_ms, case.calls[0].prefill_ms) == (71, 3)
+    assert case.calls[0].decode_ms == 3 * n_steps
+    assert case.phase_map is not None
+    assert set(case.phase_map.step.split(" + ")) == {"_prefill", "_decode_one_token"}
+    assert set(vars(model)) - before <= {"n_given"}
+
+
+def test_a_method_that_is_a_step_alone_does_not_make_the_prompt(clock: FakeClock) -> None:
+    with pytest.raises((InvalidMeasurement, PhasesNotFound)):
+        measure_custom(looped(Apart), clock, phases={"step": "_decode_one_token"})

@@ -5,10 +5,13 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import transformers
 from torch import nn
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.models.images import photograph
+from pytest_vlmlatency.models.load import load_model
 from tests.builders import FakeClock, delayed
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
@@ -93,6 +96,56 @@ def test_an_object_that_answers_is_measured_where_its_model_is_given(name: str) 
 
 def test_an_object_that_holds_one_model_needs_no_model(llava: Specimen) -> None:
     check_delays(measure_delayed(llava, Assistant(llava.model).chat), llava)
+
+
+def test_a_function_whose_names_mean_one_model_needs_no_model(llava: Specimen) -> None:
+    assistant, model = Assistant(llava.model), llava.model
+    functions: list[Callable[..., object]] = [
+        lambda **inputs: assistant.chat(**inputs),
+        lambda **inputs: model.generate(**inputs),  # type: ignore[operator]  # as above
+    ]
+
+    for_assistant, for_model = (
+        measure_generate(function, kwargs=llava.inputs, rounds=1) for function in functions
+    )
+
+    assert for_assistant.workload is not None
+    assert for_assistant.workload == for_model.workload
+    assert for_model.calls[0].n_vision_tokens == llava.n_vision_tokens
+
+
+def test_a_function_whose_names_mean_two_models_is_refused_without_one(llava: Specimen) -> None:
+    first, second = llava.model, build("qwen2_vl").model
+
+    with pytest.raises(UsageProblem, match="cannot tell which model"):
+        measure_generate(lambda **inputs: (first, second)[0](**inputs), kwargs=llava.inputs)
+
+
+def _answer_of_first(held: list[Callable[..., object]], asked: dict[str, object]) -> object:
+    return held[0](**asked)
+
+
+@pytest.mark.parametrize("how", ["pipeline", "lambda", "model="])
+def test_a_pipeline_of_transformers_is_measured_with_its_model(how: str) -> None:
+    loaded = load_model("dummy:llava-tiny", device="cpu")
+    make: Callable[..., Callable[..., object]] = transformers.pipeline
+    pipe = make("image-text-to-text", model=loaded.model, processor=loaded.processor)
+    content = [{"type": "image", "image": photograph("coffee")}, {"type": "text", "text": "What?"}]
+    asked = {"text": [{"role": "user", "content": content}], "max_new_tokens": 3}
+    calls: dict[str, tuple[Callable[..., object], dict[str, object]]] = {
+        "pipeline": (pipe, {"kwargs": asked}),
+        "lambda": (lambda: pipe(**asked), {}),
+        "model=": (functools.partial(_answer_of_first, [pipe], asked), {"model": pipe}),
+    }
+    function, settings = calls[how]
+
+    case = measure_generate(function, rounds=1, warmup_rounds=1, **settings)  # type: ignore[arg-type]  # the settings of this call
+
+    call = case.calls[0]
+    assert call.n_output_tokens == 3
+    assert call.n_vision_tokens
+    assert call.vision_ms > 0
+    assert call.outside_ms > 0  # the processor's work
 
 
 def test_an_object_that_holds_two_models_is_refused_without_one(llava: Specimen) -> None:
