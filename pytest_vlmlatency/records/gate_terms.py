@@ -49,10 +49,10 @@ class GateTerms:
     def __post_init__(self) -> None:
         """Refuse terms that no verdict could honour, and a quarantine without reason or end."""
         for phase, ratio in self.target_ratios.items():
-            if not 0 < ratio < 1:
+            if not _LEAST_TARGET <= ratio < 1:
                 raise UsageProblem(
                     f"the target of {phase!r} is {ratio:g}; expected a change as a ratio between 0 "
-                    f"and 1, where 0.03 is 3 %"
+                    f"and 1, where 0.03 is 3 %, of at least {_LEAST_TARGET:g}"
                 )
         for quantity, budgets in self.budgets_ms.items():
             for device, budget_ms in budgets.items():
@@ -96,4 +96,5 @@ class GateTerms:
             )
 
 
+_LEAST_TARGET = 1e-6  # the pairs that it takes grow with the square of 1 / target
 _LARGEST_ALPHA = 0.1  # a verdict that is false every tenth time is none

@@ -10,6 +10,7 @@ import json
 import shutil
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -35,11 +36,12 @@ from pytest_vlmlatency.judging.pins import Pin, add_pin, read_pins
 from pytest_vlmlatency.profiling.configurations import read_configurations
 from pytest_vlmlatency.profiling.dataset import open_dataset
 from pytest_vlmlatency.profiling.ledger import Ledger
-from pytest_vlmlatency.records import run_rounds_of
+from pytest_vlmlatency.records import DIGEST, digest_of_run, run_rounds_of
 from pytest_vlmlatency.report.gate_verdict import run_in_verdict, verdict_json
 from pytest_vlmlatency.session.command_line import _SETTINGS
 from tests.cases import a_call, a_case
 from tests.estimator.machines import simulated
+from tests.estimator.test_files import sealed as forged_estimator
 from tests.export.records import a_record
 from tests.fuzzing.mutations import mutated_bytes, mutated_json, mutated_lines, mutated_text
 from tests.gate_reports import WHOLE
@@ -98,6 +100,36 @@ def runs() -> list[Any]:
         )
         for number in (1, 2, 3, 4)
     ]
+
+
+def _forged(
+    seal: Callable[[dict[str, Any]], dict[str, Any]],
+    mutate: Callable[[Random, bytes], bytes] = mutated_json,
+) -> Callable[[Random, bytes], bytes]:
+    """Return a change whose digest is made to match: what checks the values themselves meets it."""
+
+    def mutated(random: Random, content: bytes) -> bytes:
+        changed = mutate(random, content)
+        lines = changed.splitlines() if mutate is mutated_lines else [changed]
+        with suppress(ValueError, RecursionError, AttributeError, KeyError, TypeError):
+            return b"\n".join(json.dumps(seal(json.loads(line))).encode() for line in lines)
+        return changed
+
+    return mutated
+
+
+def _sealed_run(plain: dict[str, Any]) -> dict[str, Any]:
+    plain.pop(DIGEST, None)
+    return {**plain, DIGEST: digest_of_run(plain)}
+
+
+def _sealed_estimator(plain: dict[str, Any]) -> dict[str, Any]:
+    sealed: dict[str, Any] = json.loads(forged_estimator(plain))
+    return sealed
+
+
+def _unsealed_record(plain: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in plain.items() if name != "record_digest"}
 
 
 def _history(folder: Path) -> Path:
@@ -367,6 +399,47 @@ KINDS = (
         commands=OF_A_HISTORY,
         is_sealed=True,
         share=2,
+    ),
+    Kind(
+        name="forged run",
+        make=_history,
+        read=_read_history,
+        mutate=_forged(_sealed_run),
+        commands=OF_A_HISTORY,
+        share=2,
+    ),
+    Kind(
+        name="forged run file",
+        make=_run_file,
+        read=_read_run_file,
+        mutate=_forged(_sealed_run),
+        commands=OF_A_RUN_FILE,
+        share=2,
+    ),
+    Kind(
+        name="forged roofline",
+        make=_estimator(_fitted(RooflineEstimator())),
+        read=_read_estimator,
+        mutate=_forged(_sealed_estimator),
+    ),
+    Kind(
+        name="forged look-up",
+        make=_estimator(_fitted(LookUpEstimator())),
+        read=_read_estimator,
+        mutate=_forged(_sealed_estimator),
+    ),
+    Kind(
+        name="forged network",
+        make=_estimator(_network),
+        read=_read_estimator,
+        mutate=_forged(_sealed_estimator),
+    ),
+    Kind(
+        name="older records",
+        make=_records(".jsonl"),
+        read=_read_records,
+        mutate=_forged(_unsealed_record, mutated_lines),
+        commands=OF_RECORDS,
     ),
     Kind(name="older run", make=_golden, read=_read_history, commands=OF_A_HISTORY[:5]),
     Kind(

@@ -94,6 +94,10 @@ def test_runs_are_read_in_the_order_that_is_asked_for(url: str) -> None:
         (lambda text: text.replace('"spans"', '"spams"'), "not of the form of a run: "),
         (lambda text: text.replace("0" * 15 + "1", "0" * 15 + "7"), "it holds another run, "),
         (lambda text: text.replace('"mode": "fail"', '"mode": "report"'), "it needs why='...'"),
+        (
+            lambda text: text.replace('"target_ratios": {}', '"target_ratios": {"*": 1e-300}'),
+            "1e-300",
+        ),
         (lambda text: text.replace('"branch": "main"', '"branch": {"a": 1}'), "branch is {'a': 1}"),
         (lambda text: text.replace('"branch": "main"', r'"branch": "\ud800"'), "surrogates not"),
         (lambda text: text.replace('"is_dirty": false', '"is_dirty": 0'), "is_dirty is 0"),
