@@ -59,7 +59,7 @@ def test_a_stronger_layer_ends_a_quarantine_with_its_reason() -> None:
         (
             {"target": 3},
             "the target of '*' is 3; expected a change as a ratio between 0 and 1, where 0.03 is "
-            "3 %",
+            "3 %, of at least 1e-06",
         ),
         ({"target": {"decode": "2 %"}}, "target is '2 %'; expected a number"),
         ({"target": {3: 0.1}}, "target has the key 3; expected a name, such as 'decode'"),
