@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
 
 # Before torch is imported here or in a process that a test launches. With more, as many workers
 # as cores make each other's threads wait.
@@ -36,8 +40,8 @@ FAMILIES = ("llava", "qwen2_vl", "llama4", "mllama", "blip-2", "git", "florence2
 """One or two architectures of each place where vision runs; tests of the others are slow."""
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Mark what `make test` leaves to `make test-all`; start with what takes longest."""
     root = os.path.dirname(__file__)  # noqa: PTH120 - of thousands of items
     slow = {os.path.join(root, name) for name in SLOW}  # noqa: PTH118
@@ -47,6 +51,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         families = [value for value in params if isinstance(value, str) and value in zoo]
         if str(item.path) in slow or any(family not in FAMILIES for family in families):
             item.add_marker(pytest.mark.slow)
+    yield  # `-m` leaves out what is marked, and fixtures put what shares them together
     n_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     items[:] = longest_first(items, slow, n_workers=n_workers)
 
