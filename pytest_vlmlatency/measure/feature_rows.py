@@ -64,7 +64,7 @@ def find_features(
     if not found:
         return {}
     widths = {size for weight in model.parameters() for size in weight.shape}
-    return {name: value for name, value in found.items() if _width(value) in widths}
+    return {name: value for name, value in found.items() if width_of(value) in widths}
 
 
 def _given(value: object) -> object:
@@ -86,6 +86,7 @@ def _first_tensor(value: object) -> torch.Tensor | None:
     return None
 
 
-def _width(value: object) -> int:
+def width_of(value: object) -> int:
+    """Return how wide the vectors are that a value holds, 0 where it holds none."""
     vectors = _first_tensor(value)
     return 0 if vectors is None else vectors.shape[-1]

@@ -39,6 +39,14 @@ class PromptAlone(PhasesNotFound):
     """A watched call that ended before its first decode step."""
 
 
+class VisionNotSeen(PhasesNotFound):
+    """Nothing worked on what looks like images; `width` is that of the first block's states."""
+
+    def __init__(self, problem: str, width: int | None) -> None:
+        super().__init__(problem)
+        self.width = width
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallKind:
     """What generate() was given, as far as it decides where phases are."""
@@ -77,9 +85,11 @@ def find_phases(
     if named.vision is not None:
         vision, is_seen = named.vision, True
     if kind.has_pixels and not is_seen:
-        raise PhasesNotFound(
+        raise VisionNotSeen(
             f"pixels were passed, but no module was seen to work on them before {blocks[0]!r}; "
-            f"expected a vision tower or get_image_features(); {HOW_TO_NAME}"
+            f"expected a vision tower or get_image_features(). If images were made into features "
+            f"before the call, pass phases={{'vision': []}}; else {HOW_TO_NAME}",
+            first_block.sizes[-1] if first_block.sizes else None,
         )
     if named.vision is None:
         check_vision_once(trace, later_steps, first_block, blocks, vision, handed)

@@ -138,7 +138,14 @@ def _run(
 ) -> _Facts:
     step, _ = part_of(model, phase_map.step)
     generator = step if hasattr(step, "generation_config") else None
-    inputs = read_inputs(original, model, args, kwargs, generator=generator)
+    inputs = read_inputs(
+        original,
+        model,
+        args,
+        kwargs,
+        generator=generator,
+        has_vision=phase_map.is_vision_named or bool(phase_map.vision_calls),
+    )
     hooks = attached(
         model,
         phase_map,

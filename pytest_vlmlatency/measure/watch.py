@@ -24,6 +24,7 @@ from pytest_vlmlatency.measure.call_kind import LENGTHS, UnknownKind, call_kind
 from pytest_vlmlatency.measure.compilation import run_uncompiled
 from pytest_vlmlatency.measure.doubt import check_no_sound
 from pytest_vlmlatency.measure.drafts import check_drafts
+from pytest_vlmlatency.measure.feature_rows import width_of
 from pytest_vlmlatency.measure.generation import Mode, read_settings
 from pytest_vlmlatency.measure.hooks import COMPILED_CALL, replaced_method
 from pytest_vlmlatency.measure.loop import watching_loop
@@ -33,10 +34,11 @@ from pytest_vlmlatency.measure.one_prompt import (
     outermost_calls,
 )
 from pytest_vlmlatency.measure.override import HOW_TO_NAME
-from pytest_vlmlatency.measure.phases import CallKind, PromptAlone, find_phases
+from pytest_vlmlatency.measure.phases import CallKind, PromptAlone, VisionNotSeen, find_phases
+from pytest_vlmlatency.measure.pixels import find_pixels
 from pytest_vlmlatency.measure.regions import seen_from_outside
 from pytest_vlmlatency.measure.trace import tracing
-from pytest_vlmlatency.measure.workload import in_force
+from pytest_vlmlatency.measure.workload import in_force, read_inputs
 from pytest_vlmlatency.measure.wrapping import configured_part
 
 if TYPE_CHECKING:
@@ -98,7 +100,13 @@ def watch_call(
         is_longer=is_longer,
     )
     try:
-        phase_map = read_phases(model, trace, inputs, named)
+        try:
+            phase_map = read_phases(model, trace, inputs, named)
+        except VisionNotSeen as problem:
+            if not _are_features(name_arguments(original, args, kwargs), problem.width):
+                raise
+            inputs = read_inputs(original, model, args, kwargs, has_vision=False)
+            phase_map = read_phases(model, trace, inputs, named)
     except PromptAlone:
         if is_longer or not _takes_lengths(original):
             raise
@@ -107,6 +115,11 @@ def watch_call(
     return output, replace(
         phase_map, n_start_tokens=alignment.n_start_tokens, is_fed=alignment.is_fed
     )
+
+
+def _are_features(named: Mapping[str, object], width: int | None) -> bool:
+    """Whether what looks like images are vectors as wide as the decoder's states."""
+    return {width_of(named[name]) for name in find_pixels(named)} == {width}
 
 
 def read_phases(model: torch.nn.Module, trace: Trace, inputs: Inputs, named: Named) -> PhaseMap:

@@ -170,11 +170,13 @@ def read_inputs(
     kwargs: Mapping[str, object],
     *,
     generator: torch.nn.Module | None = None,
+    has_vision: bool = True,
 ) -> Inputs:
     """Return what a call is about to work on; raise where pixels and placeholders disagree.
 
     `generator` is the part of the model whose generation settings are in force, where that is
-    known to be another than the one that is configured.
+    known to be another than the one that is configured. Without `has_vision`, a watched call ran no
+    vision: of what looks like images, vectors as wide as something in the model are features.
     """
     named = name_arguments(generate, args, kwargs)
     configured = configured_part(model)
@@ -182,6 +184,9 @@ def read_inputs(
     settings = read_settings(generator or configured, named)
     input_ids = _ids(named)
     images = find_pixels(named)
+    if not has_vision:
+        vectors = find_features(named, (), model)
+        images = {name: values for name, values in images.items() if name not in vectors}
     pixels = tensors_of(images)
     features = find_features(named, images, model)
     is_encoder_decoder = bool(getattr(config, "is_encoder_decoder", False))

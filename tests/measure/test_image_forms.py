@@ -9,6 +9,7 @@ from PIL import Image
 from transformers import GenerationConfig, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.errors import PhasesNotFound
 from pytest_vlmlatency.measure.arguments import is_empty
 from pytest_vlmlatency.measure.pixels import find_pixels
 from tests.builders import FakeClock
@@ -17,6 +18,7 @@ from tests.measure.custom_models import (
     IMAGE,
     N_PATCHES,
     PROMPT,
+    WIDTH,
     Captioner,
     Images,
     measure_custom,
@@ -247,3 +249,54 @@ def test_phi_4_is_measured_with_an_image_and_without(
     assert (call.n_vision_tokens, call.n_text_tokens) == (N_PLACES * n_images, 5)
     assert (call.n_vision_calls, call.vision_ms > 0) == (n_images, bool(n_images))
     assert ("text-only" in case.labels) == (not n_images)
+
+
+class TakesFeatures(Captioner):
+    """Is given what images were made into before, under a name of its own."""
+
+    def generate(self, input_ids, visual, max_new_tokens=8):  # type: ignore[no-untyped-def, override]
+        return super().generate(input_ids, visual, max_new_tokens)
+
+    def encode(self, images: Images) -> torch.Tensor:
+        vectors = images if isinstance(images, torch.Tensor) else torch.cat(list(images))
+        return vectors.reshape(1, -1, WIDTH)
+
+
+@pytest.mark.parametrize(
+    "features",
+    [
+        torch.ones(1, 5, WIDTH),
+        torch.ones(1, 1, 5, WIDTH),
+        torch.ones(3, 5, WIDTH),
+        [torch.ones(1, 5, WIDTH)],
+    ],
+    ids=["batch", "images of a batch", "images", "list"],
+)
+def test_features_that_no_module_works_on_before_the_blocks_are_no_pixels(
+    clock: FakeClock, features: Images
+) -> None:
+    n_features = sum(it.numel() for it in features) // WIDTH
+    inputs = {"input_ids": PROMPT, "visual": features}
+
+    cases = [
+        measure_custom(TakesFeatures(), clock, inputs, delays_ms={"blocks.0": 3}) for _ in range(2)
+    ]
+
+    for case in cases:
+        call = case.calls[0]
+        assert case.labels[0] == "features"
+        assert (call.n_vision_tokens, call.n_text_tokens) == (n_features, PROMPT.numel())
+        assert (call.vision_ms, call.prefill_ms) == (0, 3)
+
+
+def test_what_is_not_as_wide_as_the_decoder_is_refused_with_the_way_out(clock: FakeClock) -> None:
+    inputs = {"input_ids": PROMPT, "visual": torch.ones(1, 5, 2 * WIDTH)}
+
+    with pytest.raises(PhasesNotFound) as caught:
+        measure_custom(TakesFeatures(), clock, inputs, delays_ms={"blocks.0": 3})
+    case = measure_custom(
+        TakesFeatures(), clock, inputs, delays_ms={"blocks.0": 3}, phases={"vision": []}
+    )
+
+    assert "phases={'vision': []}" in str(caught.value)
+    assert case.calls[0].vision_ms == 0
