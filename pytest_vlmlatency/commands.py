@@ -8,16 +8,27 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NoReturn, Protocol, TextIO
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from pytest_vlmlatency.errors import VlmLatencyError
-from pytest_vlmlatency.printing import printable_lines, warn, without_secrets
+from pytest_vlmlatency.printing import (
+    NotPrinted,
+    discard_printed,
+    flush_printed,
+    print_any_character,
+    printable_lines,
+    tell_ready,
+    warn,
+    without_secrets,
+)
 from pytest_vlmlatency.signals import ending_signals_raise, interruption, status_of
 from pytest_vlmlatency.versions import installed_versions, untested_lines
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 CLOSED_STATUS = 141
 """As a shell reports a program that SIGPIPE ended."""
@@ -27,6 +38,13 @@ Run = Callable[[argparse.Namespace], int]
 
 class Parser(argparse.ArgumentParser):
     """A parser whose errors quote a command line, such as one that CI made of a branch's name."""
+
+    def print_help(self, file: SupportsWrite[str] | None = None) -> None:
+        """Print the help; argparse itself passes over help that is lost."""
+        if file is None:
+            tell_ready(self.format_help().removesuffix("\n"))
+        else:
+            super().print_help(file)
 
     def error(self, message: str) -> NoReturn:
         """End with status 2, the message made fit to be printed."""
@@ -73,7 +91,8 @@ def warn_of_versions() -> None:
 def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
     """Run a command; return its status, or print its problem and return the problem's status.
 
-    Ctrl-C, SIGTERM and SIGHUP end it with 128 and the signal's number, as a shell reports them.
+    Ctrl-C, SIGTERM and SIGHUP end it with 128 and the signal's number, as a shell reports them. A
+    file or a connection that fails where nobody expected it is named in a line, too.
     """
     try:
         with ending_signals_raise():
@@ -85,22 +104,30 @@ def ended(prog: str, run: Run, given: argparse.Namespace) -> int:
         notes = getattr(problem, "__notes__", ())  # absent until the first one is added
         warn(f"{prog}: {type(problem).__name__}: {problem}", *notes)
         return problem.exit_status
+    except OSError as problem:
+        where = "" if problem.filename is None else f"{problem.filename}: "
+        warn(f"{prog}: {where}{problem.strerror or problem}")
+        return VlmLatencyError.exit_status
 
 
 def until_closed(main: Callable[[], int]) -> int:
-    """Run a command line; end quietly once whoever reads its output has closed it (`| head -1`)."""
+    """Run a command line; end quietly once whoever reads its output has closed it (`| head -1`).
+
+    Output that gets lost otherwise, as on a full disk, is named and fails the command.
+    """
+    print_any_character()
     try:
         try:
             return main()
         finally:  # argparse leaves by SystemExit
-            sys.stdout.flush()
-    except BrokenPipeError:
-        closed = [stream for stream in (sys.stdout, sys.stderr) if _is_closed(stream)]
-        if not closed:  # another pipe, such as one to a child process
-            raise
-        for stream in closed:
-            _discard(stream)
-        return CLOSED_STATUS
+            flush_printed()
+    except NotPrinted as problem:
+        discard_printed(problem.stream)
+        if problem.is_closed:
+            return CLOSED_STATUS
+        with suppress(NotPrinted):
+            warn(str(problem))
+        return VlmLatencyError.exit_status
 
 
 @contextmanager
@@ -120,20 +147,3 @@ def file_to_write(text: str) -> Path:
     if text.endswith(("/", os.sep)) or os.path.isdir(text):  # noqa: PTH112 - never raises
         raise argparse.ArgumentTypeError(f"expected a file to write, but {text!r} is a folder")
     return Path(text)
-
-
-def _is_closed(stream: TextIO) -> bool:
-    """Whether nobody reads a stream any more: what could not be written is still on its way."""
-    try:
-        stream.flush()
-    except BrokenPipeError:
-        return True
-    return False
-
-
-def _discard(stream: TextIO) -> None:
-    """Let what is left for a closed stream go nowhere: Python writes it out when it ends."""
-    with suppress(OSError, ValueError):  # a stream of a test's has no descriptor
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

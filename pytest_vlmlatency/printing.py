@@ -12,10 +12,12 @@ import json
 import os
 import re
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import unquote
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from typing import TextIO
 
 _ORDER = re.compile(r"##(?=\w*\[)")
@@ -30,6 +32,16 @@ LEAST_SECRET = 4
 """Shorter ones would be replaced within words of a message."""
 OF_AZURE = ("abfs", "abfss", "wasb", "wasbs")
 """Before the @ of these URLs stands a container, and no user."""
+
+
+class NotPrinted(Exception):
+    """Stdout or stderr takes no more: its reader closed it (`| head -1`), or a disk is full."""
+
+    def __init__(self, stream: TextIO, problem: OSError) -> None:
+        name = "stderr" if stream is sys.stderr else "stdout"
+        super().__init__(f"{name} could not be written: {problem.strerror or problem}")
+        self.stream = stream
+        self.is_closed = isinstance(problem, BrokenPipeError)
 
 
 class Reporter(Protocol):
@@ -91,25 +103,49 @@ def tell(*texts: str) -> None:
 
 def tell_ready(text: str) -> None:
     """Write a text to stdout that was made of printable lines, such as one with colours."""
-    sys.stdout.write(f"{text}\n")
+    _put(sys.stdout, [f"{text}\n"])
 
 
 def warn(*texts: str) -> None:
     """Write texts to stderr, each from the beginning of a line, at once."""
     _write(sys.stderr, texts)
-    sys.stderr.flush()
+    _put(sys.stderr, [], is_flushed=True)
 
 
 def tell_json(value: object, *, indent: int | None = 1) -> None:
     """Write a value to stdout as JSON, in ASCII; no string in it is an order to a CI service."""
     text = json.dumps(value, indent=indent, allow_nan=False)
-    sys.stdout.write(text.replace("##", "#\\u0023") + "\n")
+    _put(sys.stdout, [text.replace("##", "#\\u0023") + "\n"])
 
 
 def write_over(text: str) -> None:
     """Write a text over the last line of a terminal's stderr."""
-    sys.stderr.write(f"\r\x1b[K{printable(text)}")
-    sys.stderr.flush()
+    _put(sys.stderr, [f"\r\x1b[K{printable(text)}"], is_flushed=True)
+
+
+def print_any_character() -> None:
+    """Escape characters that the encoding of a terminal lacks, such as ASCII, and do not fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):  # None where it is closed; a test's own may be another kind
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # caught
+
+
+def has_terminal(stream: TextIO | None) -> bool:
+    """Whether a stream is a terminal; None is one that was closed before this process began."""
+    return stream is not None and stream.isatty()
+
+
+def flush_printed() -> None:
+    """Write out what waits for stdout; NotPrinted where it takes no more."""
+    _put(sys.stdout, [], is_flushed=True)
+
+
+def discard_printed(stream: TextIO) -> None:
+    """Let what is left for a stream go nowhere: Python writes it out when it ends."""
+    with suppress(OSError, ValueError):  # a stream of a test's has no descriptor
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
 
 
 def print_line(reporter: Reporter, text: str, **markup: bool) -> None:
@@ -119,7 +155,18 @@ def print_line(reporter: Reporter, text: str, **markup: bool) -> None:
 
 
 def _write(stream: TextIO, texts: tuple[str, ...]) -> None:
-    stream.writelines(f"{line}\n" for text in texts for line in printable_lines(text))
+    _put(stream, [f"{line}\n" for text in texts for line in printable_lines(text)])
+
+
+def _put(stream: TextIO | None, lines: Iterable[str], *, is_flushed: bool = False) -> None:
+    if stream is None:  # this process was started with it closed
+        return
+    try:
+        stream.writelines(lines)
+        if is_flushed:
+            stream.flush()
+    except OSError as problem:
+        raise NotPrinted(stream, problem) from problem
 
 
 def _escaped(character: str) -> str:

@@ -1,18 +1,21 @@
 """The command line itself: what it is called, how light it is, how it helps."""
 
+import argparse
 import io
 import os
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import pytest_vlmlatency
 from pytest_vlmlatency import cli
+from pytest_vlmlatency.commands import ended
 from pytest_vlmlatency.inspection.request import DEFAULT_PROMPT
+from pytest_vlmlatency.printing import tell
 from tests.projects import REPOSITORY
 
 HELP_AND_HEAVY = """\
@@ -117,12 +120,14 @@ def test_the_help_of_inspect_names_the_prompt(
     assert repr(DEFAULT_PROMPT) in capsys.readouterr().out
 
 
-@pytest.fixture
-def closed_pipe() -> Iterator[io.TextIOWrapper]:
+@pytest.fixture(params=["buffered", "PYTHONUNBUFFERED"])
+def closed_pipe(request: pytest.FixtureRequest) -> Iterator[io.TextIOWrapper]:
     """What a program writes to behind which nobody reads any more, as after `| head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
-    stream = open(writer, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - a descriptor
+    is_through = request.param != "buffered"
+    raw = open(writer, "wb", buffering=0 if is_through else -1)  # noqa: PTH123, SIM115 - a descriptor
+    stream = io.TextIOWrapper(raw, encoding="utf-8", write_through=is_through)
     yield stream
     stream.close()
 
@@ -156,6 +161,55 @@ def test_a_pipe_to_something_else_that_breaks_is_no_reader_that_closed_its_end(
 
     with pytest.raises(BrokenPipeError, match="a child process's"):
         cli.main(["history"])
+
+
+def test_output_that_is_lost_on_a_full_disk_fails_the_command_with_a_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli, "_main", prints("a line"))
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:  # noqa: PTH123
+        patched.setattr(sys, "stdout", full)
+        status = cli.main(["history"])
+
+    assert status == 1
+    assert capsys.readouterr().err == "stdout could not be written: No space left on device\n"
+
+
+def test_characters_that_a_terminal_lacks_are_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_main", prints("ü → 512"))
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="ascii"))
+
+    assert cli.main(["history"]) == 0
+    assert printed.getvalue() == b"\\xfc \\u2192 512\n"
+
+
+def test_a_command_runs_where_stdout_and_stderr_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_main", prints("a line"))
+    monkeypatch.setattr(sys, "stdout", None)
+    monkeypatch.setattr(sys, "stderr", None)
+
+    assert cli.main(["history"]) == 0
+
+
+def test_a_file_that_fails_unexpectedly_is_a_line_and_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail(_given: argparse.Namespace) -> int:
+        raise PermissionError(13, "Permission denied", "there/a.json")
+
+    status = ended("vlmlatency", fail, argparse.Namespace())
+
+    assert status == 1
+    assert capsys.readouterr().err == "vlmlatency: there/a.json: Permission denied\n"
+
+
+def prints(text: str) -> Callable[[list[str]], int]:
+    def main(_words: list[str]) -> int:
+        tell(text)
+        return 0
+
+    return main
 
 
 def test_a_closed_pipe_leaves_nothing_on_the_way_out(tmp_path: Path) -> None:

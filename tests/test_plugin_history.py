@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import pytest
 
 from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.records import GateStatus
 from pytest_vlmlatency.session import keeping, pull_request
 from tests.projects import in_subprocess, project, table_of
 
@@ -63,8 +65,54 @@ def test_outside_of_a_repository_nothing_is_kept_unless_asked_for(
 
     result = pytester.runpytest_inprocess()
 
-    assert "Kept in" not in result.stdout.str()
+    assert table_of(result)[-1].startswith("Not kept in a history: there is no git repository")
     assert not (pytester.path / ".vlm_latency").exists()
+
+
+def test_an_option_with_a_path_elsewhere_does_not_move_the_history(
+    pytester: pytest.Pytester, repository: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    git(other, "init", "--quiet")
+    written = other / "run.json"
+    given = ("--vlm-json", str(written))
+
+    first = pytester.runpytest_inprocess(*given)
+    second = pytester.runpytest_inprocess(*given)  # this one finds a path that exists
+    third = pytester.runpytest_inprocess(*given, f"--rootdir={other}")
+
+    names = names_in(repository / ".vlm_latency")
+    assert [name.commit for name in names] == [git(repository, "rev-parse", "HEAD").strip()] * 3
+    assert run_in_file(written).cases[0].id == "test_x.py::test_caption"
+    assert not (other / ".vlm_latency").exists()
+    warned = ["Warning, pytest's rootdir is" in run.stdout.str() for run in (first, second, third)]
+    assert warned == [False, True, True]
+
+
+def test_tests_of_a_repository_are_kept_there_wherever_pytest_is_called(
+    pytester: pytest.Pytester, repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    pytester.runpytest_inprocess("-c", "/dev/null", str(repository)).assert_outcomes(passed=1)
+
+    assert len(names_in(repository / ".vlm_latency")) == 1
+
+
+def test_with_a_failed_history_and_a_failed_gate_the_status_is_that_of_the_report(
+    pytester: pytest.Pytester, repository: Path
+) -> None:
+    (repository / "kept").write_text("a file")
+    git(repository, "commit", "--quiet", "--allow-empty", "--message=second")
+
+    result = pytester.runpytest_inprocess(
+        "--vlm-gate", "--vlm-no-confirm", "--vlm-history=kept", "--vlm-verdict=verdict.json"
+    )
+
+    written = json.loads((repository / "verdict.json").read_text())
+    assert result.ret == written["status"] == GateStatus.NOT_APPLIED
+    assert "--vlm-history: this run could not be kept" in result.stdout.str()
 
 
 def test_a_named_place_is_where_the_run_is_kept(pytester: pytest.Pytester) -> None:

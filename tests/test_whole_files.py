@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 import threading
 from typing import TYPE_CHECKING
 
@@ -12,11 +14,14 @@ from pytest_vlmlatency import whole_files
 from pytest_vlmlatency.whole_files import (
     ABANDONED_AFTER_S,
     LOCK,
+    SCRATCH,
     NotWritten,
     draft_of,
     locked,
     make_folder,
     remove_abandoned_drafts,
+    scratch_folder,
+    write_all_whole,
     write_whole,
 )
 
@@ -122,12 +127,64 @@ def test_drafts_of_killed_processes_are_removed_and_others_stay(tmp_path: Path) 
     )
     for path in (killed, in_use, other):
         path.write_text("")
-    for path in (killed, other):
-        os.utime(path, (1, in_use.stat().st_mtime - ABANDONED_AFTER_S - 60))
+
+    with in_use.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        remove_abandoned_drafts(tmp_path)
+
+    assert set(tmp_path.iterdir()) == {in_use, other}
+
+
+def test_where_nothing_can_be_locked_drafts_of_the_last_day_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_files, "fcntl", None)
+    killed, in_use = tmp_path / draft_of("a.json"), tmp_path / draft_of("a.json")
+    for path in (killed, in_use):
+        path.write_text("")
+    os.utime(killed, (1, in_use.stat().st_mtime - ABANDONED_AFTER_S - 60))
 
     remove_abandoned_drafts(tmp_path)
 
-    assert set(tmp_path.iterdir()) == {in_use, other}
+    assert list(tmp_path.iterdir()) == [in_use]
+
+
+def test_a_file_that_is_written_again_takes_its_abandoned_draft_with_it(tmp_path: Path) -> None:
+    other = tmp_path / draft_of("b.json")
+    for path in (tmp_path / draft_of("a.json"), other):
+        path.write_text("half of")
+
+    write_whole(tmp_path / "a.json", "text")
+
+    assert set(tmp_path.iterdir()) == {tmp_path / "a.json", other}
+
+
+@pytest.mark.parametrize("second", ["gone/b.json", "folder"])
+def test_of_files_that_are_written_together_none_is_if_one_cannot_be(
+    tmp_path: Path, second: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+
+    with pytest.raises(NotWritten, match=second):
+        write_all_whole({tmp_path / "a.json": "text", tmp_path / second: "text"})
+
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_a_temporary_folder_that_a_kill_left_is_removed_by_the_next_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left, link = tmp_path / f"{SCRATCH}left", tmp_path / f"{SCRATCH}link"
+    (left / "below").mkdir(parents=True)
+    (tmp_path / "of others").mkdir()
+    link.symlink_to("of others")
+
+    with scratch_folder() as mine, scratch_folder() as another:
+        seen = set(tmp_path.iterdir())
+
+    assert seen == {mine, another, link, tmp_path / "of others"}
+    assert set(tmp_path.iterdir()) == {link, tmp_path / "of others"}
 
 
 @pytest.mark.parametrize("can_lock_folders", [True, False])

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.confirmation.commits import local_commit
 from pytest_vlmlatency.confirmation.git import GitFailed, git
+from pytest_vlmlatency.whole_files import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,8 +50,8 @@ def _to_working_tree(root: Path, commit: str) -> dict[str, str]:
     new = git(root, "ls-files", "-z", "--others", "--exclude-standard", "--", PYTHON)
     if not new or not index.is_file():
         return _parsed(git(root, *DIFF, commit, "--"))
-    with TemporaryDirectory(prefix="vlmlatency-index-") as folder:
-        copy = Path(shutil.copy2(index, Path(folder) / "index"))
+    with scratch_folder() as folder:
+        copy = Path(shutil.copy2(index, folder / "index"))
         git(root, "add", "--intent-to-add", "--", PYTHON, index=copy)
         return _parsed(git(root, *DIFF, commit, "--", index=copy))
 

@@ -1,44 +1,37 @@
 """Worktrees in a temporary folder of ours, removed whatever happens, also from git's own list.
 
-The folder holds a lock for as long as its owner lives: what a process that was killed left behind
-has a free lock, and the next one removes it. Worktrees of other people are never looked into.
+What a process that was killed left behind is removed by the next one, as `whole_files` does it.
+Worktrees of other people are never looked into.
 """
 
 from __future__ import annotations
 
 import shutil
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
-
 from pytest_vlmlatency.confirmation.git import GitFailed, git
 from pytest_vlmlatency.signals import ending_signals_raise, uninterrupted
+from pytest_vlmlatency.whole_files import remove_if_abandoned, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PREFIX = "vlmlatency-confirm-"
-LOCK = "lock"
+PREFIX = "vlmlatency-pairs-"
 
 
 @contextmanager
 def worktree_folder(root: Path) -> Iterator[Path]:
     """Make a folder for worktrees, which are gone at its end, also from git's own list."""
     remove_leftovers(root)
-    with ending_signals_raise():
-        folder = Path(tempfile.mkdtemp(prefix=PREFIX)).resolve()
-        lock = FileLock(folder / LOCK)
-        lock.acquire()
+    with ending_signals_raise(), scratch_folder(PREFIX) as folder:
         try:
             yield folder
         finally:
             with uninterrupted():
                 for worktree in worktrees_in(root, folder):
                     _remove(root, worktree)
-                lock.release()
                 shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -51,11 +44,9 @@ def add_worktree(root: Path, path: Path, commit: str) -> None:
 def remove_leftovers(root: Path) -> tuple[Path, ...]:
     """Remove worktrees of ours whose process is gone; return where they were."""
     folders = {path.parent for path in all_worktrees(root) if path.parent.name.startswith(PREFIX)}
-    left = tuple(sorted(folder for folder in folders if not _is_owned(folder)))
-    for folder in left:
-        for worktree in worktrees_in(root, folder):
-            _remove(root, worktree)
-        shutil.rmtree(folder, ignore_errors=True)
+    left = tuple(sorted(filter(remove_if_abandoned, folders)))
+    if left:
+        git(root, "worktree", "prune")
     return left
 
 
@@ -70,16 +61,6 @@ def all_worktrees(root: Path) -> tuple[Path, ...]:
     return tuple(
         Path(line.removeprefix("worktree ")) for line in listed if line.startswith("worktree ")
     )
-
-
-def _is_owned(folder: Path) -> bool:
-    if not folder.is_dir():
-        return False
-    try:
-        with FileLock(folder / LOCK, timeout=0):
-            return False
-    except Timeout:
-        return True
 
 
 def _remove(root: Path, worktree: Path) -> None:

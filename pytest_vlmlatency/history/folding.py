@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from contextlib import closing
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from contextlib import ExitStack, closing
+from glob import escape
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
@@ -24,9 +23,11 @@ from pytest_vlmlatency.history.folded import (
     digest_of_content,
 )
 from pytest_vlmlatency.history.places import COMPACTED
+from pytest_vlmlatency.whole_files import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
 
     import duckdb
 
@@ -49,8 +50,8 @@ class Rows:
     """Rows on their way into a Parquet file, in a scratch folder: `with Rows() as rows`."""
 
     def __init__(self) -> None:
-        self._scratch = TemporaryDirectory(prefix="vlmlatency-")
-        folder = Path(self._scratch.name)
+        self._held = ExitStack()
+        folder = self._held.enter_context(scratch_folder())
         self._lines, self._parquet = folder / "rows.jsonl", folder / "rows.parquet"
         self._longest_bytes = 0
         self._file = self._lines.open("w", encoding="utf-8")
@@ -60,7 +61,7 @@ class Rows:
 
     def __exit__(self, *_exc: object) -> None:
         self._file.close()
-        self._scratch.cleanup()
+        self._held.close()
 
     def add(self, rows: Iterable[Plain]) -> None:
         """Add the rows of one run; runs are added in the order of their names."""
@@ -75,8 +76,8 @@ class Rows:
         columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
         size = max(LEAST_OBJECT_BYTES, 2 * self._longest_bytes)
         source = (
-            f"SELECT * FROM read_json('{self._lines}', format='newline_delimited', "
-            f"columns={{{columns}}}, maximum_object_size={size})"
+            f"SELECT * FROM read_json({_literal(escape(str(self._lines)))}, "
+            f"format='newline_delimited', columns={{{columns}}}, maximum_object_size={size})"
         )
         with closing(connect()) as connection:
             _copy(connection, source, names, self._parquet)
@@ -95,11 +96,11 @@ def join(place: Place, names_by_path: Mapping[str, Sequence[RunName]]) -> str:
         new = [name.text for name in of_file if name not in taken]
         taken.update(of_file)
         listed = ", ".join(f"'{text}'" for text in new)
-        rows = ROWS.format(f"'{_quoted(checked_path(place, path))}'")
+        rows = ROWS.format(_literal(checked_path(place, path)))
         if new:
             parts.append(f"SELECT {', '.join(COLUMNS)} FROM {rows} WHERE name IN ({listed})")
-    with TemporaryDirectory(prefix="vlmlatency-") as scratch, closing(connect(place)) as connection:
-        draft = Path(scratch) / "rows.parquet"
+    with scratch_folder() as scratch, closing(connect(place)) as connection:
+        draft = scratch / "rows.parquet"
         _copy(connection, " UNION ALL ".join(parts), names, draft)
         content = draft.read_bytes()
         path = path_of(names, content)
@@ -126,7 +127,7 @@ def _copy(
     listed = json.dumps([name.text for name in names])
     try:
         connection.execute(
-            f"COPY ({source}) TO '{target}' (FORMAT parquet, COMPRESSION zstd, "
+            f"COPY ({source}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd, "
             f"ROW_GROUP_SIZE {ROWS_PER_GROUP}, "
             f"KV_METADATA {{format: '{FORMAT}', names: '{listed}'}})"
         )
@@ -134,5 +135,7 @@ def _copy(
         raise HistoryProblem(f"{len(names)} runs could not be compacted: {problem}") from problem
 
 
-def _quoted(path: str) -> str:
-    return path.replace("'", "''")
+def _literal(text: str) -> str:
+    """Return a text as a literal of SQL."""
+    quoted = text.replace("'", "''")
+    return f"'{quoted}'"

@@ -127,7 +127,7 @@ class Folder:
 
     def has(self, path: str) -> bool:
         """Whether there is such a file."""
-        return (self.folder / path).exists()
+        return os.path.lexists(self.folder / path)  # never raises
 
     def whole_path(self, path: str) -> str:
         """Return the absolute path of a file, as a pattern."""

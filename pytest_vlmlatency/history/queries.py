@@ -11,8 +11,6 @@ from __future__ import annotations
 import csv
 import io
 from contextlib import closing, contextmanager
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, cast
 
 import duckdb
@@ -22,6 +20,7 @@ from pytest_vlmlatency.history import folded, folding
 from pytest_vlmlatency.history.places import Folder
 from pytest_vlmlatency.history.slim import Unreadable, rounds_of_run
 from pytest_vlmlatency.printing import printable
+from pytest_vlmlatency.whole_files import scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -110,9 +109,9 @@ def tables_of(store: Store) -> Iterator[duckdb.DuckDBPyConnection]:
 def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str, ...]]]:
     """Yield a connection that has the tables, and what could not be read and is not in them."""
     problems = list(store.index().problems)
-    with TemporaryDirectory(prefix="vlmlatency-") as scratch:
-        own = Folder(Path(scratch))
-        database = Path(scratch) / "history.duckdb"
+    with scratch_folder() as scratch:
+        own = Folder(scratch)
+        database = scratch / "history.duckdb"
         with closing(folded.connect(database=database)) as connection:
             columns = ", ".join(f"{name} {kind}" for name, kind in folded.COLUMNS.items())
             connection.execute(f"CREATE TABLE loaded ({columns})")

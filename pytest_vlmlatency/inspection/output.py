@@ -12,7 +12,7 @@ from pytest_vlmlatency.inspection.look import Look, look_at
 from pytest_vlmlatency.inspection.page import page_lines
 from pytest_vlmlatency.inspection.user_function import recorded_name
 from pytest_vlmlatency.plain import to_plain
-from pytest_vlmlatency.printing import tell, tell_json, warn
+from pytest_vlmlatency.printing import has_terminal, tell, tell_json, warn
 from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -96,5 +96,5 @@ def _n_block_runs(look: Look) -> int:
 
 
 def _progress(line: str) -> None:
-    if sys.stderr.isatty():
+    if has_terminal(sys.stderr):
         warn(f"{line} ...")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.judging.output import add_output_arguments, show_report
-from pytest_vlmlatency.printing import warn
+from pytest_vlmlatency.printing import has_terminal, warn
 from pytest_vlmlatency.records import GateStatus
 
 if TYPE_CHECKING:
@@ -140,6 +140,6 @@ def _bar() -> StatusLine | None:
     """Return the line that shows how far it is, None where nobody watches."""
     from pytest_vlmlatency.report.progress import StatusLine, Stderr  # noqa: PLC0415 - light --help
 
-    if not sys.stderr.isatty():
+    if not has_terminal(sys.stderr):
         return None
     return StatusLine(Stderr(), width=get_terminal_size().columns, uncaptured=nullcontext)

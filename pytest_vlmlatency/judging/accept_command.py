@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -94,7 +95,7 @@ def run(given: argparse.Namespace) -> int:
     runs = (_of_verdict(file),) if is_file(file) else _stored(given.which, given.history)
     for accepted in runs:
         cases = None if given.cases is None else _case_ids(given.cases, accepted)
-        path = _pin(root, accepted, why=given.why.strip(), cases=cases)
+        path = _pin(root, accepted, why=_text(given.why).strip(), cases=cases)
         tell(*_accepted_lines(root, path.relative_to(root), accepted, cases))
     return 0
 
@@ -156,6 +157,11 @@ def _case_ids(texts: Sequence[str], run: Accepted) -> tuple[str, ...]:
             )
         ids += found
     return tuple(ids)
+
+
+def _text(argument: str) -> str:
+    """Return an argument as UTF-8 has it, whatever encoding the process was started with."""
+    return os.fsencode(argument).decode("utf-8", "backslashreplace")
 
 
 def _pin(root: Path, run: Accepted, *, why: str, cases: tuple[str, ...] | None) -> Path:

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import file_to_write
-from pytest_vlmlatency.printing import tell, tell_ready, warn
+from pytest_vlmlatency.printing import has_terminal, tell, tell_ready, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -38,7 +38,7 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
     from pytest_vlmlatency.report.gate_verdict import verdict_json  # noqa: PLC0415
     from pytest_vlmlatency.whole_files import write_whole  # noqa: PLC0415 - light --help
 
-    is_terminal = sys.stdout.isatty()
+    is_terminal = has_terminal(sys.stdout)
     width = shutil.get_terminal_size().columns if is_terminal else None
     lines = gate_lines(report, width=width, is_verbose=given.all)
     is_written = True

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import without_collecting
 from pytest_vlmlatency.history.arguments import add_cases, add_history
-from pytest_vlmlatency.printing import tell_json, tell_ready
+from pytest_vlmlatency.printing import has_terminal, tell_json, tell_ready
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -166,7 +166,7 @@ def _print(trend: Trend, *, has_all: bool) -> None:
     from pytest_vlmlatency.report.gate_terminal import coloured  # noqa: PLC0415 - light start
     from pytest_vlmlatency.report.trend_text import trend_lines  # noqa: PLC0415
 
-    is_terminal = sys.stdout.isatty()
+    is_terminal = has_terminal(sys.stdout)
     width = shutil.get_terminal_size().columns if is_terminal else None
     lines = trend_lines(trend, width=width, has_all=has_all)
     tell_ready(coloured(lines, has_colours=is_terminal))

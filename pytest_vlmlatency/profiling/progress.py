@@ -11,7 +11,7 @@ from contextlib import nullcontext
 from shutil import get_terminal_size
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.printing import warn
+from pytest_vlmlatency.printing import has_terminal, warn
 from pytest_vlmlatency.report.progress import StatusLine, Stderr
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Progress:
         self._logged_s = self._start_s - LOGGED_EVERY_S
         self._status = (
             StatusLine(Stderr(), width=get_terminal_size().columns, uncaptured=nullcontext)
-            if sys.stderr.isatty()
+            if has_terminal(sys.stderr)
             else None
         )
 

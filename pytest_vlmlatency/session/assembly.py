@@ -22,6 +22,7 @@ from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.report.progress import StatusLine
 from pytest_vlmlatency.session import settings
+from pytest_vlmlatency.session.keeping import home_of
 from pytest_vlmlatency.session.measurement import MeasurementInTurn
 
 if TYPE_CHECKING:
@@ -97,19 +98,6 @@ def identify(item: pytest.Item) -> Identity:
         worker=worker,
         former_id=_former_id(item, root, test),
     )
-
-
-def home_of(config: pytest.Config) -> Path:
-    """Return the folder that all ids of a run are relative to: the repository around the rootdir.
-
-    Where the rootdir is in none and pytest was called outside of it, as with `-c /dev/null`, it is
-    the repository around the working directory.
-    """
-    root, called_in = config.rootpath, config.invocation_params.dir
-    around = repository_root(root)
-    if around is None and not called_in.is_relative_to(root):
-        around = repository_root(called_in)
-    return around or root
 
 
 def _former_id(item: pytest.Item, root: Path, test: str) -> str | None:

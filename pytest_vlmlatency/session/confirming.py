@@ -19,6 +19,7 @@ from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.printing import print_line
 from pytest_vlmlatency.session.assembly import status_line
 from pytest_vlmlatency.session.command_line import said_in_ini, setting
+from pytest_vlmlatency.session.keeping import home_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -77,7 +78,7 @@ def pairs_opener(config: pytest.Config) -> PairsOpener:
     is_asked = config.getoption("vlm_confirm", None)
     if not is_asked and said_in_ini(config, "--vlm-confirm") is False:
         raise NotConfirmed("vlm_confirm is false in the ini file")
-    return PairsOpener(config, repository_of(config.rootpath))
+    return PairsOpener(config, repository_of(home_of(config)))
 
 
 def free_memory() -> None:

@@ -126,11 +126,11 @@ class Gate:
             pairs_opener,
             sayer,
         )
-        from pytest_vlmlatency.session.keeping import history_of  # noqa: PLC0415 - as above
+        from pytest_vlmlatency.session.keeping import history_of, home_of  # noqa: PLC0415 - as above
 
         ref = self._setting("--vlm-baseline")
         request = GateRequest(
-            root=self._config.rootpath,
+            root=home_of(self._config),
             today=datetime.now(UTC).date(),
             ref=None if ref is None else str(ref),
             is_strict=is_strict,

@@ -15,6 +15,7 @@ import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem, RecordsProblem
 from pytest_vlmlatency.printing import print_line
+from pytest_vlmlatency.records import GateStatus
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM, Parcel, parcel_on
 from pytest_vlmlatency.versions import installed_versions, untested_lines
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 
 NAME = "vlmlatency-inbox"
+_OF_A_GATE = frozenset(GateStatus) - {GateStatus.PASSED}
 
 
 def inbox_of(config: pytest.Config) -> Inbox:
@@ -74,14 +76,14 @@ class Inbox:
     def run(self) -> Run | None:
         """Return the run as one, the same each time: to be called once all have delivered."""
         if self._run is None and self._parcels:
-            from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
+            from pytest_vlmlatency.session import keeping, results  # noqa: PLC0415 - only where something was measured
 
             self._run = results.run_of(
                 self._measured(),
                 environments=dict.fromkeys(one["environment"] for one in self._parcels.values()),
                 lost=self._lost,
                 started_at=self._started_at,
-                root=self._config.rootpath,
+                root=keeping.home_of(self._config),
             )
             if self._forecast is not None:
                 self._run = self._forecast.beside(self._run)
@@ -122,15 +124,18 @@ class Inbox:
         from pytest_vlmlatency.session import keeping  # noqa: PLC0415 - only where something was measured
 
         history = keeping.history_of(self._config)
-        if not targets and history is None:
-            return
+        if history is None:
+            self._said += keeping.why_not_kept(self._config)
+            if not targets:
+                return
         run = self.run()
         assert run is not None, "there are parcels"
         self._write(session, run, targets)
         try:
             if history is not None:
-                self._said.append(keeping.keep(run, history, root=self._config.rootpath))
-        except HistoryProblem as problem:
+                self._said.append(keeping.keep(run, history, root=keeping.home_of(self._config)))
+                self._said += keeping.moved_root(self._config)
+        except (HistoryProblem, OSError) as problem:
             self._fail(session, str(problem))
 
     def _unwritten(self, targets: Mapping[str, Path]) -> Iterator[str]:
@@ -181,8 +186,10 @@ class Inbox:
             )
 
     def _fail(self, session: pytest.Session, why: str) -> None:
+        """Report what could not be kept, and fail the run; a gate's own status is reported."""
         self._said.append(why)
-        session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        if session.exitstatus not in _OF_A_GATE:
+            session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
 
     def _measured(self) -> tuple[Case, ...]:
         """Return all cases in the order of their arrival, once all have delivered.

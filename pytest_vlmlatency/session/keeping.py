@@ -25,6 +25,50 @@ if TYPE_CHECKING:
 NONE = "none"
 
 
+def repository_of(config: pytest.Config) -> Path | None:
+    """Return the repository of a run, None if its tests are in none, or in several.
+
+    It is the one around pytest's rootdir, or around the folder of the call, that has some of the
+    tests; else the one that has all of them. An option that names an existing path, as
+    `--vlm-json /tmp/run.json`, moves the rootdir to a folder that has none.
+    """
+    called_in = config.invocation_params.dir
+    tests = [called_in / argument.partition("::")[0] for argument in config.args]
+    for folder in (config.rootpath, called_in):
+        root = repository_root(folder)
+        if root is not None and any(test.is_relative_to(root) for test in tests):
+            return root
+    around = {repository_root(test) for test in tests}
+    of_all = around.pop() if len(around) == 1 else None
+    return of_all or repository_root(config.rootpath)  # tests of an installed package: no paths
+
+
+def home_of(config: pytest.Config) -> Path:
+    """Return the folder that ids of a run are relative to: its repository, else the rootdir."""
+    return repository_of(config) or config.rootpath
+
+
+def why_not_kept(config: pytest.Config) -> list[str]:
+    """Return what to tell of a run for which there is no history; nothing where that was chosen."""
+    if setting(config, "--vlm-history") == NONE:
+        return []
+    return [
+        f"Not kept in a history: there is no git repository around {config.rootpath}, "
+        f"{config.invocation_params.dir} or the tests; name a place with --vlm-history."
+    ]
+
+
+def moved_root(config: pytest.Config) -> list[str]:
+    """Return a warning where pytest's rootdir is outside of the repository of the tests."""
+    home, root = home_of(config), config.rootpath
+    if config.inipath is not None or root.is_relative_to(home):
+        return []
+    return [
+        f"Warning, pytest's rootdir is {root}, outside of {home}: no ini file of the repository "
+        f"was read. An option's existing path moves it; write --option=PATH, or give --rootdir."
+    ]
+
+
 def history_of(config: pytest.Config) -> Store | None:
     """Return the history of this run, None where nothing is to be kept or read.
 
@@ -36,7 +80,7 @@ def history_of(config: pytest.Config) -> Store | None:
     if said == NONE:
         return None
     if said is None:
-        root = repository_root(config.rootpath)
+        root = repository_of(config)
         return None if root is None else open_store(root / DEFAULT, is_readonly=is_readonly)
     is_of_ini = config.getoption("vlm_history", None) is None and "://" not in str(said)
     return open_store(
@@ -47,7 +91,7 @@ def history_of(config: pytest.Config) -> Store | None:
 def keep(run: Run, history: Store, *, root: Path) -> str:
     """Keep a run in a history, and return what to tell of it; HistoryProblem if it cannot be.
 
-    `root` is pytest's rootdir: a repository there whose commit git does not tell is named.
+    `root` is the repository of the run: one whose commit git does not tell is named.
     """
     where = shortened(history.url)
     if history.is_readonly:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from pytest_vlmlatency.history import compaction, folding
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.places import Folder
+from pytest_vlmlatency.history.queries import tables_of
 from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.plain import to_json
 from pytest_vlmlatency.records import Place, Run, Span, run_rounds_of
@@ -68,6 +70,22 @@ def test_signs_that_mean_something_in_patterns_are_only_letters_of_a_place(
     compact(store)
 
     assert_holds(open_store(url), runs)
+
+
+def test_signs_that_mean_something_in_sql_are_only_letters_of_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    temporary = tmp_path / "it's [a] *"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    store, runs = a_history(tmp_path / "history", 1, 2)
+
+    compact(store)
+
+    assert_holds(store, runs)
+    with tables_of(store) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (2,)
+    assert list(temporary.iterdir()) == []
 
 
 def test_compacting_again_changes_nothing(url: str) -> None:

@@ -18,7 +18,7 @@ from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 from pytest_vlmlatency.estimator.commands.training import KINDS
-from pytest_vlmlatency.printing import tell, tell_json, tell_ready, warn, write_over
+from pytest_vlmlatency.printing import has_terminal, tell, tell_json, tell_ready, warn, write_over
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -130,12 +130,12 @@ def _judged_splits(given: argparse.Namespace) -> dict[str, Judged]:
     make = maker_of(given.estimator, knobs=knobs)
     judged: dict[str, Judged] = {}
     for split in Split:
-        if sys.stderr.isatty():
+        if has_terminal(sys.stderr):
             write_over(f"training without the records held out: {split}")
         one = judge_split(make, table, split)
         if one is not None:
             judged[split] = one
-    if sys.stderr.isatty():
+    if has_terminal(sys.stderr):
         write_over("")
     if Split.RANDOM not in judged:
         raise EstimatorProblem(f"{len(table)} records are too few to hold some of them out")

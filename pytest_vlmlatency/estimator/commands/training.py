@@ -13,7 +13,7 @@ from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
 from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
-from pytest_vlmlatency.printing import tell, tell_ready, warn, write_over
+from pytest_vlmlatency.printing import has_terminal, tell, tell_ready, warn, write_over
 
 if TYPE_CHECKING:
     import argparse
@@ -150,7 +150,7 @@ def _maker(kind: str, given: argparse.Namespace, knobs: Sequence[Knob]) -> Calla
 
 def _show(progress: Progress) -> None:
     """Write over the last line of progress, if somebody looks on."""
-    if sys.stderr.isatty():
+    if has_terminal(sys.stderr):
         is_last = progress.epoch == progress.n_epochs
         text = f"epoch {progress.epoch} of {progress.n_epochs}: loss {progress.loss:.5f}"
         write_over("" if is_last else text)

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from pytest_vlmlatency.history.arguments import add_history
-from pytest_vlmlatency.printing import tell, warn
+from pytest_vlmlatency.printing import has_terminal, tell, warn
 
 NAME = "compact"
 SUMMARY = "fold old runs into Parquet, for a history that is read fast"
@@ -51,7 +51,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _progress(line: str) -> None:
-    if sys.stderr.isatty():
+    if has_terminal(sys.stderr):
         warn(line)
 
 

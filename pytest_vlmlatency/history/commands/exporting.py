@@ -20,7 +20,8 @@ SUMMARY = "write runs as files that pytest-benchmark's tools read"
 DESCRIPTION = """\
 Write runs as pytest-benchmark saves its own, for `pytest-benchmark compare` and
 other tools that read its files: an entry for each phase of each case, and for
-the total, in the measure that the case is judged by.
+the total, in the measure that the case is judged by. Where one of the files
+cannot be written, none is.
 
 RUN is a file that --vlm-json wrote, or a run of the history by the beginning of
 its id or commit.
@@ -49,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     from pytest_vlmlatency.history.benchmark_files import file_of_run  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.choosing import is_file, run_at, run_in_file  # noqa: PLC0415
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
-    from pytest_vlmlatency.whole_files import make_folder, write_whole  # noqa: PLC0415
+    from pytest_vlmlatency.whole_files import make_folder, write_all_whole  # noqa: PLC0415
 
     paths = [Path(text) for text in given.runs]
     to = Path(given.to)
@@ -67,12 +68,14 @@ def run(given: argparse.Namespace) -> int:
             f"{len(found)} runs have {len(twice)} ids twice ({', '.join(twice)}), and one "
             f"file would replace another; name each run once"
         )
-    texts = [json.dumps(file_of_run(one), indent=1, allow_nan=False) for one in found]
-    for one, text in zip(found, texts, strict=True):
-        path = to / f"{one.id}.json" if is_folder else to
-        make_folder(path.parent)
-        write_whole(path, f"{text}\n")
-        tell(f"{path}: {len(one.cases)} cases")
+    by_path = {to / f"{one.id}.json" if is_folder else to: one for one in found}
+    texts = {
+        path: json.dumps(file_of_run(one), indent=1, allow_nan=False) + "\n"
+        for path, one in by_path.items()
+    }
+    make_folder(to if is_folder else to.parent)
+    write_all_whole(texts)
+    tell(*(f"{path}: {len(one.cases)} cases" for path, one in by_path.items()))
     return 0
 
 
