@@ -158,7 +158,9 @@ def remove_if_abandoned(folder: Path) -> bool:
     """Remove a temporary folder of this user whose process is gone; return whether it is gone."""
     try:
         found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or (fcntl is not None and found.st_uid != os.getuid()):
+        if not stat.S_ISDIR(found.st_mode) or (
+            hasattr(os, "getuid") and found.st_uid != os.getuid()
+        ):
             return False
         handle = _lock(folder, timeout_s=0)
     except FileNotFoundError:
