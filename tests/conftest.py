@@ -26,6 +26,7 @@ SLOW = {
     "estimator/test_end_to_end.py",
     "judging/test_ab.py",
     "measure/test_compilation.py",
+    "measure/test_quiet.py",
     "profiling/test_profile.py",
     "session/test_confirming.py",
     "session/test_gate_outputs.py",

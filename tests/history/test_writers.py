@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.records import run_rounds_of
 from tests.projects import REPOSITORY
 from tests.runs import a_run
+from tests.warm_python import warm_python
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,7 +44,7 @@ for _ in range(int(sys.argv[2])):
 
 def start(code: str, *arguments: object) -> subprocess.Popen[str]:
     """Start a process that finds this repository's packages."""
-    command = [sys.executable, "-c", code, *map(str, arguments)]
+    command = [warm_python(), "-c", code, *map(str, arguments)]
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
 
 

@@ -190,6 +190,7 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> GraphCounter:
     return counter
 
 
+@pytest.mark.slow
 @counts_apart
 def test_compiled_blocks_give_the_same_and_still_call_hooks(
     cat: Image.Image, graphs: GraphCounter
@@ -214,6 +215,7 @@ def test_compiled_blocks_give_the_same_and_still_call_hooks(
     assert graphs.n_runs == 6 * 3 * 2  # blocks, forwards, calls: no block ran uncompiled
 
 
+@pytest.mark.slow
 @counts_apart
 def test_a_longer_prompt_compiles_nothing_more(cat: Image.Image, graphs: GraphCounter) -> None:
     compiled = load_model("dummy:qwen2-vl-tiny", compile=True)
