@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import stat
 from typing import TYPE_CHECKING
 
 import torch
@@ -73,6 +74,8 @@ def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:
         raise EstimatorProblem(f"its weights are in {said.weights!r}; expected a file beside it")
     beside = path.with_name(said.weights)
     try:
+        if not stat.S_ISREG(beside.stat().st_mode):  # a pipe would be waited for
+            raise OSError("it is no regular file")
         content = beside.read_bytes()
     except OSError as error:
         raise EstimatorProblem(f"its weights cannot be read from {beside}: {error}") from error

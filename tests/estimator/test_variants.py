@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -190,6 +191,16 @@ def test_weights_that_were_changed_are_refused(fitted: Fitted, tmp_path: Path) -
     weights.write_bytes(content)
 
     with pytest.raises(EstimatorProblem, match="are not those that were saved with it"):
+        load_estimator(tmp_path / "model.json")
+
+
+def test_a_pipe_in_place_of_weights_is_not_waited_for(fitted: Fitted, tmp_path: Path) -> None:
+    fitted["network"].save(tmp_path / "model.json")
+    (weights,) = tmp_path.glob("*.safetensors")
+    weights.unlink()
+    os.mkfifo(weights)
+
+    with pytest.raises(EstimatorProblem, match="it is no regular file"):
         load_estimator(tmp_path / "model.json")
 
 

@@ -19,10 +19,11 @@ from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.records import run_rounds_of
 from tests.cases import a_call, a_case
 from tests.history.test_golden import GOLDEN
+from tests.history.test_store import without_digest
 from tests.runs import a_run, an_environment
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_vlmlatency.records import Run
 
@@ -627,3 +628,57 @@ def test_a_spoilt_file_of_pytest_benchmark_is_named_and_the_next_is_imported(
 
     assert f"{tmp_path}: 1 runs imported, 1 not" in text
     assert f"{tmp_path / 'x.json'} cannot be imported: " in text
+
+
+def test_a_pipe_a_folder_and_a_looping_link_are_not_imported(tmp_path: Path, said: Said) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    files = [tmp_path / f"{name}.json" for name in ("pipe", "folder", "loop")]
+
+    text = said(
+        "import", *files, GOLDEN / "run_schema_2.json", "--history", tmp_path / "h", status=1
+    )
+
+    assert f"{tmp_path / 'h'}: 1 runs imported, 3 not" in text
+    assert all(f"{file} cannot be imported: " in text for file in files)
+
+
+BAD: Mapping[str, bytes] = {
+    "empty": b"",
+    "nested": b"[" * 10**5,
+    "utf-16": "{}".encode("utf-16"),
+    "terms": without_digest(a_run()).replace('"mode": "fail"', '"mode": "report"').encode(),
+    "surrogate": without_digest(a_run()).replace('"main"', r'"\udfff"').encode(),
+    "name": without_digest(a_run()).replace('"main"', '{"a": 1}').encode(),
+    "time": without_digest(a_run()).replace("10.0", "1e400").encode(),
+    "number": without_digest(a_run()).replace("10.0", "9" * 5000).encode(),
+}
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("history",),
+        ("history", "--json"),
+        ("history", "--sql", "SELECT count(*) FROM runs"),
+        ("compact",),
+    ],
+    ids=lambda words: " ".join(words[:2]),
+)
+def test_bad_runs_are_named_and_stop_no_command(
+    tmp_path: Path, said: Said, words: Sequence[str]
+) -> None:
+    good = a_run(100)
+    keep(tmp_path, good)
+    store = open_store(tmp_path)
+    names = [name_of(a_run(number)) for number in range(1, len(BAD) + 1)]
+    for name, content in zip(names, BAD.values(), strict=True):
+        store.place.write(file_of(name), content)
+    os.mkfifo(tmp_path / "runs" / "pipe")
+    (tmp_path / "runs" / "loop").symlink_to("loop")
+
+    text = said(*words, "--history", tmp_path, status=1 if words == ("compact",) else 0)
+
+    assert [name.text for name in names if name.text not in text] == []
+    assert open_store(tmp_path).read([name_of(good)]).problems == ()

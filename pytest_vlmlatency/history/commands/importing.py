@@ -67,6 +67,8 @@ def _read(path: Path) -> tuple[Run, tuple[str, ...]]:
     from pytest_vlmlatency.history.slim import Unreadable, json_of  # noqa: PLC0415 - as above
 
     try:
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError("it is no regular file")
         content = path.read_bytes()
         if benchmark_files.is_benchmark_file(json_of(content, has_constants=True)):
             return benchmark_files.run_of_file(content)
