@@ -5,6 +5,7 @@ Owns one question to the file system; git is not asked.
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.store import Store
 
 DEFAULT = ".vlm_latency"
+WAITING = "waiting"
 
 
 @cache
@@ -35,6 +37,19 @@ def named_or_default(url: str | None, *, is_readonly: bool) -> Store:
             f"with --history: a folder, or a URL such as s3://bucket/path"
         )
     return open_store(root / DEFAULT, is_readonly=is_readonly)
+
+
+def waiting_for(history: Store, folder: Path) -> Store | None:
+    """Return where runs wait that could not be uploaded to a history; None if nowhere.
+
+    That is beside the default history of the repository around `folder`. What lies on this machine
+    needs no such place.
+    """
+    root = repository_root(folder)
+    if root is None or history.place.file_system is None:
+        return None
+    digest = hashlib.sha256(history.url.encode()).hexdigest()[:12]
+    return open_store(root / DEFAULT / WAITING / digest)
 
 
 def shortened(url: str) -> str:

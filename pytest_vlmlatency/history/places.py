@@ -11,10 +11,11 @@ import os
 import stat
 from glob import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from threading import Thread
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
-from pytest_vlmlatency.printing import secrets_in, without_secrets
+from pytest_vlmlatency.printing import secrets_in, warn, without_secrets
 from pytest_vlmlatency.whole_files import (
     NotWritten,
     draft_of,
@@ -24,7 +25,7 @@ from pytest_vlmlatency.whole_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -36,6 +37,14 @@ OBJECT_STORES = frozenset(
 )
 """Here one put makes the whole object appear at once; elsewhere a draft is renamed."""
 S3 = frozenset(("s3", "s3a"))
+CONNECT_S, READ_S, N_ATTEMPTS = 5.0, 15.0, 2
+"""Of S3: how long a connection and an answer are waited for, and how often that is tried. What its
+packages do otherwise takes minutes until a server that does not answer is reported."""
+QUIET_S = 3.0  # then a line names what is waited for
+LIMIT_S = 60.0
+SLOWEST_BYTES_PER_S = 50_000.0
+"""Any place: how long listing, removing and writing may take, and how much longer by the bytes."""
+Answer = TypeVar("Answer")
 
 
 class Place(Protocol):
@@ -168,7 +177,7 @@ class Remote:
         whole = self._within(folder)
         try:
             self.file_system.invalidate_cache()
-            found = self.file_system.ls(whole, detail=True)
+            found = self._in_time(lambda: self.file_system.ls(whole, detail=True), LIMIT_S)
         except FileNotFoundError:
             self._refuse_a_missing_bucket()
             return []
@@ -187,29 +196,34 @@ class Remote:
             return {}
         wholes = [self._within(path) for path in paths]
         try:  # not cat(), which takes brackets and stars in a path for a pattern
-            found = self.file_system.cat_ranges(wholes, None, None, on_error="return")
+            found = self._in_time(
+                lambda: self.file_system.cat_ranges(wholes, None, None, on_error="return")
+            )
         except Exception as problem:
             found = [problem] * len(paths)
         return {path: self._or_reason(one) for path, one in zip(paths, found, strict=True)}
 
     def write(self, path: str, content: bytes) -> None:
         """Put an object at once, or write a draft and rename it where there are no objects."""
-        target = self._within(path)
+        limit_s = LIMIT_S + len(content) / SLOWEST_BYTES_PER_S
         try:
-            if self._protocol in OBJECT_STORES:
-                self.file_system.pipe_file(target, content)
-                return
-            draft = self._within(draft_of(path))
-            self.file_system.makedirs(target.rpartition("/")[0], exist_ok=True)
-            self.file_system.pipe_file(draft, content)
-            self.file_system.mv(draft, target)
+            self._in_time(lambda: self._put(self._within(path), path, content), limit_s)
         except Exception as problem:
             raise HistoryProblem(f"{self.url}/{path}: not written: {self._said(problem)}") from None
+
+    def _put(self, target: str, path: str, content: bytes) -> None:
+        if self._protocol in OBJECT_STORES:
+            self.file_system.pipe_file(target, content)
+            return
+        draft = self._within(draft_of(path))
+        self.file_system.makedirs(target.rpartition("/")[0], exist_ok=True)
+        self.file_system.pipe_file(draft, content)
+        self.file_system.mv(draft, target)
 
     def remove(self, path: str) -> None:
         """Remove a file; one that is gone already is no error."""
         try:
-            self.file_system.rm_file(self._within(path))
+            self._in_time(lambda: self.file_system.rm_file(self._within(path)), LIMIT_S)
         except FileNotFoundError:
             return
         except Exception as problem:
@@ -234,6 +248,32 @@ class Remote:
         except Exception:  # whoever may only list objects is not told of the bucket
             return
 
+    def _in_time(self, act: Callable[[], Answer], limit_s: float | None = None) -> Answer:
+        """Return an action's result; a line names the place where it is slow.
+
+        TimeoutError after `limit_s`: not each way of fsspec's has a limit of its own.
+        """
+        found: list[Answer] = []
+        raised: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                found.append(act())
+            except BaseException as problem:
+                raised.append(problem)
+
+        thread = Thread(target=run, daemon=True)  # one that never ends does not hold up the exit
+        thread.start()
+        thread.join(QUIET_S)
+        if thread.is_alive():
+            warn(f"Waiting for {self.url} ...")
+            thread.join(None if limit_s is None else limit_s - QUIET_S)
+        if raised:
+            raise raised[0]
+        if not found:
+            raise TimeoutError(f"no answer within {limit_s:.0f} s")
+        return found[0]
+
     def _within(self, path: str) -> str:
         return f"{self._root}/{path}"
 
@@ -251,10 +291,18 @@ class Remote:
 
 
 def _file_system(url: str) -> tuple[AbstractFileSystem, str]:
-    from fsspec.core import url_to_fs  # noqa: PLC0415 - a folder needs none of it
+    from fsspec.config import conf  # noqa: PLC0415 - a folder needs none of it
+    from fsspec.core import url_to_fs  # noqa: PLC0415 - as above
 
+    is_s3 = url.partition("://")[0] in S3
+    limits = {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"max_attempts": 1}}
+    own = conf.get("s3", {}).get("config_kwargs", {})  # a user's settings of fsspec come first
     try:
-        file_system, root = url_to_fs(url)
+        if is_s3:
+            file_system, root = url_to_fs(url, config_kwargs={**limits, **own})
+            file_system.retries = N_ATTEMPTS
+        else:
+            file_system, root = url_to_fs(url)
     except (ValueError, ImportError) as problem:
         raise UsageProblem(
             f"the history {url!r} cannot be opened: {problem}; expected a folder, or a URL that "

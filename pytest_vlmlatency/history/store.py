@@ -84,6 +84,16 @@ class Store:
         self.place.write(file_of(name), content)
         return name.text
 
+    def take_over(self, waiting: Store) -> int:
+        """Move the runs of another history here, oldest first; return how many there were."""
+        names = waiting.index().names
+        for name in names:
+            content = waiting.place.read([file_of(name)])[file_of(name)]
+            if isinstance(content, bytes):
+                self.place.write(file_of(name), content)
+                waiting.place.remove(file_of(name))
+        return len(names)
+
     def check_writable(self) -> None:
         """Raise HistoryProblem if this history is for reading only; keep it out of git's way."""
         if self.is_readonly:

@@ -11,7 +11,12 @@ from tempfile import gettempdir
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history.location import DEFAULT, repository_root, shortened
+from pytest_vlmlatency.history.location import (
+    DEFAULT,
+    repository_root,
+    shortened,
+    waiting_for,
+)
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.measure.commit import why_unknown
 from pytest_vlmlatency.session.command_line import setting
@@ -96,27 +101,37 @@ def keep(run: Run, history: Store, *, root: Path) -> str:
     where = shortened(history.url)
     if history.is_readonly:
         return f"Not kept in {where}: --vlm-history-readonly."
+    waiting = waiting_for(history, root)
     try:
+        n_before = 0 if waiting is None else history.take_over(waiting)
         history.write(run)
     except HistoryProblem as problem:
         raise HistoryProblem(
-            f"--vlm-history: this run could not be kept: {problem}; {_put_aside(run)}name another "
-            f"place, or 'none'"
+            f"--vlm-history: this run could not be kept: {problem}; "
+            f"{_put_aside(run, waiting)}name another place, or 'none'"
         ) from problem
     kept = f"Kept in {where} as run {run.id}."
+    if n_before:
+        kept += f" {n_before} {'run' if n_before == 1 else 'runs'} that had waited came first."
     why = " ".join(why_unknown(root).split()) if run.commit is None else ""
     if not why:
         return kept
     return f"{kept} It becomes no baseline of later runs, since its commit is unknown: {why}"
 
 
-def _put_aside(run: Run) -> str:
-    """Write a run that could not be kept into a temporary file, if one can be written at all."""
+def _put_aside(run: Run, waiting: Store | None) -> str:
+    """Write a run that could not be kept on this machine, and return what becomes of it there.
+
+    Where it waits, the next run uploads it; else `vlmlatency import` takes it from a file.
+    """
     from pytest_vlmlatency.history.run_file import write_run  # noqa: PLC0415 - light collecting
 
     path = Path(gettempdir()) / f"vlmlatency-{run.id}.json"
     try:
+        if waiting is not None:
+            waiting.write(run)
+            return f"it waits in {shortened(waiting.url)}, and the next run uploads it; "
         write_run(run, path)
-    except OSError:
+    except (HistoryProblem, OSError):
         return ""
     return f"it lies in {path}, from where `vlmlatency import` keeps it; "

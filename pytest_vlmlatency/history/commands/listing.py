@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 
 from pytest_vlmlatency.history.arguments import add_cases, add_history
 from pytest_vlmlatency.printing import tell, tell_json, tell_ready, warn
@@ -42,7 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Print what was asked for; return the exit status."""
     from pytest_vlmlatency.history import listing  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.location import (  # noqa: PLC0415 - as above
+        named_or_default,
+        waiting_for,
+    )
 
     store = named_or_default(given.history, is_readonly=True)
     if given.sql is not None:
@@ -52,6 +56,10 @@ def run(given: argparse.Namespace) -> int:
         tell_ready(text.removesuffix("\n"))
         warn(*(f"Left out of the history: {problem}" for problem in problems))
         return 0
+    waiting = waiting_for(store, Path.cwd())
+    n_waiting = 0 if waiting is None else len(waiting.index().names)
+    if waiting is not None and n_waiting:
+        warn(f"{n_waiting} runs wait in {waiting.url}: the next run of pytest uploads them.")
     found = listing.listing_of(store, cases=given.case, n_last=given.last)
     if given.json:
         tell_json(asdict(found))
