@@ -10,14 +10,16 @@ from __future__ import annotations
 import json
 import math
 import reprlib
+import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from cattrs.preconf.json import make_converter
 
-from pytest_vlmlatency.records import DIGEST, Run, Scalar, digest_of_run
+from pytest_vlmlatency.records import CASES, DIGEST, Run, RunDigest, Scalar, digest_of_run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 Record = TypeVar("Record")
 
@@ -32,6 +34,8 @@ def _checked(value: object, kind: type) -> object:
     if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
         if math.isfinite(value):
             return float(value)
+    elif kind is str and isinstance(value, str):
+        return sys.intern(str(value))  # the names of phases recur in each of many calls
     elif isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise TypeError(f"expected {kind.__name__}, not {reprlib.repr(value)}")
@@ -78,8 +82,31 @@ def to_json(record: object, *, indent: int | None = 1) -> str:
 
 def run_json(run: Run, *, indent: int | None = None) -> str:
     """Return a run as JSON with its digest; a NaN or an infinity is an error, never written."""
-    plain = to_plain(run)
-    return json.dumps({**plain, DIGEST: digest_of_run(plain)}, indent=indent, allow_nan=False)
+    return "".join(run_pieces(run, indent=indent))
+
+
+def run_pieces(run: Run, *, indent: int | None = None) -> Iterator[str]:
+    """Yield the pieces of `run_json`, a case at a time: thousands as one text fill the memory."""
+    plain = to_plain(replace(run, cases=()))
+    digest = RunDigest(plain)
+    newline, between = ("", ", ") if indent is None else ("\n" + " " * indent, ",")
+    inner = newline + " " * (indent or 0)
+    yield "{"
+    for key, value in plain.items():
+        yield f"{newline}{json.dumps(key)}: "
+        if key == CASES and run.cases:
+            for number, case in enumerate(run.cases):
+                one = to_plain(case)
+                digest.add_case(one)
+                text = json.dumps(one, indent=indent, allow_nan=False)
+                start = "[" if number == 0 else between
+                yield f"{start}{inner}{text.replace(chr(10), inner)}"
+            yield f"{newline}]"
+        else:
+            text = json.dumps(value, indent=indent, allow_nan=False)
+            yield text.replace("\n", newline) if newline else text
+        yield between
+    yield f"{newline}{json.dumps(DIGEST)}: {json.dumps(digest.digits())}{newline[:1]}}}"
 
 
 def run_of_json(text: str) -> Run:

@@ -28,7 +28,7 @@ except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # it is a module elsewhere
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from contextlib import AbstractContextManager
     from typing import BinaryIO
 
@@ -58,20 +58,22 @@ def is_draft(path: str) -> bool:
     return path.rpartition("/")[2].startswith(".") and path.endswith(DRAFT_SUFFIX)
 
 
-def write_whole(path: Path, content: str | bytes) -> None:
+def write_whole(path: Path, content: str | bytes | Iterable[str]) -> None:
     """Write a file, replacing one of its name at once; NotWritten leaves that as it was.
 
+    Of a content in pieces, one at a time is held.
     A link stays a link, and its target is written. A device or a pipe is written to as it is.
     """
     write_all_whole({Path(path): content})
 
 
-def write_all_whole(contents: Mapping[Path, str | bytes]) -> None:
+def write_all_whole(contents: Mapping[Path, str | bytes | Iterable[str]]) -> None:
     """Write files as `write_whole` does, none of them before all are ready to be put in place."""
     with ExitStack() as held:
-        ready: list[tuple[Path, Path | bytes]] = []
+        ready: list[tuple[Path, Path | Iterable[bytes]]] = []
         for path, content in contents.items():
-            data = content.encode() if isinstance(content, str) else content
+            pieces = [content] if isinstance(content, str | bytes) else content
+            data = (one.encode() if isinstance(one, str) else one for one in pieces)
             with _named(path):
                 if _is_special(path):
                     ready.append((path, data))
@@ -82,10 +84,11 @@ def write_all_whole(contents: Mapping[Path, str | bytes]) -> None:
                 ready.append((path, held.enter_context(_draft(target, data))))
         for path, draft in ready:
             with _named(path):
-                if isinstance(draft, bytes):
-                    path.write_bytes(draft)
-                else:
+                if isinstance(draft, Path):
                     put_in_place(draft, Path(os.path.realpath(path)))
+                    continue
+                with path.open("wb") as file:
+                    file.writelines(draft)
 
 
 def put_in_place(draft: Path, target: Path) -> None:
@@ -186,13 +189,13 @@ def _locked_scratch(prefix: str) -> tuple[Path, int | None]:
 
 
 @contextmanager
-def _draft(target: Path, data: bytes) -> Iterator[Path]:
+def _draft(target: Path, data: Iterable[bytes]) -> Iterator[Path]:
     """Write a draft beside a file and hold its lock; what is left of it is removed at the end."""
     remove_abandoned_drafts(target.parent, of=f"{target.name}.")
     draft, file = _locked_draft(target)
     try:
         with file:
-            file.write(data)
+            file.writelines(data)
             file.flush()
             if fcntl is None:  # Windows renames no file that is open
                 file.close()

@@ -25,7 +25,7 @@ from pytest_vlmlatency.whole_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from fsspec import AbstractFileSystem
 
@@ -61,7 +61,7 @@ class Place(Protocol):
     def read(self, paths: Sequence[str]) -> Mapping[str, bytes | Exception]:
         """Return the content of each file, or why it cannot be read."""
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes | Iterable[str]) -> None:
         """Write a file whole, or not at all."""
 
     def remove(self, path: str) -> None:
@@ -115,7 +115,7 @@ class Folder:
         """Return the content of each file, or why it cannot be read."""
         return {path: self._content(path) for path in paths}
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes | Iterable[str]) -> None:
         """Write a file so that a cut of the power does not take it back."""
         target = self._within(path)
         try:
@@ -203,11 +203,12 @@ class Remote:
             found = [problem] * len(paths)
         return {path: self._or_reason(one) for path, one in zip(paths, found, strict=True)}
 
-    def write(self, path: str, content: bytes) -> None:
+    def write(self, path: str, content: bytes | Iterable[str]) -> None:
         """Put an object at once, or write a draft and rename it where there are no objects."""
-        limit_s = LIMIT_S + len(content) / SLOWEST_BYTES_PER_S
+        data = content if isinstance(content, bytes) else "".join(content).encode()
+        limit_s = LIMIT_S + len(data) / SLOWEST_BYTES_PER_S
         try:
-            self._in_time(lambda: self._put(self._within(path), path, content), limit_s)
+            self._in_time(lambda: self._put(self._within(path), path, data), limit_s)
         except Exception as problem:
             raise HistoryProblem(f"{self.url}/{path}: not written: {self._said(problem)}") from None
 

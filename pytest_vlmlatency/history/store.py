@@ -76,12 +76,11 @@ class Store:
 
     def write(self, run: Run) -> str:
         """Keep a run in a file of its own, whole or not at all; return the name of the run."""
-        from pytest_vlmlatency.plain import run_json  # noqa: PLC0415 - reading needs no cattrs
+        from pytest_vlmlatency.plain import run_pieces  # noqa: PLC0415 - reading needs no cattrs
 
         self.check_writable()
         name = name_of(run)
-        content = run_json(run).encode()
-        self.place.write(file_of(name), content)
+        self.place.write(file_of(name), run_pieces(run))
         return name.text
 
     def take_over(self, waiting: Store) -> int:

@@ -62,12 +62,14 @@ from pytest_vlmlatency.records.rounds import (
     run_rounds_of,
 )
 from pytest_vlmlatency.records.run import (
+    CASES,
     DIGEST,
     N_DIGEST_DIGITS,
     SCHEMA_VERSION,
     Commit,
     Environment,
     Run,
+    RunDigest,
     digest_of_run,
 )
 from pytest_vlmlatency.records.trend import Trend, TrendPoint, TrendSeries, TrendStep
@@ -76,6 +78,7 @@ __all__ = [
     "ANY_DEVICE",
     "ANY_PHASE",
     "BOUNDABLE",
+    "CASES",
     "CONTENDED_ABOVE",
     "CPU",
     "DEVICE",
@@ -109,6 +112,7 @@ __all__ = [
     "Prediction",
     "Rounds",
     "Run",
+    "RunDigest",
     "RunHeader",
     "RunRounds",
     "Scalar",

@@ -18,6 +18,8 @@ SCHEMA_VERSION = 3
 DIGEST = "digest"
 """The key in a run's file."""
 N_DIGEST_DIGITS = 32
+CASES = "cases"
+"""The key of the cases: before all others in the order of the alphabet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,40 @@ class Run:
 
 def digest_of_run(plain: Mapping[str, object]) -> str:
     """Return the digest of a run's JSON values: of the values, whatever their layout."""
-    held = {key: value for key, value in plain.items() if key != DIGEST}
-    text = json.dumps(held, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:N_DIGEST_DIGITS]
+    digest = RunDigest(plain)
+    cases = plain.get(CASES)
+    for case in cases if isinstance(cases, list) else ():
+        digest.add_case(case)
+    return digest.digits()
+
+
+class RunDigest:
+    """The digest of a run whose cases are added one by one, as thousands fill the memory.
+
+    It is that of one compact JSON text with sorted keys, in which `cases` is the first.
+    """
+
+    def __init__(self, plain: Mapping[str, object]) -> None:
+        self._rest = {key: value for key, value in plain.items() if key != DIGEST}
+        self._has_cases = False
+        self._digest = hashlib.sha256()
+
+    def add_case(self, plain: object) -> None:
+        """Add a case."""
+        self._digest.update(("," if self._has_cases else f'{{"{CASES}":[').encode())
+        self._digest.update(_compact(plain).encode())
+        self._has_cases = True
+
+    def digits(self) -> str:
+        """Return the digest, once all cases were added."""
+        if self._has_cases:
+            self._rest.pop(CASES, None)
+        rest = _compact(self._rest)
+        if self._has_cases:
+            rest = f"],{rest[1:]}"
+        self._digest.update(rest.encode())
+        return self._digest.hexdigest()[:N_DIGEST_DIGITS]
+
+
+def _compact(plain: object) -> str:
+    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -8,6 +8,7 @@ there is something to do.
 from __future__ import annotations
 
 import sys
+import zlib
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class Inbox:
         self._config = config
         self._started_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self._parcels: dict[str, Parcel] = {}
+        self._packed: dict[str, list[bytes]] = {}
         self._cases: tuple[Case, ...] | None = None
         self._imported: set[str] = set()
         self._entries: dict[str, Sequence[Entry]] = {}
@@ -200,7 +202,8 @@ class Inbox:
             from pytest_vlmlatency.session import results  # noqa: PLC0415 - only where something was measured
 
             cases: list[Case] = []
-            for parcel in self._parcels.values():
+            for test, parcel in self._parcels.items():
+                parcel["cases"] = [zlib.decompress(one).decode() for one in self._packed.pop(test)]
                 cases += results.cases_of(parcel)
                 parcel["cases"] = ()
             self._cases = tuple(cases)
@@ -224,7 +227,9 @@ class Inbox:
         parcel["cases"] = parcel["imported"] = ()
         parcel["environment"] = ""
         self._parcels[test] = kept
+        self._packed[test] = [zlib.compress(one.encode(), 1) for one in kept["cases"]]
         if test in self._lost:  # run again after its worker had died
             self._lost.remove(test)
         before = self._entries.get(test, ())
         self._entries[test] = results.hand_to_benchmark(self._config, kept, instead_of=before)
+        kept["cases"] = ()

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import hashlib
+import json
+import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -7,9 +10,18 @@ import pytest
 
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.slim import parse
+from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.history.whole import whole_run
-from pytest_vlmlatency.records import Environment, Run
+from pytest_vlmlatency.plain import run_json, to_plain
+from pytest_vlmlatency.records import (
+    DIGEST,
+    N_DIGEST_DIGITS,
+    Environment,
+    Run,
+    digest_of_run,
+)
 from tests.cases import a_call, a_case
+from tests.runs import a_run
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -72,3 +84,32 @@ def test_others_may_read_the_file_as_they_may_read_any_new_one(tmp_path: Path) -
     write_run(A_RUN, path)
 
     assert path.stat().st_mode == other.stat().st_mode
+
+
+@pytest.mark.parametrize("indent", [None, 1])
+@pytest.mark.parametrize("n_cases", [0, 1, 3])
+def test_a_run_in_pieces_is_the_json_of_the_whole(n_cases: int, indent: int | None) -> None:
+    run = a_run(cases=[a_case(name=f"test_{number} {{é}}") for number in range(n_cases)])
+    plain = to_plain(run)
+    compact = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(compact.encode()).hexdigest()[:N_DIGEST_DIGITS]
+
+    text = run_json(run, indent=indent)
+
+    assert text == json.dumps({**plain, DIGEST: digest}, indent=indent)
+    assert digest_of_run(plain) == digest
+
+
+def test_writing_a_run_holds_a_part_of_it_at_a_time(tmp_path: Path) -> None:
+    run = a_run(cases=[a_case([a_call() for _ in range(10)], name=str(it)) for it in range(150)])
+    path = tmp_path / "run.json"
+    write_run(run, path)
+    tracemalloc.start()
+    try:
+        write_run(run, path)
+        open_store(tmp_path / "history").write(run)
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < path.stat().st_size / 4
