@@ -113,6 +113,7 @@ def test_a_test_whose_id_differs_in_each_process_is_not_applied_and_says_so(
 
     assert result.ret == NOT_APPLIED
     assert cases_by_state(root) == {"not applied": [f"could not be measured again: {OTHER_ID}"]}
+    assert result.stdout.str().count(OTHER_ID) == 1
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_outside_of_a_repository_nothing_is_kept_unless_asked_for(
 
     result = pytester.runpytest_inprocess()
 
-    assert table_of(result)[-1].startswith("Not kept in a history: there is no git repository")
+    assert table_of(result)[-1].startswith("Not kept in a history: no git repository")
     assert not (pytester.path / ".vlm_latency").exists()
 
 

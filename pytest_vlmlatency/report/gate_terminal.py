@@ -138,7 +138,8 @@ def _table(
                 lines += _details(row.case, width=width, is_verbose=is_verbose)
     if left_out:
         told = ", ".join("intervals" if name == SPREADS else name for name in left_out)
-        lines.append(Line(f"Left out, the terminal being narrow: {told}."))
+        hidden = f"Columns hidden (terminal too narrow): {told}."
+        lines += [Line(text) for text in wrapped([hidden], width)]
     return [*lines, Line(rule)] if rows else lines
 
 

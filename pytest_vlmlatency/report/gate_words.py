@@ -166,11 +166,26 @@ def remarks_on(report: GateReport, *, has_times: bool) -> list[str]:
     return [
         *([f"Baseline: {report.baseline}."] if report.baseline else []),
         *map(confirmation_text, report.confirmations),
-        *(text for one in report.confirmations for text in one.failures),
+        *_failures_of(report),
         *([text] if has_times and (text := measures_text(report.cases)) else []),
         *notes_about((case.case_name, case.notes) for case in named_apart(report.cases)),
         *report.remarks,
         *([text] if (text := accept_text(report)) else []),
+    ]
+
+
+def _failures_of(report: GateReport) -> list[str]:
+    """Return what could not be measured, without what stands beside the case as its reason."""
+    beside = [
+        (f"{case.test}: ", reason)
+        for case in report.cases
+        if (reason := case.reason.partition(": ")[2])
+    ]
+    return [
+        text
+        for one in report.confirmations
+        for text in one.failures
+        if not any(text.endswith(f"{test}{reason}") for test, reason in beside)
     ]
 
 

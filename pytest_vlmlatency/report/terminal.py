@@ -188,5 +188,5 @@ def _legend(cases: Sequence[Case], headers: Set[str], left_out: Sequence[str]) -
     if reasons := sorted({reason for case in cases for reason in case.throttle_reasons}):
         lines.append(f"throttled by: {', '.join(reasons)}.")
     if left_out:
-        lines.append(f"Left out, the terminal being narrow: {', '.join(left_out)}.")
+        lines.append(f"Columns hidden (terminal too narrow): {', '.join(left_out)}.")
     return lines

@@ -156,7 +156,7 @@ class Inbox:
             if path is not None:
                 self._said.append(results.save(run, path))
         except OSError as problem:
-            self._fail(session, f"--vlm-json: {path} could not be written: {problem}")
+            self._fail(session, f"--vlm-json: {problem}")
         try:
             if "vlm_export" in targets:
                 self._said += results.export(run, targets["vlm_export"])

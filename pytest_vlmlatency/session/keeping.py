@@ -57,9 +57,10 @@ def why_not_kept(config: pytest.Config) -> list[str]:
     """Return what to tell of a run for which there is no history; nothing where that was chosen."""
     if setting(config, "--vlm-history") == NONE:
         return []
+    folders = dict.fromkeys(map(str, (config.rootpath, config.invocation_params.dir)))
     return [
-        f"Not kept in a history: there is no git repository around {config.rootpath}, "
-        f"{config.invocation_params.dir} or the tests; name a place with --vlm-history."
+        f"Not kept in a history: no git repository around {' or '.join(folders)}; name a place "
+        f"with --vlm-history."
     ]
 
 

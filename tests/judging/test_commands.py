@@ -225,6 +225,16 @@ def test_an_accepted_run_is_pinned_with_its_reason_and_compared_with(
     )
 
 
+def test_a_reason_is_kept_as_typed_whatever_the_encoding_of_arguments(project: Project) -> None:
+    project.keep_ten()
+    as_python_has_it = "für 512".encode().decode("ascii", "surrogateescape")  # in a locale of ASCII
+
+    accepted = cli.main(["accept", "HEAD~1", "--why", as_python_has_it])
+
+    assert accepted == 0
+    assert [pin.why for pin in read_pins(project.root, MACHINE)] == ["für 512"]
+
+
 def accept_and_lose(project: Project, run: Run) -> None:
     """Accept a run, and keep another of its machine in a history that has none of it."""
     assert cli.main(["accept", run.id, "--why", "release 1.2"]) == 0
