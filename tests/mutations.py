@@ -19,6 +19,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.warm_python import warm_python
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = "pytest_vlmlatency"
 COPIED = (PACKAGE, "tests", "benchmarks", "docs", ".github")
@@ -65,7 +67,7 @@ MUTATIONS = (
         "records/call.py",
         "not math.isfinite(value) or value < 0",
         "not math.isfinite(value)",
-        ("measure/test_invariants.py", "measure/test_timeline.py", "export", "history"),
+        ("history/test_store.py",),
     ),
     Mutation(
         "decode counts as prefill",
@@ -281,10 +283,13 @@ def mutated(mutation: Mutation, copy: Path) -> str:
 def failing(mutation: Mutation, copy: Path, which: str) -> str | None:
     """Return what failed first among the tests, "not slow" or "slow" ones; None if nothing did."""
     options = ("-x", "-q", "-p", "no:cacheprovider", "--tb=no", "--color=no", "-m", which)
+    variables = {
+        name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+    }
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *(f"tests/{test}" for test in mutation.tests)],
+        [warm_python(), "-m", "pytest", *options, *(f"tests/{test}" for test in mutation.tests)],
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy)},
+        env={**variables, "PYTHONPATH": str(copy)},
         capture_output=True,
         text=True,
         check=False,

@@ -157,6 +157,7 @@ def test_the_rank_has_the_one_more_that_a_finite_number_needs() -> None:
 
     assert spread.factor(0.95) == 19.0
     assert spread.factor(0.9) == 18.0
+    assert spread_of(np.arange(1.0, 21.0), np.empty(0)).factor(0.95) == 20.0  # not ceil(20 x 0.95)
 
 
 def test_many_ratios_keep_their_quantiles() -> None:
