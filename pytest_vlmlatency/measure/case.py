@@ -225,7 +225,12 @@ def _step_notes(seen: Observation) -> list[str]:
     notes = []
     n_steps, n_tokens = seen.call.n_decode_steps, seen.output.n_longest
     if seen.phase_map.n_start_tokens:
-        notes.append("its output begins with a token that no forward gave, which is not counted")
+        n_start = seen.phase_map.n_start_tokens
+        tokens = "a token" if n_start == 1 else f"{n_start} tokens"
+        are = "is" if n_start == 1 else "are"
+        notes.append(
+            f"its output begins with {tokens} that no forward gave, which {are} not counted"
+        )
     if n_further_steps(seen) == 1:
         notes.append(
             f"{n_steps} decode steps ran for {n_tokens} tokens: the loop runs one more forward "
@@ -233,7 +238,12 @@ def _step_notes(seen: Observation) -> list[str]:
         )
     elif n_further_steps(seen):
         notes.append(
-            f"{n_steps} decode steps ran for {n_tokens} tokens, by the step module that was named"
+            f"{n_steps} decode steps ran for {n_tokens} tokens, "
+            + (
+                "by the step module that was named"
+                if seen.phase_map.is_step_named
+                else "the last on tokens that were not returned: the loop runs ahead of its end"
+            )
         )
     return notes
 

@@ -177,7 +177,9 @@ class PhaseSearch:
             return False
         remembered = self.phase_map
         assert remembered is not None, "what is borne out is there"
-        return found == replace(remembered, n_start_tokens=0, is_fed=False)  # the output's
+        return found == replace(
+            remembered, n_start_tokens=0, is_fed=False, n_ahead=0
+        )  # the output's
 
     def _key_of(
         self,

@@ -42,7 +42,8 @@ class Outermost:
     `label` is the module's path, or its type where it is outside the model. `n_rows` are the rows
     of the same states as `lengths`. `afresh` are the lists of blocks whose cache held no more than
     the positions of this call when their first block returned. `across` are the lists of blocks
-    that had begun when a module was given other states beside those that it works on.
+    that had begun when a module was given other states beside those that it works on. `ids` are the
+    ids that it was given, by column.
     """
 
     label: str
@@ -53,6 +54,7 @@ class Outermost:
     across: set[str] = field(default_factory=set)
     has_logits: bool = False
     takes_ids: bool = False
+    ids: tuple[tuple[int, ...], ...] = ()
 
 
 @contextmanager
@@ -119,6 +121,7 @@ class _Seen:
     ) -> None:
         ids = _ids(inputs)
         call.has_logits, call.takes_ids = has_logits(output), bool(ids)
+        call.ids = tuple(map(tuple, ids[0].T.tolist())) if ids else ()
         if call.is_inside:
             return
         given = [*_states(inputs), *ids]

@@ -113,7 +113,10 @@ def watch_call(
         return output, None
     alignment = read_alignment(trace, phase_map.step, output, inputs)
     return output, replace(
-        phase_map, n_start_tokens=alignment.n_start_tokens, is_fed=alignment.is_fed
+        phase_map,
+        n_start_tokens=alignment.n_start_tokens,
+        is_fed=alignment.is_fed,
+        n_ahead=alignment.n_ahead,
     )
 
 

@@ -51,7 +51,8 @@ class PhaseMap:
     `compiled` are the modules (or feature methods) that torch.compile had compiled as a whole.
     `cache` is the kind of cache that steps were given, "" where that was not seen.
     `is_step_named`: by the user. `n_start_tokens` at the beginning of the output were given by no
-    forward; `is_fed`: each step was given one token of the output, in order.
+    forward; `is_fed`: each step was given one token of the output, in order, and `n_ahead` were
+    given tokens beyond it.
     `attends_across`: blocks are given vision beside the prompt's positions, not among them.
     """
 
@@ -73,6 +74,7 @@ class PhaseMap:
     is_step_named: bool = False
     n_start_tokens: int = 0
     is_fed: bool = False
+    n_ahead: int = 0
     attends_across: bool = False
 
 

@@ -170,6 +170,33 @@ def test_the_head_after_a_step_without_logits_leaves_the_rule_as_it_is(clock: Fa
     assert measure_custom(HeadAtRoot(), clock, delays_ms=delays_ms).labels == ()
 
 
+class RunsAhead(Loop):
+    """Looks for the end after each third token, and puts a prefix before what it generates."""
+
+    n_before = 0
+    n_ahead = 2
+
+    @torch.no_grad()
+    def generate(self, input_ids, images=None, max_new_tokens=N_TOKENS):  # type: ignore[no-untyped-def]
+        self.n_given = 0
+        tokens = [self.next_of(self(input_ids, images).logits)]
+        while len(tokens) <= max_new_tokens + self.n_ahead:
+            tokens.append(self.next_of(self(tokens[-1]).logits))
+        before = [torch.full_like(tokens[0], START + it) for it in range(self.n_before)]
+        return torch.cat([*before, *tokens[:max_new_tokens]], dim=1)
+
+
+@pytest.mark.parametrize("n_before", [0, 1, 3])
+def test_a_loop_that_runs_ahead_of_its_end_or_returns_a_prefix_is_measured(
+    clock: FakeClock, n_before: int
+) -> None:
+    case = measure_custom(looped(RunsAhead, n_before=n_before), clock, delays_ms=DELAYS_MS)
+
+    assert counts(case) == (N_TOKENS, N_TOKENS + 2, N_TOKENS)
+    assert case.labels == (*(["start-token"] if n_before else []), "uneven-steps")
+    assert len(case.notes) == len(case.labels)
+
+
 class Apart(Loop):
     """Has a method for the prompt and another one for each token, and no forward around both."""
 
