@@ -108,6 +108,14 @@ def test_other_clean_runs_of_the_accepted_commit_are_compared_with_too() -> None
     assert ids(pinned(names(runs), a_pin(2), fingerprint=HERE, but=CANDIDATE)) == [2, 5]
 
 
+def test_of_many_runs_of_the_accepted_commit_the_newest_are_compared_with() -> None:
+    runs = [a_plain_run(number, commit=1) for number in range(1, 31)]
+
+    choice = pinned(names(runs), a_pin(1), fingerprint=HERE, but=CANDIDATE)
+
+    assert ids(choice) == list(range(31 - MOST_RUNS, 31))
+
+
 def test_an_accepted_dirty_run_is_compared_with_but_its_commit_is_not_measured() -> None:
     runs = [a_plain_run(2, is_dirty=True)]
 

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from transformers import GenerationMixin
+from transformers import DynamicCache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput
 
 from pytest_vlmlatency import measure_generate
 from pytest_vlmlatency.measure.feature_rows import find_features
+from pytest_vlmlatency.measure.past import count_held_columns
 from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model
@@ -259,3 +260,12 @@ def test_vectors_are_features_by_their_width_whatever_they_are_called(llava: Spe
     }
 
     assert set(find_features(named, (), llava.model)) == {"anything", "in_a_list"}
+
+
+@pytest.mark.parametrize(("n_columns", "n_held"), [(4, 0), (5, 0), (6, 5)])
+def test_a_prompt_no_longer_than_its_cache_is_new_words_alone(n_columns: int, n_held: int) -> None:
+    cache = DynamicCache()
+    cache.update(torch.zeros(1, 1, 5, 4), torch.zeros(1, 1, 5, 4), 0)
+    prompt = torch.zeros(1, n_columns, dtype=torch.long)
+
+    assert count_held_columns({"past_key_values": cache}, prompt, None) == n_held
