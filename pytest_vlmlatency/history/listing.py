@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.store import Store
     from pytest_vlmlatency.records import Rounds, RunRounds
 
+RUNS_AT_ONCE = 20
 COMMIT_DIGITS = 12
 GAP = "  "
 
@@ -65,15 +66,19 @@ def listing_of(store: Store, *, cases: Sequence[str] = (), n_last: int = 0) -> L
     """Return the last runs, all with 0; where cases are named, the last that have one of them."""
     index = store.index()
     names = index.names if cases else index.names[-n_last:]
-    stored = store.read(names)
-    listed = [_listed(run, cases) for run in stored.runs]
-    having = [run for run in listed if run.cases or not cases]
+    having: list[ListedRun] = []
+    problems = list(index.problems)
+    for start in range(0, len(names), RUNS_AT_ONCE):  # all rounds of a history fill the memory
+        stored = store.read(names[start : start + RUNS_AT_ONCE])
+        listed = [_listed(run, cases) for run in stored.runs]
+        having += [run for run in listed if run.cases or not cases]
+        problems += stored.problems
     return Listing(
         url=store.url,
         n_runs=len(index.names),
         has_cases=bool(cases),
         runs=tuple(having[-n_last:]),
-        problems=(*index.problems, *stored.problems),
+        problems=tuple(problems),
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.run_file import write_run
-from pytest_vlmlatency.history.store import file_of, open_store
+from pytest_vlmlatency.history.store import Store, StoredRuns, file_of, open_store
 from pytest_vlmlatency.records import run_rounds_of
 from tests.cases import a_call, a_case
 from tests.history.test_golden import GOLDEN
@@ -25,6 +25,7 @@ from tests.runs import a_run, an_environment
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.records import Run
 
     Said = Callable[..., str]
@@ -245,6 +246,26 @@ def test_a_query_names_what_it_left_out(tmp_path: Path, said: Said) -> None:
 
     assert f"{3:016x}" in printed
     assert f"Left out of the history: {parquet.parent.name}/{parquet.name}" in printed
+
+
+def test_a_long_history_is_read_a_few_runs_at_a_time(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pytest_vlmlatency.history.listing.RUNS_AT_ONCE", 2)
+    keep(tmp_path, *(a_run(number) for number in range(1, 6)))
+    at_once: list[int] = []
+    read = Store.read
+
+    def noting(store: Store, names: Sequence[RunName]) -> StoredRuns:
+        at_once.append(len(names))
+        return read(store, names)
+
+    monkeypatch.setattr(Store, "read", noting)
+
+    printed = said("history", "--history", tmp_path, "--last", "0")
+
+    assert at_once == [2, 2, 1]
+    assert all(a_run(number).id in printed for number in range(1, 6))
 
 
 def test_a_query_to_an_empty_history_has_an_empty_answer(tmp_path: Path, said: Said) -> None:
