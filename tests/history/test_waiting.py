@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
+from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,6 +20,10 @@ from tests.runs import a_run
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+pytestmark = pytest.mark.skipif(
+    find_spec("s3fs") is None, reason="what reaches S3, s3fs, is of the extra `dev`"
+)
 
 
 class Silent:
