@@ -127,10 +127,9 @@ def _folded_one_by_one(
     store: Store, names: Sequence[RunName]
 ) -> Iterator[tuple[RunName, Folded | Unreadable]]:
     """Yield each run as it goes into Parquet, or why its own file cannot be read."""
-    for some in _batches(names, RUNS_AT_ONCE):
-        contents = dict(store.place.read([file_of(name) for name in some]))
-        for name in some:
-            yield name, _folded(contents.pop(file_of(name)), name)
+    by_file = {file_of(name): name for name in names}
+    for path, content in store.contents(list(by_file)):
+        yield by_file[path], _folded(content, by_file[path])
 
 
 def _folded(content: bytes | Exception, name: RunName) -> Folded | Unreadable:

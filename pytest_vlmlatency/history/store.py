@@ -24,13 +24,14 @@ from pytest_vlmlatency.records import RunRounds
 from pytest_vlmlatency.whole_files import is_draft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
     from pytest_vlmlatency.history.slim import Plain
     from pytest_vlmlatency.records import Run
 
+FETCHED_AT_ONCE = 20
 MOST_LOOKS = 5  # at a history that compactions change meanwhile
 IGNORE_FILE = ".gitignore"
 IGNORED = f"# written by pytest-vlmlatency\n/{RUNS}/\n/{COMPACTED}/\n/{IGNORE_FILE}\n"
@@ -182,11 +183,24 @@ class Store:
 
         return folded.read_plain(self.place, self.folded[name], name)
 
+    def contents(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | Exception]]:
+        """Yield the content of each file, or why it cannot be read.
+
+        Few are in memory at once: one from a folder, and as many as are fetched side by side.
+        """
+        at_once = 1 if isinstance(self.place, Folder) else FETCHED_AT_ONCE
+        for start in range(0, len(paths), at_once):
+            some = dict(self.place.read(paths[start : start + at_once]))
+            for path in list(some):
+                yield path, some.pop(path)
+
     def _found(self, names: Sequence[RunName]) -> dict[RunName, RunRounds | Unreadable]:
         """Return each run, or why it cannot be read; Gone where it is not where it was."""
         files = {self.files[name]: name for name in names if name in self.files}
-        read = self.place.read(list(files))
-        found = {name: _rounds_or_reason(read[path], name) for path, name in files.items()}
+        found = {
+            files[path]: _rounds_or_reason(content, files[path])
+            for path, content in self.contents(list(files))
+        }
         folded_names = [n for n in names if n not in self.files and n in self.folded]
         if folded_names:
             from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
