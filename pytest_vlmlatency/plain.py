@@ -88,7 +88,7 @@ def run_json(run: Run, *, indent: int | None = None) -> str:
 def run_pieces(run: Run, *, indent: int | None = None) -> Iterator[str]:
     """Yield the pieces of `run_json`, a case at a time: thousands as one text fill the memory."""
     plain = to_plain(replace(run, cases=()))
-    digest = RunDigest(plain)
+    digest = RunDigest()
     newline, between = ("", ", ") if indent is None else ("\n" + " " * indent, ",")
     inner = newline + " " * (indent or 0)
     yield "{"
@@ -106,7 +106,7 @@ def run_pieces(run: Run, *, indent: int | None = None) -> Iterator[str]:
             text = json.dumps(value, indent=indent, allow_nan=False)
             yield text.replace("\n", newline) if newline else text
         yield between
-    yield f"{newline}{json.dumps(DIGEST)}: {json.dumps(digest.digits())}{newline[:1]}}}"
+    yield f"{newline}{json.dumps(DIGEST)}: {json.dumps(digest.digits(plain))}{newline[:1]}}}"
 
 
 def run_of_json(text: str) -> Run:

@@ -8,24 +8,23 @@ that fold the same runs write the same file, or two that hold the same run.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history import folded, folding
-from pytest_vlmlatency.history.slim import Gone, Unreadable, checked, parse, rounds_of_run
-from pytest_vlmlatency.history.store import file_of, parquet_files
+from pytest_vlmlatency.history.slim import Gone, Unreadable
+from pytest_vlmlatency.history.store import file_of, parquet_files, readable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.slim import Plain
     from pytest_vlmlatency.history.store import Store
-    from pytest_vlmlatency.records import RunRounds
 
 RUNS_PER_FILE = 500
-RUNS_AT_ONCE = 50  # files in memory
 MANY_SMALL_FILES = 8
 SMALL_FILE_RUNS = 250
 
@@ -37,15 +36,6 @@ class Compacted:
     n_folded: int
     n_joined: int
     problems: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Folded:
-    """A run as it goes into Parquet, and what has to come back from there."""
-
-    rows: tuple[Plain, ...]
-    rounds: RunRounds
-    digest: str
 
 
 def compact(
@@ -69,16 +59,17 @@ def compact(
 
 def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Fold runs into one file, verify it and remove their own; return how many runs it holds."""
-    expected: dict[RunName, Folded] = {}
+    expected: dict[RunName, int] = {}
     with folding.Rows() as rows:
-        for name, run in _folded_one_by_one(store, names):
-            if isinstance(run, Gone):
+        for name, content in _contents(store, names):
+            try:
+                counted = _Counted(folded.rows_of(name, readable(content)))
+                rows.add(counted)
+                expected[name] = counted.number
+            except Gone:
                 continue  # another compaction was quicker
-            if isinstance(run, Unreadable):
-                problems.append(f"{name.text}: {run}")
-            else:
-                rows.add(run.rows)
-                expected[name] = replace(run, rows=())
+            except Unreadable as problem:
+                problems.append(f"{name.text}: {problem}")
         if not expected:
             return 0
         path = rows.write(store.place, list(expected))
@@ -87,15 +78,31 @@ def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
 
 def _remove_what_is_folded(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Remove own files of runs that stand in Parquet already: an earlier compaction was stopped."""
-    by_path: dict[str, dict[RunName, Folded]] = {}
-    for name, run in _folded_one_by_one(store, names):
-        if not isinstance(run, Unreadable):
-            by_path.setdefault(store.folded[name], {})[name] = replace(run, rows=())
+    by_path: dict[str, dict[RunName, int]] = {}
+    for name, content in _contents(store, names):
+        with suppress(Unreadable):
+            counted = _Counted(folded.rows_of(name, readable(content)))
+            for _row in counted:
+                pass
+            by_path.setdefault(store.folded[name], {})[name] = counted.number
     return sum(_verify_and_remove(store, path, runs, problems) for path, runs in by_path.items())
 
 
+class _Counted:
+    """Rows of a run on their way, and the sum of their numbers once all were seen."""
+
+    def __init__(self, rows: Iterable[Plain]) -> None:
+        self.number = 0
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[Plain]:
+        for row in self._rows:
+            self.number += folded.number_of(row)
+            yield row
+
+
 def _verify_and_remove(
-    store: Store, path: str, expected: Mapping[RunName, Folded], problems: list[str]
+    store: Store, path: str, expected: Mapping[RunName, int], problems: list[str]
 ) -> int:
     """Remove the own files of runs that a Parquet file, as it is now, gives back unchanged.
 
@@ -103,47 +110,29 @@ def _verify_and_remove(
     """
     n_removed = 0
     try:
-        digests = folded.digests(store.place, path)
+        numbers = folded.numbers(store.place, path)
     except Gone:
         return 0  # joined to others by a compaction beside this one; the next time will do
     except Unreadable as problem:
         problems.append(f"{path} cannot be verified: {problem}")
         return 0
-    for some in _batches(list(expected), RUNS_AT_ONCE):
-        judged = folded.read_rounds(store.place, dict.fromkeys(some, path))
-        for name in some:
-            run = expected[name]
-            if digests.get(name.text) != run.digest or judged[name] != run.rounds:
-                problems.append(
-                    f"{path} does not give back {name.text} as it was written: its own file stays"
-                )
-                continue
-            store.place.remove(file_of(name))
-            n_removed += 1
+    for name, number in expected.items():
+        if numbers.get(name.text) != number:
+            problems.append(
+                f"{path} does not give back {name.text} as it was written: its own file stays"
+            )
+            continue
+        store.place.remove(file_of(name))
+        n_removed += 1
     return n_removed
 
 
-def _folded_one_by_one(
+def _contents(
     store: Store, names: Sequence[RunName]
-) -> Iterator[tuple[RunName, Folded | Unreadable]]:
-    """Yield each run as it goes into Parquet, or why its own file cannot be read."""
+) -> Iterator[tuple[RunName, bytes | Exception]]:
     by_file = {file_of(name): name for name in names}
     for path, content in store.contents(list(by_file)):
-        yield by_file[path], _folded(content, by_file[path])
-
-
-def _folded(content: bytes | Exception, name: RunName) -> Folded | Unreadable:
-    if isinstance(content, FileNotFoundError):
-        return Gone("it is gone")
-    if isinstance(content, Exception):
-        return Unreadable(str(content))
-    try:
-        plain = checked(parse(content), name)
-        rounds = rounds_of_run(plain)
-        rows = folded.rows_of(name, plain, rounds)
-    except Unreadable as problem:
-        return problem
-    return Folded(rows=tuple(rows), rounds=rounds, digest=folded.digest_of_texts(rows))
+        yield by_file[path], content
 
 
 def _join_small_files(store: Store, problems: list[str]) -> int:

@@ -31,14 +31,16 @@ from pytest_vlmlatency.history.slim import (
     checked,
     form_of_a_run,
     header_of,
+    pieces_of,
+    rounds_of_case,
     slim_rounds,
     upgraded,
     was_measured,
 )
-from pytest_vlmlatency.records import DIGEST, N_DIGEST_DIGITS, Rounds, RunRounds, digest_of_run
+from pytest_vlmlatency.records import DIGEST, N_DIGEST_DIGITS, Rounds, RunDigest, RunRounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
@@ -69,7 +71,7 @@ N_CASES = "n_cases"
 """In a header: how many rows of cases follow."""
 N_DIGITS = 16  # of a digest in a file's name
 _DIGEST_IN_NAME = re.compile(rf"_[0-9a-f]{{16}}_([0-9a-f]{{{N_DIGITS}}})\.parquet")
-SEPARATOR = chr(31)  # JSON escapes it
+ROWS_AT_ONCE = 100
 UNREADABLE = (duckdb.Error, OSError, ValueError, OverflowError, MemoryError)
 """What reading a damaged file raises: DuckDB, fsspec, and making Python's values of its values."""
 # No extension is fetched from anywhere: Parquet and JSON are built in.
@@ -211,24 +213,40 @@ def _in_order(rows: Rows) -> Rows:
     return rows
 
 
-def rows_of(name: RunName, plain: Plain, judged: RunRounds) -> list[Plain]:
-    """Return a run's rows: its header, then its cases; those not measured have no times."""
-    header = {key: value for key, value in plain.items() if key != "cases"}
-    header |= {DIGEST: digest_of_run(plain), N_CASES: len(plain["cases"])}
-    rows: list[Plain] = [{"name": name.text, "header": _text(header)}]
-    rounds = iter(judged.cases)
-    for index, case in enumerate(plain["cases"]):
-        row = {
-            "name": name.text,
-            "case_index": index,
-            "case_id": case["id"],
-            "case_name": case["name"],
-            "device": case["device"],
-            "whole": _text(case),
-        }
-        rows.append(row | _judged(next(rounds)) if was_measured(case) else row)
-    judged_columns = ("name", "header", "case_index", "times_ms", "slim")
-    return [{**row, DIGEST: digest_of_row(*map(row.get, judged_columns))} for row in rows]
+def rows_of(name: RunName, content: bytes) -> Iterator[Plain]:
+    """Yield a run's rows from its file's content: its cases, a case at a time, then its header.
+
+    Cases that were not measured have no times. Unreadable may come after some rows.
+    """
+    digest = RunDigest()
+    n_cases = 0
+    for is_case, piece in pieces_of(content):
+        with form_of_a_run():
+            if is_case:
+                digest.add_case(piece)
+                yield _signed(_row_of(name, n_cases, piece))
+                n_cases += 1
+            else:
+                plain = checked(piece, name)
+                header = plain | {DIGEST: digest.digits(plain), N_CASES: n_cases}
+                yield _signed({"name": name.text, "header": _text(header)})
+
+
+def _row_of(name: RunName, index: int, case: Plain) -> Plain:
+    row = {
+        "name": name.text,
+        "case_index": index,
+        "case_id": case["id"],
+        "case_name": case["name"],
+        "device": case["device"],
+        "whole": _text(case),
+    }
+    return row | _judged(rounds_of_case(case)) if was_measured(case) else row
+
+
+def _signed(row: Plain) -> Plain:
+    judged = ("name", "header", "case_index", "times_ms", "slim")
+    return row | {DIGEST: digest_of_row(*map(row.get, judged))}
 
 
 def digest_of_row(
@@ -242,25 +260,32 @@ def digest_of_row(
     return hashlib.sha256(text.encode()).hexdigest()[:N_DIGEST_DIGITS]
 
 
-def digest_of_texts(rows: Sequence[Plain]) -> str:
-    """Return the digest of a run's texts, as `digests` finds it in a file."""
-    texts = (row.get(column, "") for row in rows for column in ("header", "whole", "slim"))
-    return hashlib.md5(SEPARATOR.join(texts).encode(), usedforsecurity=False).hexdigest()
+def number_of(row: Mapping[str, Any]) -> int:
+    """Return a number of all that a row holds; those of a run's rows are added in any order."""
+    values = [row.get(column) for column in COLUMNS]
+    times = row.get("times_ms")
+    if isinstance(times, Mapping):
+        values.append({name: [float(time_ms) for time_ms in of] for name, of in times.items()})
+    values[list(COLUMNS).index("times_ms")] = None
+    text = json.dumps(values, sort_keys=True)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 
-def digests(place: Place, path: str) -> dict[str, str]:
-    """Return the digest of the texts of each run in a file, by its name, as DuckDB reads them."""
-    texts = ", ".join(f"coalesce({column}, '')" for column in ("header", "whole", "slim"))
-    query = (
-        f"SELECT name, md5(string_agg(concat_ws(chr(31), {texts}), chr(31) "
-        f"ORDER BY case_index NULLS FIRST)) FROM read_parquet(?) GROUP BY name"
-    )
+def numbers(place: Place, path: str) -> dict[str, int]:
+    """Return the sum of the numbers of each run's rows in a file, by the run's name."""
+    found: dict[str, int] = {}
+    query = f"SELECT {', '.join(COLUMNS)} FROM {ROWS.format('?')}"
     with closing(connect(place)) as connection:
         try:
-            return dict(connection.execute(query, [checked_path(place, path)]).fetchall())
+            answer = connection.execute(query, [checked_path(place, path)])
+            while rows := answer.fetchmany(ROWS_AT_ONCE):
+                for row in rows:
+                    held = dict(zip(COLUMNS, row, strict=True))
+                    found[held["name"]] = found.get(held["name"], 0) + number_of(held)
         except UNREADABLE as problem:
             _raise_if_gone(place, path)
             raise Unreadable(f"{path} cannot be read: {problem}") from None
+    return found
 
 
 def _gone(place: Place, path: str) -> Gone | None:

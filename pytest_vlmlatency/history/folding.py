@@ -54,7 +54,7 @@ class Rows:
         folder = self._held.enter_context(scratch_folder())
         self._lines, self._parquet = folder / "rows.jsonl", folder / "rows.parquet"
         self._longest_bytes = 0
-        self._file = self._lines.open("w", encoding="utf-8")
+        self._file = self._lines.open("wb")
 
     def __enter__(self) -> Rows:
         return self
@@ -64,11 +64,17 @@ class Rows:
         self._held.close()
 
     def add(self, rows: Iterable[Plain]) -> None:
-        """Add the rows of one run; runs are added in the order of their names."""
-        for row in rows:
-            line = json.dumps(row, allow_nan=False)
-            self._longest_bytes = max(self._longest_bytes, len(line))
-            self._file.write(f"{line}\n")
+        """Add the rows of one run, or none if they end in an error; runs come in their order."""
+        start = self._file.tell()
+        try:
+            for row in rows:
+                line = json.dumps(row, allow_nan=False).encode()
+                self._longest_bytes = max(self._longest_bytes, len(line))
+                self._file.write(line + b"\n")
+        except BaseException:
+            self._file.seek(start)
+            self._file.truncate()
+            raise
 
     def write(self, place: Place, names: Sequence[RunName]) -> str:
         """Write the rows into a file of the place, whole or not at all; return its path."""

@@ -18,7 +18,8 @@ import duckdb
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history import folded, folding
 from pytest_vlmlatency.history.places import Folder
-from pytest_vlmlatency.history.slim import Unreadable, rounds_of_run
+from pytest_vlmlatency.history.slim import Unreadable
+from pytest_vlmlatency.history.store import file_of, readable
 from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.whole_files import scratch_folder
 
@@ -161,10 +162,10 @@ def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:
     """
     names = sorted(name for name in store.files if name not in store.folded)
     with folding.Rows() as rows:
-        for name in names:
+        by_file = {file_of(name): name for name in names}
+        for path, content in store.contents(list(by_file)):
             try:
-                plain = store.read_plain(name)
-                rows.add(folded.rows_of(name, plain, rounds_of_run(plain)))
+                rows.add(folded.rows_of(by_file[path], readable(content)))
             except Unreadable as problem:
-                problems.append(f"{name.text}: {problem}")
+                problems.append(f"{by_file[path].text}: {problem}")
         return rows.write(scratch, names)

@@ -18,7 +18,7 @@ from pytest_vlmlatency.history.slim import (
     Unreadable,
     checked,
     parse,
-    rounds_of_run,
+    rounds_of_pieces,
 )
 from pytest_vlmlatency.records import RunRounds
 from pytest_vlmlatency.whole_files import is_draft
@@ -84,15 +84,24 @@ class Store:
         self.place.write(file_of(name), run_pieces(run))
         return name.text
 
-    def take_over(self, waiting: Store) -> int:
-        """Move the runs of another history here, oldest first; return how many there were."""
-        names = waiting.index().names
-        for name in names:
+    def take_over(self, waiting: Store) -> tuple[int, tuple[str, ...]]:
+        """Move the runs of another history here, oldest first; return how many, and problems.
+
+        What cannot be read stays where it is.
+        """
+        index = waiting.index()
+        problems = list(index.problems)
+        n_moved = 0
+        for name in index.names:
             content = waiting.place.read([file_of(name)])[file_of(name)]
-            if isinstance(content, bytes):
+            found = _rounds_or_reason(content, name)
+            if isinstance(found, Unreadable):
+                problems.append(f"{name.text}: {found}")
+            elif isinstance(content, bytes):
                 self.place.write(file_of(name), content)
                 waiting.place.remove(file_of(name))
-        return len(names)
+                n_moved += 1
+        return n_moved, tuple(problems)
 
     def check_writable(self) -> None:
         """Raise HistoryProblem if this history is for reading only; keep it out of git's way."""
@@ -225,12 +234,17 @@ def stem_of(path: str) -> str:
     return path.rpartition("/")[2].removesuffix(SUFFIX)
 
 
-def _rounds_or_reason(content: bytes | Exception, name: RunName) -> RunRounds | Unreadable:
+def readable(content: bytes | Exception) -> bytes:
+    """Return the content of a file, or raise Unreadable with why it could not be read."""
     if isinstance(content, FileNotFoundError):
-        return Gone("there is no such run (any more)")
+        raise Gone("there is no such run (any more)")
     if isinstance(content, Exception):
-        return Unreadable(f"it cannot be read: {content}")
+        raise Unreadable(f"it cannot be read: {content}")
+    return content
+
+
+def _rounds_or_reason(content: bytes | Exception, name: RunName) -> RunRounds | Unreadable:
     try:
-        return rounds_of_run(checked(parse(content), name))
+        return rounds_of_pieces(readable(content), name)
     except Unreadable as problem:
         return problem

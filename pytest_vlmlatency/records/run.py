@@ -67,11 +67,11 @@ class Run:
 
 def digest_of_run(plain: Mapping[str, object]) -> str:
     """Return the digest of a run's JSON values: of the values, whatever their layout."""
-    digest = RunDigest(plain)
+    digest = RunDigest()
     cases = plain.get(CASES)
     for case in cases if isinstance(cases, list) else ():
         digest.add_case(case)
-    return digest.digits()
+    return digest.digits(plain)
 
 
 class RunDigest:
@@ -80,8 +80,7 @@ class RunDigest:
     It is that of one compact JSON text with sorted keys, in which `cases` is the first.
     """
 
-    def __init__(self, plain: Mapping[str, object]) -> None:
-        self._rest = {key: value for key, value in plain.items() if key != DIGEST}
+    def __init__(self) -> None:
         self._has_cases = False
         self._digest = hashlib.sha256()
 
@@ -91,14 +90,11 @@ class RunDigest:
         self._digest.update(_compact(plain).encode())
         self._has_cases = True
 
-    def digits(self) -> str:
-        """Return the digest, once all cases were added."""
-        if self._has_cases:
-            self._rest.pop(CASES, None)
-        rest = _compact(self._rest)
-        if self._has_cases:
-            rest = f"],{rest[1:]}"
-        self._digest.update(rest.encode())
+    def digits(self, plain: Mapping[str, object]) -> str:
+        """Return the digest, once all cases were added; `plain` are the run's other values."""
+        rest = {key: value for key, value in plain.items() if key not in (CASES, DIGEST)}
+        text = f"],{_compact(rest)[1:]}" if self._has_cases else _compact({**rest, CASES: []})
+        self._digest.update(text.encode())
         return self._digest.hexdigest()[:N_DIGEST_DIGITS]
 
 

@@ -104,7 +104,7 @@ def keep(run: Run, history: Store, *, root: Path) -> str:
         return f"Not kept in {where}: --vlm-history-readonly."
     waiting = waiting_for(history, root)
     try:
-        n_before = 0 if waiting is None else history.take_over(waiting)
+        n_before, left = (0, ()) if waiting is None else history.take_over(waiting)
         history.write(run)
     except HistoryProblem as problem:
         raise HistoryProblem(
@@ -114,6 +114,8 @@ def keep(run: Run, history: Store, *, root: Path) -> str:
     kept = f"Kept in {where} as run {run.id}."
     if n_before:
         kept += f" {n_before} {'run' if n_before == 1 else 'runs'} that had waited came first."
+    if left:
+        kept += f" Not uploaded, and still waiting: {'; '.join(left)}."
     why = " ".join(why_unknown(root).split()) if run.commit is None else ""
     if not why:
         return kept

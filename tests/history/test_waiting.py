@@ -13,7 +13,8 @@ import pytest
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history import location, places
-from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.session.keeping import keep
 from tests.runs import a_run
 
@@ -135,7 +136,7 @@ def test_a_run_that_could_not_be_uploaded_waits_and_the_next_run_uploads_it_firs
     _clear()
 
     assert cli.main(["history", "--history", url]) == 0
-    assert "2 runs wait in " in capsys.readouterr().err
+    assert "upload them: 2, in " in capsys.readouterr().err
     said = keep(a_run(3), open_store(url), root=tmp_path)
     again = keep(a_run(4), open_store(url), root=tmp_path)
 
@@ -151,3 +152,18 @@ def _clear() -> None:
     from s3fs import S3FileSystem  # noqa: PLC0415 - as above
 
     S3FileSystem.clear_instance_cache()
+
+
+def test_a_waiting_run_that_was_damaged_is_named_and_stays(tmp_path: Path) -> None:
+    history, waiting = open_store("memory://taken-over/history"), open_store(tmp_path)
+    for number in (1, 2):
+        waiting.write(a_run(number))
+    damaged = tmp_path / file_of(name_of(a_run(1)))
+    damaged.write_bytes(damaged.read_bytes()[:-20])
+    (tmp_path / "runs" / "a folder.json").mkdir()
+
+    n_moved, problems = history.take_over(waiting)
+
+    assert (n_moved, len(problems)) == (1, 2)
+    assert history.index().names == (name_of(a_run(2)),)
+    assert damaged.exists()

@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
     waiting = waiting_for(store, Path.cwd())
     n_waiting = 0 if waiting is None else len(waiting.index().names)
     if waiting is not None and n_waiting:
-        warn(f"{n_waiting} runs wait in {waiting.url}: the next run of pytest uploads them.")
+        warn(f"Waiting for the next run of pytest to upload them: {n_waiting}, in {waiting.url}")
     found = listing.listing_of(store, cases=given.case, n_last=given.last)
     if given.json:
         tell_json(asdict(found))
