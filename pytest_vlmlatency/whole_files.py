@@ -103,10 +103,14 @@ def put_in_place(draft: Path, target: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, each forced to the disk."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    """Make a folder and those above it, each forced to the disk.
+
+    So is the lowest one that is there: a process may have been killed once it had made it.
+    """
+    above = (folder, *folder.parents)
+    missing = [one for one in above if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    for one in missing:
+    for one in above[: len(missing) + 1]:
         force_names_to_disk(one.parent)
 
 

@@ -33,6 +33,7 @@ SLOW = {
     "test_plugin_confirmation.py",
     "test_plugin_discovery.py",
     "test_plugin_gate_confirmed.py",
+    "test_cut_off.py",
     "test_fuzzed_files.py",
     "test_plugin_gate_new.py",
 }

@@ -109,6 +109,7 @@ class Ledger:
             raise RecordsProblem(
                 f"{self._dataset_folder} cannot be written to: {problem}; name another folder"
             ) from problem
+        force_names_to_disk(self._dataset_folder)  # of files that a killed process made
         for path in sorted(self._dataset_folder.glob("*.jsonl")):
             try:
                 _cut_off_part(path)
