@@ -86,9 +86,9 @@ def lost_on_a_made_up_disk(command: Command, folder: Path) -> str:
         disk = MadeUpDisk(work)
         own = os.fsync
 
-        def fsync(handle: Any) -> None:
-            own(handle)
-            disk.force(handle)
+        def fsync(fd: Any) -> None:
+            own(fd)
+            disk.force(fd)
 
         os.fsync = fsync
         answer = command.run(work)

@@ -63,7 +63,17 @@ def test_content_is_on_the_disk_before_the_name_and_the_name_before_it_is_report
 def test_each_new_folder_is_on_the_disk_in_the_one_above(tmp_path: Path, calls: list[str]) -> None:
     make_folder(tmp_path / "one" / "two")
 
-    assert sorted(calls) == sorted([f"fsync {tmp_path.name}", "fsync one"])
+    assert {f"fsync {tmp_path.name}", "fsync one"} <= set(calls)
+
+
+def test_a_folder_that_a_killed_process_made_is_forced_to_the_disk(
+    tmp_path: Path, calls: list[str]
+) -> None:
+    (tmp_path / "one").mkdir()
+
+    make_folder(tmp_path / "one")
+
+    assert calls == [f"fsync {tmp_path.name}"]
 
 
 @pytest.mark.parametrize("function", ["os.fsync", "pathlib.Path.replace"])
