@@ -13,6 +13,7 @@ import atexit
 import gc
 import importlib
 import importlib.metadata
+import io
 import json
 import os
 import runpy
@@ -159,7 +160,11 @@ class _Server:
 
     def _launch(self) -> None:
         client, _address = self._listener.accept()
-        request, streams = _received(client)
+        found = _received(client)
+        if found is None:  # the executable was killed before it had said what to run
+            client.close()
+            return
+        request, streams = found
         process = os.fork()
         if not process:
             self._events.close()
@@ -169,7 +174,8 @@ class _Server:
             _become(request, streams)
         for stream in streams:
             os.close(stream)
-        client.sendall(b"%d\n" % process)
+        with suppress(BrokenPipeError, ConnectionResetError):  # its end is seen below
+            client.sendall(b"%d\n" % process)
         self._clients[process] = client
         descriptor = os.pidfd_open(process)
         watched = partial(self._tell, process, descriptor)
@@ -192,7 +198,7 @@ class _Server:
             self._events.unregister(client)
         self._events.unregister(descriptor)
         os.close(descriptor)
-        with suppress(BrokenPipeError), client:
+        with suppress(BrokenPipeError, ConnectionResetError), client:
             client.sendall(b"%d\n" % status)
 
     def _end(self) -> None:
@@ -214,12 +220,20 @@ def _import_packages() -> None:
     gc.freeze()
 
 
-def _received(client: socket.socket) -> tuple[_Request, list[int]]:
+def _received(client: socket.socket) -> tuple[_Request, list[int]] | None:
+    """Return what to run, and its streams; None from an executable that has ended meanwhile."""
     size, streams, _flags, _address = socket.recv_fds(client, 8, 3)
     text = b""
-    while len(text) < int.from_bytes(size, "big"):
-        text += client.recv(1 << 16)
-    return json.loads(text), streams
+    while size and len(text) < int.from_bytes(size, "big"):
+        piece = client.recv(1 << 16)
+        if not piece:
+            size = b""
+        text += piece
+    if size:
+        return json.loads(text), streams
+    for stream in streams:
+        os.close(stream)
+    return None
 
 
 def _become(request: _Request, streams: list[int]) -> None:
@@ -237,10 +251,17 @@ def _become(request: _Request, streams: list[int]) -> None:
     sys.dont_write_bytecode = bool(variables.get("PYTHONDONTWRITEBYTECODE"))
     tempfile.tempdir = None
     is_unbuffered = argv[1] == "-u"
-    for text in (sys.stdout, sys.stderr):
-        text.reconfigure(  # type: ignore[union-attr]  # nothing has replaced them
-            write_through=is_unbuffered, line_buffering=os.isatty(text.fileno())
+    for number, name in ((1, "stdout"), (2, "stderr")):  # the server's own knew a file, perhaps
+        opened = open(number, "wb", buffering=0 if is_unbuffered else -1, closefd=False)  # noqa: SIM115 - for good
+        text = io.TextIOWrapper(
+            opened,
+            encoding="utf-8",
+            errors="backslashreplace" if name == "stderr" else "strict",
+            write_through=is_unbuffered,
+            line_buffering=name == "stderr" or os.isatty(number),
         )
+        setattr(sys, name, text)
+        setattr(sys, f"__{name}__", text)
     option, *rest = argv[2:] if is_unbuffered else argv[1:]
     kind, program = option[:2], option[2:]
     if not program:
