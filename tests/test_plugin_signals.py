@@ -67,7 +67,7 @@ def test_the_controller_of_workers_keeps_what_they_measured(
     pytester.makeconftest(FAKE_ENGINE)
     pytester.makepyfile(test_x=MODEL + MEASURED + ENDED.format(pid="os.getppid()", name="SIGTERM"))
 
-    result = in_subprocess(pytester, monkeypatch, "-n1", "--vlm-json=run.json")
+    result = in_subprocess(pytester, monkeypatch, "-n1", "--vlm-json=run.json", is_new=True)
 
     assert result.ret == pytest.ExitCode.INTERRUPTED
     run = json.loads((pytester.path / "run.json").read_text())

@@ -78,3 +78,15 @@ def test_a_fork_ends_with_the_executable_that_is_killed() -> None:
         done.kill()
 
     assert ends(process)
+
+
+def test_a_fork_ends_with_its_server_and_later_launches_are_new_processes() -> None:
+    code = "import os, signal; os.kill(os.getppid(), signal.SIGKILL); signal.pause()"
+    warm_python.cache_clear()
+    executable = warm_python()
+
+    killed = subprocess.run([executable, "-c", code], check=False, timeout=60)
+    after = subprocess.run([executable, "-c", "pass"], check=False, timeout=60)
+    warm_python.cache_clear()
+
+    assert (killed.returncode, after.returncode) == (-9, 0)

@@ -10,6 +10,7 @@ process (other options of python, variables that are read at import) gets a new 
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import importlib
 import importlib.metadata
@@ -39,6 +40,7 @@ IMPORTED = (
 READ_AT_IMPORT = ("PYTHON", "LC_", "LANG", "OMP_", "MKL_", "HF_", "TRANSFORMERS_", "TORCH")
 PASSED_ON = ("PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LC_ALL")
 """What a fork can do by itself. LC_ALL is C in a launch of ours: UTF-8, as everywhere else."""
+PR_SET_PDEATHSIG = 1
 FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 CLIENT = """\
@@ -69,8 +71,14 @@ socket.send_fds(server, [len(request).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(request)
 answers = server.makefile("rb")
 process = int(answers.readline())
+def forward(number, _frame):
+    try:
+        os.kill(process, number)
+    except ProcessLookupError:
+        pass
+
 for number in {forwarded}:
-    signal.signal(number, lambda number, _frame: os.kill(process, number))
+    signal.signal(number, forward)
 status = int(answers.readline() or b"-9")
 if status < 0:
     signal.signal(-status, signal.SIG_DFL) if -status != signal.SIGKILL else None
@@ -98,6 +106,7 @@ def warm_python() -> str:
         [sys.executable, "-P", __file__, address, str(lifeline)],
         env=variables,
         pass_fds=(lifeline,),
+        start_new_session=True,  # signals to the group of the tests are not for it
         stdout=subprocess.PIPE,
     )
     os.close(lifeline)
@@ -188,8 +197,9 @@ class _Server:
         if client is None:  # its end came first
             return
         self._events.unregister(client)
-        with suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)
+        for end in (os.kill, os.killpg):  # it may not be the first of its group yet
+            with suppress(ProcessLookupError):
+                end(process, signal.SIGKILL)
 
     def _tell(self, process: int, descriptor: int) -> None:
         status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
@@ -237,8 +247,13 @@ def _received(client: socket.socket) -> tuple[_Request, list[int]] | None:
 
 
 def _become(request: _Request, streams: list[int]) -> None:
-    """Run what the request says, as a new interpreter does, and end the process."""
+    """Run what the request says, as a new interpreter does, and end the process.
+
+    The fork's parent is the server: a program that signals its parent needs a new process. Should
+    the server end, so does the fork, or it would hold its locks for ever.
+    """
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
