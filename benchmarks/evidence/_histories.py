@@ -22,6 +22,7 @@ from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.plain import to_plain
 from pytest_vlmlatency.records import (
     CPU,
+    DIGEST,
     WALL,
     Call,
     Case,
@@ -32,6 +33,7 @@ from pytest_vlmlatency.records import (
     Scalar,
     Span,
     Workload,
+    digest_of_run,
 )
 
 if TYPE_CHECKING:
@@ -77,14 +79,17 @@ def write_history(folder: Path, size: Size, seed: int, *, repository: Path | Non
     store = open_store(folder)
     store.check_writable()
     (folder / "runs").mkdir()
-    distinct = [_cases_json(size, rng) for _ in range(min(N_DISTINCT, size.n_runs))]
+    texts = [_cases_json(size, rng) for _ in range(min(N_DISTINCT, size.n_runs))]
+    distinct = [(text, json.loads(text)) for text in texts]
     fingerprint = ""
     for number in counted(size.n_runs, "writing runs"):
         run = _a_run(number, commits[number], rng)
         name = name_of(run)
         fingerprint = name.fingerprint
+        cases, plain_cases = rng.choice(distinct)
         head = to_plain(run) | {"cases": None}
-        text = json.dumps(head).replace('"cases": null', '"cases": ' + rng.choice(distinct))
+        head[DIGEST] = digest_of_run(head | {"cases": plain_cases})
+        text = json.dumps(head).replace('"cases": null', '"cases": ' + cases)
         (folder / file_of(name)).write_text(text, encoding="utf-8")
     return fingerprint
 

@@ -65,8 +65,9 @@ def records_of(run: Run, *, measure: str = WALL_MS) -> RunRecords:
 def record_of(run: Run, case: Case, index: int, call: Call, *, measure: str = WALL_MS) -> Record:
     """Return one call as a record; Refused if it has none."""
     _check_stepwise(call)
-    if measure not in call.total:
-        raise Refused(Reason.MISSING, f"it has no {measure}, only {', '.join(call.total)}")
+    for times in (call.total, *(span.measures for span in call.spans)):
+        if measure not in times:
+            raise Refused(Reason.MISSING, f"it has no {measure}, only {', '.join(times)}")
     configuration = dict(case.config or {})
     commit = run.commit
     return checked(
