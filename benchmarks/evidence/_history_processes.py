@@ -43,11 +43,11 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
+from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.history.whole import whole_run
 from pytest_vlmlatency.judging.gate import GateRequest, judge_run
 
-run = whole_run(json.loads(Path(sys.argv[3]).read_text()))
+run = run_in_file(Path(sys.argv[3]))
 start_s = time.perf_counter()
 store = open_store(sys.argv[1], is_readonly=True)
 request = GateRequest(root=Path(sys.argv[2]), today=date.today(), ref="HEAD")
