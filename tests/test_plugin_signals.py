@@ -19,13 +19,20 @@ from tests.projects import FAKE_ENGINE, MEASURED, MODEL, in_subprocess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NOT_IGNORED = """
+import signal
+
+for number in (signal.SIGTERM, signal.SIGHUP):  # as nohup leaves the second one to what it runs
+    signal.signal(number, signal.SIG_DFL)
+"""
 ENDED = """
 
 def test_ended(vlm_latency):
-    import os, signal
+    import os, signal, time
 
     os.kill({pid}, signal.{name})
-    signal.pause()
+    time.sleep(20)
+    assert False, "the signal did not end the run"
 
 
 def test_after(vlm_latency):
@@ -48,7 +55,7 @@ def _default_handlers() -> Iterator[None]:
 def test_a_run_that_a_signal_ends_keeps_what_it_measured(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    pytester.makeconftest(FAKE_ENGINE)
+    pytester.makeconftest(FAKE_ENGINE + NOT_IGNORED)
     ended = ENDED.format(pid="os.getpid()", name=name)
     pytester.makepyfile(test_x=MODEL + MEASURED + ended)
 
@@ -64,7 +71,7 @@ def test_a_run_that_a_signal_ends_keeps_what_it_measured(
 def test_the_controller_of_workers_keeps_what_they_measured(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytester.makeconftest(FAKE_ENGINE)
+    pytester.makeconftest(FAKE_ENGINE + NOT_IGNORED)
     pytester.makepyfile(test_x=MODEL + MEASURED + ENDED.format(pid="os.getppid()", name="SIGTERM"))
 
     result = in_subprocess(pytester, monkeypatch, "-n1", "--vlm-json=run.json", is_new=True)
