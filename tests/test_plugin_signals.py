@@ -43,9 +43,11 @@ def test_after(vlm_latency):
 @pytest.fixture(autouse=True)
 def _default_handlers() -> Iterator[None]:
     """Let each test begin as a process does, whatever runs it handles."""
-    before = [(number, signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGHUP)]
-    for number, _ in before:
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    before = [(number, signal.getsignal(number)) for number in numbers]
+    for number in numbers:
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in the background of a shell
     yield
     for number, handler in before:
         signal.signal(number, handler)
