@@ -70,6 +70,8 @@ def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
                 continue  # another compaction was quicker
             except Unreadable as problem:
                 problems.append(f"{name.text}: {problem}")
+            finally:
+                del content  # before the next file is read, and before all are written
         if not expected:
             return 0
         path = rows.write(store.place, list(expected))
@@ -85,6 +87,7 @@ def _remove_what_is_folded(store: Store, names: Sequence[RunName], problems: lis
             for _row in counted:
                 pass
             by_path.setdefault(store.folded[name], {})[name] = counted.number
+        del content  # before the next file is read
     return sum(_verify_and_remove(store, path, runs, problems) for path, runs in by_path.items())
 
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import duckdb
 
 from pytest_vlmlatency.history.names import RunName, parse_name
+from pytest_vlmlatency.history.pieces import pieces_of
 from pytest_vlmlatency.history.places import COMPACTED, Folder
 from pytest_vlmlatency.history.slim import (
     Gone,
@@ -31,7 +32,6 @@ from pytest_vlmlatency.history.slim import (
     checked,
     form_of_a_run,
     header_of,
-    pieces_of,
     rounds_of_case,
     slim_rounds,
     upgraded,

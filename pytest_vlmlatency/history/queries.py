@@ -168,4 +168,6 @@ def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:
                 rows.add(folded.rows_of(by_file[path], readable(content)))
             except Unreadable as problem:
                 problems.append(f"{by_file[path].text}: {problem}")
+            finally:
+                del content  # before the next file is read, and before all are written
         return rows.write(scratch, names)

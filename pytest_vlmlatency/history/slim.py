@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import reprlib
 from collections.abc import Mapping
 from contextlib import contextmanager
@@ -22,7 +21,6 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from pytest_vlmlatency.errors import Quoting, VlmLatencyError, reason_in_words
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.records import (
-    CASES,
     CPU,
     DIGEST,
     SCHEMA_VERSION,
@@ -36,7 +34,6 @@ from pytest_vlmlatency.records import (
     Phase,
     Place,
     Rounds,
-    RunDigest,
     RunHeader,
     RunRounds,
     Workload,
@@ -67,8 +64,6 @@ MOST_MS = 1e12
 
 
 OTHER_DIGEST = "damaged or changed: its digest is another than that of its content"
-TAIL_LENGTH = 4096
-"""What follows the cases in a file that we wrote is shorter."""
 WITHOUT_ID = 1
 """The first schema."""
 
@@ -90,84 +85,6 @@ def parse(content: bytes) -> Plain:
         return upgraded(plain, content)
 
 
-def pieces_of(content: bytes) -> Iterator[tuple[bool, Plain]]:
-    """Yield the cases of a run one by one (True), and last its other values (False).
-
-    The digest is checked before the last; whatever is wrong is Unreadable, when it is come to. A
-    file of an older schema is parsed as a whole.
-    """
-    try:
-        text = content.decode()
-    except ValueError as problem:
-        raise Unreadable(f"no whole JSON: {problem}") from None
-    version = _VERSION.search(text, max(0, len(text) - TAIL_LENGTH))
-    is_of_today = version is not None and int(version[1]) == SCHEMA_VERSION
-    if not is_of_today or "\\ud" in text or "\\uD" in text:
-        plain = parse(content)
-        with form_of_a_run():
-            cases = plain.pop(CASES)
-        yield from ((True, case) for case in cases)
-        yield False, plain
-        return
-    yield from _streamed(text)
-
-
-def _streamed(text: str) -> Iterator[tuple[bool, Plain]]:
-    digest = RunDigest()
-    rest: Plain = {}
-    try:
-        for key, value in _members(text):
-            if key == CASES:
-                digest.add_case(value)
-                yield True, value
-            elif key in rest:
-                raise Unreadable(f"no run of pytest-vlmlatency: it has {key!r:.80} twice")
-            else:
-                rest[key] = value
-        if rest.get(DIGEST) != digest.digits(rest):
-            raise Unreadable(OTHER_DIGEST)
-    except (ValueError, RecursionError, StopIteration) as problem:
-        raise Unreadable(f"no whole JSON: {problem}") from None
-    del rest[DIGEST]
-    if not rest.keys() >= KEYS - {CASES}:
-        raise Unreadable("no run of pytest-vlmlatency")
-    yield False, rest
-
-
-def _members(text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the keys and values of a JSON object; of a list under `CASES`, each of its values."""
-    at = _after(text, "{", 0)
-    is_first = True
-    while not text.startswith("}", at):
-        if not is_first:
-            at = _after(text, ",", at)
-        is_first = False
-        key, at = _DECODER.raw_decode(text, at)
-        at = _after(text, ":", at)
-        if key != CASES:
-            value, at = _DECODER.raw_decode(text, at)
-            yield key, value
-        else:
-            at = _after(text, "[", at)
-            while not text.startswith("]", at):
-                value, at = _DECODER.raw_decode(text, at)
-                yield key, value
-                at = _after(text, "", at)
-                if text.startswith(",", at):
-                    at = _after(text, ",", at)
-            at += 1
-        at = _after(text, "", at)
-    if _after(text, "}", at) != len(text):
-        raise ValueError(f"extra data behind character {at}")
-
-
-def _after(text: str, sign: str, at: int) -> int:
-    """Return where what follows a sign and its white space begins."""
-    if not text.startswith(sign, at):
-        raise ValueError(f"{sign!r} is missing at character {at}")
-    return _SPACE.match(text, at + len(sign)).end()  # type: ignore[union-attr]  # it always matches
-
-
 def json_of(content: bytes, *, has_constants: bool = False) -> object:
     """Return the value of a JSON file in UTF-8, or raise Unreadable; every text is Unicode.
 
@@ -175,13 +92,18 @@ def json_of(content: bytes, *, has_constants: bool = False) -> object:
     """
     try:
         text = content.decode("utf-8-sig")
-        constant = float if has_constants else _refuse_constant
+        constant = float if has_constants else refuse_constant
         value: object = json.loads(text, parse_constant=constant)
         if "\\ud" in text or "\\uD" in text:  # half a character can neither be printed nor stored
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as problem:
         raise Unreadable(f"no whole JSON: {problem}") from None
     return value
+
+
+def refuse_constant(text: str) -> float:
+    """Raise ValueError for NaN and Infinity, as `parse_constant` of JSON."""
+    raise ValueError(f"it holds {text}, which is no time and no JSON")
 
 
 def checked(plain: Plain, name: RunName) -> Plain:
@@ -191,20 +113,6 @@ def checked(plain: Plain, name: RunName) -> Plain:
     if replace(held, fingerprint=name.fingerprint) != name:  # its rules may have changed since
         raise Unreadable(f"it holds another run, {held.text}")
     return plain
-
-
-def rounds_of_pieces(content: bytes, name: RunName) -> RunRounds:
-    """Return a run as it is judged from its file's content, a case at a time."""
-    cases: list[Rounds] = []
-    rest: Plain = {}
-    for is_case, piece in pieces_of(content):
-        with form_of_a_run():
-            if is_case:
-                cases += [rounds_of_case(piece)] if was_measured(piece) else []
-            else:
-                rest = piece
-    with form_of_a_run():
-        return RunRounds(header=header_of(checked(rest, name)), cases=tuple(cases))
 
 
 def rounds_of_run(plain: Mapping[str, Any]) -> RunRounds:
@@ -389,12 +297,3 @@ def upgraded(plain: Plain, content: bytes = b"") -> Plain:
         "merged_from": [],
         "schema_version": SCHEMA_VERSION,
     }
-
-
-def _refuse_constant(text: str) -> float:
-    raise ValueError(f"it holds {text}, which is no time and no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
-_SPACE = re.compile(r"[ \t\n\r]*")
-_VERSION = re.compile(r'"schema_version": ?(\d+)')

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.names import SUFFIX, RunName, name_of, parse_name
+from pytest_vlmlatency.history.pieces import rounds_of_pieces
 from pytest_vlmlatency.history.places import COMPACTED, RUNS, Folder, place_of
 from pytest_vlmlatency.history.slim import (
     Gone,
     Unreadable,
     checked,
     parse,
-    rounds_of_pieces,
 )
 from pytest_vlmlatency.records import RunRounds
 from pytest_vlmlatency.whole_files import is_draft
@@ -206,10 +206,10 @@ class Store:
     def _found(self, names: Sequence[RunName]) -> dict[RunName, RunRounds | Unreadable]:
         """Return each run, or why it cannot be read; Gone where it is not where it was."""
         files = {self.files[name]: name for name in names if name in self.files}
-        found = {
-            files[path]: _rounds_or_reason(content, files[path])
-            for path, content in self.contents(list(files))
-        }
+        found: dict[RunName, RunRounds | Unreadable] = {}
+        for path, content in self.contents(list(files)):
+            found[files[path]] = _rounds_or_reason(content, files[path])
+            del content  # before the next file is read
         folded_names = [n for n in names if n not in self.files and n in self.folded]
         if folded_names:
             from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from typing import TYPE_CHECKING
@@ -11,8 +12,10 @@ import pytest
 
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history import pieces
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
+from pytest_vlmlatency.history.pieces import pieces_of
 from pytest_vlmlatency.history.slim import Unreadable, parse
 from pytest_vlmlatency.history.store import Store, file_of, open_store
 from pytest_vlmlatency.history.whole import whole_run
@@ -170,3 +173,53 @@ def rewrite(file: Path, rows: str) -> None:
         )
     shutil.move(f"{file}.new", other)
     file.unlink()
+
+
+@pytest.mark.parametrize("key", ["5", "null", "[1]", "{}", '"cases"', '"id"'])
+def test_a_key_that_is_no_text_or_there_twice_is_no_run(tmp_path: Path, key: str) -> None:
+    store = open_store(tmp_path)
+    store.write(a_run(1))
+    (file,) = (tmp_path / "runs").iterdir()
+    file.write_text(file.read_text().replace('"lost":', f'{key}: [], "lost":', 1))
+
+    stored = store.read(store.index().names)
+
+    assert (stored.runs, len(stored.problems)) == ((), 1)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [('}, {"id": ', '} {"id": '), ('}], "lost"', '},], "lost"'), ('"}', '",}')],
+)
+def test_commas_that_are_missing_or_needless_are_no_json(right: str, wrong: str) -> None:
+    before, after = run_json(a_run_of_two(1)).rsplit(right, 1)
+
+    with pytest.raises(Unreadable):
+        list(pieces_of(f"{before}{wrong}{after}".encode()))
+
+
+@pytest.mark.parametrize("start", ["\ufeff", "\n\t "])
+def test_a_run_may_begin_with_a_byte_order_mark_or_white_space(tmp_path: Path, start: str) -> None:
+    store = open_store(tmp_path)
+    store.write(a_run(1))
+    (file,) = (tmp_path / "runs").iterdir()
+    file.write_text(start + file.read_text(), encoding="utf-8")
+
+    stored = store.read(store.index().names)
+
+    assert (stored.runs, stored.problems) == ((run_rounds_of(a_run(1)),), ())
+
+
+@pytest.mark.parametrize("part_bytes", [1, 7, 64])
+def test_a_run_is_the_same_wherever_its_file_is_divided(
+    monkeypatch: pytest.MonkeyPatch, part_bytes: int
+) -> None:
+    monkeypatch.setattr(pieces, "PART_BYTES", part_bytes)
+    run = a_run(1, cases=[a_case(name="test_é"), a_case(name="test_b")])
+    plain = parse(run_json(run).encode())
+
+    *cases, (_, rest) = pieces_of(
+        json.dumps(json.loads(run_json(run)), ensure_ascii=False).encode()
+    )
+
+    assert {**rest, "cases": [case for _, case in cases]} == plain
