@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -77,7 +78,8 @@ def digest_of_run(plain: Mapping[str, object]) -> str:
 class RunDigest:
     """The digest of a run whose cases are added one by one, as thousands fill the memory.
 
-    It is that of one compact JSON text with sorted keys, in which `cases` is the first.
+    It is that of one compact JSON text with sorted keys, in which `cases` is the first. 10.0 is 10
+    in it, as programs such as jq write what they have read.
     """
 
     def __init__(self) -> None:
@@ -99,4 +101,8 @@ class RunDigest:
 
 
 def _compact(plain: object) -> str:
-    return json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return _NO_FRACTION.sub("", text)
+
+
+_NO_FRACTION = re.compile(r"\.0(?=[,\]}])")

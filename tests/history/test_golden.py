@@ -24,7 +24,7 @@ TOTALS_MS = {
     2: (21.734895, 22.413866, 22.926746),
     3: (10.016757, 10.379364, 11.072186),
 }
-NAMES = {1: "compacted_format_1.parquet", 2: "one_450642e73898fc27_61be122db6445507.parquet"}
+NAMES = {1: "compacted_format_1.parquet", 2: "one_450642e73898fc27_f5d0c499cef52f42.parquet"}
 """Of Parquet files by their format, in a history; from the second on, with the file's digest."""
 
 

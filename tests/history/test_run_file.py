@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tracemalloc
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -92,6 +93,7 @@ def test_a_run_in_pieces_is_the_json_of_the_whole(n_cases: int, indent: int | No
     run = a_run(cases=[a_case(name=f"test_{number} {{é}}") for number in range(n_cases)])
     plain = to_plain(run)
     compact = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    compact = re.sub(r"\.0([,\]}])", r"\1", compact)
     digest = hashlib.sha256(compact.encode()).hexdigest()[:N_DIGEST_DIGITS]
 
     text = run_json(run, indent=indent)
