@@ -20,6 +20,14 @@ if TYPE_CHECKING:
 N_KILLS = 40
 
 
+@pytest.fixture(autouse=True)
+def _outside_of_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the commands be no workers of this run, with locks of their own."""
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
+
+
 def test_a_kill_at_any_operation_loses_nothing_and_disturbs_no_later_run(tmp_path: Path) -> None:
     assert "\n".join(kill_all(N_KILLS, tmp_path)) == ""
 

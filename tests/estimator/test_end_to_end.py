@@ -23,7 +23,7 @@ CHOICE: dict[str, str | int] = {"tier": "low", "top_k": 4, "num_active_blocks": 
 def _run(folder: Path, budget_ms: float) -> int:
     grid = folder / "grid.json"
     grid.write_text(json.dumps(GRID), encoding="utf-8")
-    scale = ["--samples", "6", "--rounds", "2", "--output-tokens", "4"]
+    scale = ["--samples", "6", "--rounds", "2", "--output-tokens", "4", "--measure", "cpu"]
     files = ["--grid", str(grid), "--to", str(folder / "out")]
     return main(["--budget", str(budget_ms), *scale, *files])
 
