@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem, reason_in_words
-from pytest_vlmlatency.whole_files import make_folder, write_whole
+from pytest_vlmlatency.whole_files import locked, make_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,16 +81,20 @@ def read_pins(root: Path, fingerprint: str) -> tuple[Pin, ...]:
 
 
 def add_pin(root: Path, fingerprint: str, pin: Pin, *, machine: Sequence[str]) -> Path:
-    """Write a pin into its machine's file and return the path; pins that it covers are dropped."""
-    kept = [old for old in read_pins(root, fingerprint) if not _is_covered(old, pin)]
-    plain = {
-        "schema": SCHEMA,
-        "machine": list(machine),
-        "accepted": [_plain(entry) for entry in (*kept, pin)],
-    }
+    """Write a pin into its machine's file and return the path; pins that it covers are dropped.
+
+    Others that accept meanwhile wait: each keeps what the one before wrote.
+    """
     path = pin_file(root, fingerprint)
     make_folder(path.parent)
-    write_whole(path, json.dumps(plain, indent=1) + "\n")
+    with locked(path.parent):
+        kept = [old for old in read_pins(root, fingerprint) if not _is_covered(old, pin)]
+        plain = {
+            "schema": SCHEMA,
+            "machine": list(machine),
+            "accepted": [_plain(entry) for entry in (*kept, pin)],
+        }
+        write_whole(path, json.dumps(plain, indent=1) + "\n")
     return path
 
 

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency import whole_files
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.judging.pins import Pin, add_pin, pin_file, pin_of, read_pins
+from pytest_vlmlatency.whole_files import NotWritten, locked
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +66,18 @@ def test_a_pin_of_some_cases_stands_beside_the_one_of_all(tmp_path: Path) -> Non
     add_pin(tmp_path, MACHINE, a_pin("2" * 16, cases=("a",)), machine=[])
 
     assert [pin.run for pin in read_pins(tmp_path, MACHINE)] == ["1" * 16, "2" * 16]
+
+
+def test_two_that_accept_at_once_do_not_write_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_files, "LOCK_TIMEOUT_S", 0.0)
+    path = add_pin(tmp_path, MACHINE, a_pin(cases=("a",)), machine=[])
+
+    with locked(path.parent), pytest.raises(NotWritten, match="another process"):
+        add_pin(tmp_path, MACHINE, a_pin(cases=("b",)), machine=[])
+
+    assert read_pins(tmp_path, MACHINE) == (a_pin(cases=("a",)),)
 
 
 @pytest.mark.parametrize(
