@@ -5,6 +5,7 @@ matplotlib, an extra, is imported when something is drawn; it needs no display.
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from pytest_vlmlatency.estimator.budgets import tokens_within
 from pytest_vlmlatency.estimator.calibration import measured
 from pytest_vlmlatency.estimator.evaluation import OUTPUT_LENGTHS, Judged, length_name
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, TARGETS
+from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,7 +36,9 @@ def draw(judged: Judged, path: Path) -> None:
         _predicted(panel, judged, target)
     _residuals(panels[1][0], judged)
     _budgets(panels[1][1], judged)
-    figure.savefig(path)
+    drawn = BytesIO()
+    figure.savefig(drawn, format=path.suffix.removeprefix("."))
+    write_whole(path, drawn.getvalue())
 
 
 def _figure() -> Any:

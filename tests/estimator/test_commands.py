@@ -271,6 +271,23 @@ def test_a_figure_is_drawn(
     assert path.read_bytes().startswith(begins)
 
 
+def test_a_figure_that_cannot_be_written_leaves_the_former_one(
+    results: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "figure.png"
+    path.write_bytes(b"former")
+    options = [f"--results_dir={results}", f"--to={path}"]
+
+    def full(_handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("os.fsync", full)
+        status = cli.main(["estimator", "plot", str(model), *options])
+
+    assert (status, path.read_bytes()) == (1, b"former")
+
+
 def test_a_figure_of_another_form_is_refused(
     results: Path, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import file_to_write
-from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
 from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
 from pytest_vlmlatency.printing import tell
@@ -45,9 +44,6 @@ def run(given: argparse.Namespace) -> int:
     estimator = opened(given.model)
     table = read_table(data_sets(given.results_dir, given.dataset_names), knobs=estimator.knobs)
     tell_unlike(estimator, table, given.model)
-    try:
-        draw(judge(estimator, table, has_quantiles=False), given.to)
-    except OSError as problem:
-        raise EstimatorProblem(f"{given.to} cannot be written: {problem}") from problem
+    draw(judge(estimator, table, has_quantiles=False), given.to)
     tell(str(given.to))
     return 0
