@@ -63,7 +63,7 @@ class Conditions:
         return differing
 
     def _follow_blocks(self) -> bool:
-        """Whether the number of active blocks, where it is said, says the number of parameters."""
+        """Whether the number of active blocks, where it is given, determines that of parameters."""
         n_blocks = [blocks for blocks, _ in self._of_blocks]
         return None not in n_blocks and len(set(n_blocks)) == len(n_blocks)
 

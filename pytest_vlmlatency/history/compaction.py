@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history import folded, folding
 from pytest_vlmlatency.history.slim import Gone, Unreadable
-from pytest_vlmlatency.history.store import file_of, parquet_files, readable
+from pytest_vlmlatency.history.store import file_of, files_of, parquet_files, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -61,7 +61,7 @@ def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Fold runs into one file, verify it and remove their own; return how many runs it holds."""
     expected: dict[RunName, int] = {}
     with folding.Rows() as rows:
-        for name, content in _contents(store, names):
+        for name, content in store.contents(files_of(names)):
             try:
                 counted = _Counted(folded.rows_of(name, readable(content)))
                 rows.add(counted)
@@ -81,7 +81,7 @@ def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
 def _remove_what_is_folded(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Remove own files of runs that stand in Parquet already: an earlier compaction was stopped."""
     by_path: dict[str, dict[RunName, int]] = {}
-    for name, content in _contents(store, names):
+    for name, content in store.contents(files_of(names)):
         with suppress(Unreadable):
             counted = _Counted(folded.rows_of(name, readable(content)))
             for _row in counted:
@@ -92,7 +92,7 @@ def _remove_what_is_folded(store: Store, names: Sequence[RunName], problems: lis
 
 
 class _Counted:
-    """Rows of a run on their way, and the sum of their numbers once all were seen."""
+    """The rows of a run, and the sum of their numbers, complete after the last row."""
 
     def __init__(self, rows: Iterable[Plain]) -> None:
         self.number = 0
@@ -128,14 +128,6 @@ def _verify_and_remove(
         store.place.remove(file_of(name))
         n_removed += 1
     return n_removed
-
-
-def _contents(
-    store: Store, names: Sequence[RunName]
-) -> Iterator[tuple[RunName, bytes | Exception]]:
-    by_file = {file_of(name): name for name in names}
-    for path, content in store.contents(list(by_file)):
-        yield by_file[path], content
 
 
 def _join_small_files(store: Store, problems: list[str]) -> int:

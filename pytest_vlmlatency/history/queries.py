@@ -19,7 +19,7 @@ from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history import folded, folding
 from pytest_vlmlatency.history.places import Folder
 from pytest_vlmlatency.history.slim import Unreadable
-from pytest_vlmlatency.history.store import file_of, readable
+from pytest_vlmlatency.history.store import files_of, readable
 from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.whole_files import scratch_folder
 
@@ -162,12 +162,11 @@ def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:
     """
     names = sorted(name for name in store.files if name not in store.folded)
     with folding.Rows() as rows:
-        by_file = {file_of(name): name for name in names}
-        for path, content in store.contents(list(by_file)):
+        for name, content in store.contents(files_of(names)):
             try:
-                rows.add(folded.rows_of(by_file[path], readable(content)))
+                rows.add(folded.rows_of(name, readable(content)))
             except Unreadable as problem:
-                problems.append(f"{by_file[path].text}: {problem}")
+                problems.append(f"{name.text}: {problem}")
             finally:
                 del content  # before the next file is read, and before all are written
         return rows.write(scratch, names)

@@ -24,7 +24,7 @@ from pytest_vlmlatency.records import RunRounds
 from pytest_vlmlatency.whole_files import is_draft
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
@@ -92,8 +92,7 @@ class Store:
         index = waiting.index()
         problems = list(index.problems)
         n_moved = 0
-        for name in index.names:
-            content = waiting.place.read([file_of(name)])[file_of(name)]
+        for name, content in waiting.contents(files_of(index.names)):
             found = _rounds_or_reason(content, name)
             if isinstance(found, Unreadable):
                 problems.append(f"{name.text}: {found}")
@@ -192,23 +191,24 @@ class Store:
 
         return folded.read_plain(self.place, self.folded[name], name)
 
-    def contents(self, paths: Sequence[str]) -> Iterator[tuple[str, bytes | Exception]]:
-        """Yield the content of each file, or why it cannot be read.
+    def contents(self, files: Mapping[str, RunName]) -> Iterator[tuple[RunName, bytes | Exception]]:
+        """Yield the run of each file by its path, and the content, or why it cannot be read.
 
         Few are in memory at once: one from a folder, and as many as are fetched side by side.
         """
         at_once = 1 if isinstance(self.place, Folder) else FETCHED_AT_ONCE
+        paths = list(files)
         for start in range(0, len(paths), at_once):
             some = dict(self.place.read(paths[start : start + at_once]))
             for path in list(some):
-                yield path, some.pop(path)
+                yield files[path], some.pop(path)
 
     def _found(self, names: Sequence[RunName]) -> dict[RunName, RunRounds | Unreadable]:
         """Return each run, or why it cannot be read; Gone where it is not where it was."""
         files = {self.files[name]: name for name in names if name in self.files}
         found: dict[RunName, RunRounds | Unreadable] = {}
-        for path, content in self.contents(list(files)):
-            found[files[path]] = _rounds_or_reason(content, files[path])
+        for name, content in self.contents(files):
+            found[name] = _rounds_or_reason(content, name)
             del content  # before the next file is read
         folded_names = [n for n in names if n not in self.files and n in self.folded]
         if folded_names:
@@ -222,6 +222,11 @@ class Store:
 def file_of(name: RunName) -> str:
     """Return the path of a run's own file."""
     return f"{RUNS}/{name.text}{SUFFIX}"
+
+
+def files_of(names: Iterable[RunName]) -> dict[str, RunName]:
+    """Return runs by the paths of their own files."""
+    return {file_of(name): name for name in names}
 
 
 def parquet_files(place: Place) -> list[str]:

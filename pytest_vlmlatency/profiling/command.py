@@ -61,7 +61,6 @@ examples:
 exit status: 0 all measured, 1 some refused, 2 usage error, 130 stopped
 """
 DEFAULT_NEW_TOKENS = 16
-"""As a shell says of a program that Ctrl-C ended: 128 and the signal's number."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -224,6 +224,6 @@ _OF_VALUES: tuple[Callable[[Random, Any, Any, Any], None], ...] = (
 def _dumped(random: Random, plain: Any) -> bytes:
     """Return JSON text, with what stands for raw text replaced by it."""
     text = json.dumps(plain, indent=random.choice([None, None, 1]))
-    text = re.sub(rf'"{RAW}((?:[^"\\]|\\.)*)":', r'"\1":', text)  # a key that is said twice
+    text = re.sub(rf'"{RAW}((?:[^"\\]|\\.)*)":', r'"\1":', text)  # a key that stands twice
     text = re.sub(rf'"{RAW}((?:[^"\\]|\\.)*)"', lambda found: json.loads(f'"{found[1]}"'), text)
     return text.encode()
