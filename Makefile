@@ -9,9 +9,9 @@ OLDEST := .venv-oldest/bin
 # DuckDB or fsspec. Left out: records and texts, and launches of fresh processes of two commits.
 LAUNCHING := %_confirmation.py %_confirmed.py %_gate_new.py %_gate_outputs.py %/test_ab.py
 VERSIONED_TESTS := tests/zoo tests/models tests/session tests/measure tests/inspection \
-	tests/history tests/gate tests/test_cli.py tests/test_options.py \
+	tests/history tests/stats tests/test_cli.py tests/test_options.py \
 	tests/test_versions.py \
-	$(filter-out $(LAUNCHING),$(wildcard tests/judging/test_*.py tests/test_plugin_*.py))
+	$(filter-out $(LAUNCHING),$(wildcard tests/gate/test_*.py tests/test_plugin_*.py))
 OLDEST_READY := .venv-oldest/.ready
 NEWEST := .venv-newest/bin
 # Parts of the tests move to the worker that has none left.

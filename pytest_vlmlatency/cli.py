@@ -18,10 +18,10 @@ from pytest_vlmlatency.history.commands import (
     merging,
 )
 from pytest_vlmlatency.inspection import command as inspect
-from pytest_vlmlatency.judging import ab_command as ab
-from pytest_vlmlatency.judging import accept_command as accept
-from pytest_vlmlatency.judging import compare_command as compare
-from pytest_vlmlatency.judging import trend_command as trend
+from pytest_vlmlatency.gate import ab_command as ab
+from pytest_vlmlatency.gate import accept_command as accept
+from pytest_vlmlatency.gate import compare_command as compare
+from pytest_vlmlatency.gate import trend_command as trend
 from pytest_vlmlatency.profiling import command as profile
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _fingerprints_here() -> frozenset[str]:
 
     Handed to the commands of the estimator, which do not know the engine.
     """
-    from pytest_vlmlatency.judging.this_machine import (  # noqa: PLC0415 - torch, only if asked
+    from pytest_vlmlatency.gate.this_machine import (  # noqa: PLC0415 - torch, only if asked
         fingerprints,
     )
 

@@ -21,10 +21,10 @@ sys.dont_write_bytecode = False
 
 SLOW = {
     "evidence/test_measured_records.py",
-    "confirmation/test_own_code.py",
-    "confirmation/test_pairs.py",
+    "paired/test_own_code.py",
+    "paired/test_pairs.py",
     "estimator/test_end_to_end.py",
-    "judging/test_ab.py",
+    "gate/test_ab.py",
     "measure/test_compilation.py",
     "measure/test_quiet.py",
     "profiling/test_profile.py",

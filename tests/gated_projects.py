@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 # As tests.projects does with its own engine: pytester forgets what a run in it imported, and numpy
 # and scipy cannot be imported twice in a process.
-import pytest_vlmlatency.judging.gate  # noqa: F401
+import pytest_vlmlatency.gate.gate  # noqa: F401
 import tests.noisy_engine  # noqa: F401
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.session import pull_request
-from tests.judging.runs import noisy_calls
+from tests.gate.runs import noisy_calls
 from tests.repositories import commit, find_these_tests, repository
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from tests.fake_engine import FakeEngine
-from tests.judging.runs import N_ROUNDS, noisy_calls
+from tests.gate.runs import N_ROUNDS, noisy_calls
 
 if TYPE_CHECKING:
     from pytest_vlmlatency.measure.case import Identity

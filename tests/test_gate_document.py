@@ -5,7 +5,7 @@ import re
 import pytest
 
 from benchmarks.evidence._record import ROOT
-from pytest_vlmlatency.gate import GateRule
+from pytest_vlmlatency.stats import GateRule
 from pytest_vlmlatency.options import MARKER_KEYS
 from pytest_vlmlatency.records import GateStatus, Verdict
 from pytest_vlmlatency.report.gate_standing import Standing, title_of

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.confirmation.pairs import OTHER_ID
+from pytest_vlmlatency.paired.pairs import OTHER_ID
 from tests.gated_projects import BENCHMARK, gated_project
 from tests.projects import in_subprocess
 from tests.repositories import commit

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_vlmlatency.confirmation.observer import may_measure
+from pytest_vlmlatency.paired.observer import may_measure
 from tests.projects import TWICE, in_subprocess, project, table_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency import cli
-from pytest_vlmlatency.judging import compare_command
+from pytest_vlmlatency.gate import compare_command
 from pytest_vlmlatency.signals import Terminated, ending_signals_raise
 from tests.projects import FAKE_ENGINE, MEASURED, MODEL, in_subprocess
 

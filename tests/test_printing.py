@@ -19,7 +19,7 @@ from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import EstimatorProblem, HistoryProblem
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.judging.pins import Pin, add_pin, pin_file
+from pytest_vlmlatency.gate.pins import Pin, add_pin, pin_file
 from pytest_vlmlatency.printing import printable, printable_lines, without_secrets
 from pytest_vlmlatency.records import Commit, fingerprint_of
 from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
@@ -31,7 +31,7 @@ from pytest_vlmlatency.report.terminal import summary_lines
 from tests.cases import a_call, a_case
 from tests.gate_reports import WHOLE, a_report, a_verdict
 from tests.gated_projects import add_history, gated_project, slow_down
-from tests.judging.runs import a_noisy_case, a_run
+from tests.gate.runs import a_noisy_case, a_run
 from tests.repositories import commit, git, repository
 
 if TYPE_CHECKING:

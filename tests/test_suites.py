@@ -5,7 +5,7 @@ import subprocess
 from tests.projects import REPOSITORY
 from tests.warm_python import warm_python
 
-ALL, OF_THE_ZOO = "tests/judging/test_ab.py", "tests/zoo/test_zoo.py"
+ALL, OF_THE_ZOO = "tests/gate/test_ab.py", "tests/zoo/test_zoo.py"
 
 
 def collected(*options: str) -> str:

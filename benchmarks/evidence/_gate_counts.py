@@ -37,7 +37,7 @@ from benchmarks.evidence._usual_gates import (
     median_over,
     otava_steps,
 )
-from pytest_vlmlatency.gate import GateRule, Judgement, Verdict, judge, pool_noise
+from pytest_vlmlatency.stats import GateRule, Judgement, Verdict, judge, pool_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -45,7 +45,7 @@ from datetime import date
 from pathlib import Path
 from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.judging.gate import GateRequest, judge_run
+from pytest_vlmlatency.gate.gate import GateRequest, judge_run
 
 run = run_in_file(Path(sys.argv[3]))
 start_s = time.perf_counter()

@@ -15,7 +15,7 @@ from benchmarks.evidence._gate_scenes import CREEP_RATIO, N_ROUNDS, N_WARMUP
 from benchmarks.evidence._progress import counted
 from benchmarks.evidence._simulated_runs import Times, Weather, noise_levels, simulate_runs
 from benchmarks.evidence._usual_gates import otava_steps
-from pytest_vlmlatency.gate import GateRule, TrendRule, detect_alarm, detect_change_points
+from pytest_vlmlatency.stats import GateRule, TrendRule, detect_alarm, detect_change_points
 
 N_BEFORE, N_AFTER, STEP_RATIO = 60, 40, 0.03
 FIRST_LOOK = 2 * TrendRule().min_length

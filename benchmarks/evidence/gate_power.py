@@ -1,6 +1,6 @@
 """How often gates call an unchanged run slower, and a slower one slower, on simulated runs.
 
-Our gate is `pytest_vlmlatency.gate` as it is installed; the usual ones are written here as they are
+Our gate is `pytest_vlmlatency.stats` as it is installed; the usual ones are written here as they are
 published. The scenes are in `_gate_scenes`. No constant of the gate was chosen by this seed.
 """
 

@@ -22,7 +22,7 @@ from benchmarks.evidence._trend_counts import (
     Trend,
     trend_of,
 )
-from pytest_vlmlatency.gate import TrendRule
+from pytest_vlmlatency.stats import TrendRule
 from pytest_vlmlatency.measure.pinning import pinned_threads
 
 NAME = "trend_power"

@@ -1,33 +1,46 @@
-"""What is slower: pure statistics over round times.
+"""From a candidate's run to a GateReport: baseline, comparability, screen, confirmation.
 
-Owns the rule and the judgement of one comparison. It does not know which runs are comparable,
-what a baseline is, or how fresh pairs are measured: those who ask bring rounds. Nothing here
-reads a clock or a file, nothing is random, and nothing is kept: the same numbers always come to
-the same judgement.
+    gate          one judgement of a run, from the history and the repository to the report
+     ├ repository     what git says: where HEAD left the baseline's branch, and what lies before
+     ├ pins           the runs that were accepted, one file for each machine
+     ├ baseline       which stored runs a judgement compares with
+     └ flow           the verdicts
+         ├ comparability  what must be the same, and what is named and judged all the same
+         ├ comparisons    phases of cases, each with its history, its rule and its noise
+         ├ confirming     looks at fresh pairs for all that is undecided
+         └ verdicts       cases as they are reported: shares, budgets, notes
 
-    judge                 a screen, then looks at fresh pairs until one decides
-     ├ screen             one run against the runs of its history
-     │   ├ values         a run as one number
-     │   └ noise          how much runs differ, shared by all comparisons of a pytest run
-     ├ sequential         looks at fresh pairs of processes
-     └ change             a difference: its interval, what it shows, and that in words
-    trend                 level steps in the values of many runs; series: their noise
-    rule                  every constant, and why
+    compare       the same of stored runs that a user names, without measuring
 
-Who measures pairs for many comparisons at once takes the steps instead of `judge`: `screen` each of
-them, measure pairs up to the rule's first look for all that came back as a `Suspicion`, `look` at
-each, and measure on for those that answer None.
+`repository` asks git and `pins` reads and writes files; `gate` wires them. The rest is pure.
 """
 
-from pytest_vlmlatency.gate.judge import judge
-from pytest_vlmlatency.gate.noise import Noise, pool_noise
-from pytest_vlmlatency.gate.rule import GateRule
-from pytest_vlmlatency.gate.screen import Suspicion, screen
-from pytest_vlmlatency.gate.sequential import Pair, look
-from pytest_vlmlatency.gate.series import ChangePoint, TrendRule
-from pytest_vlmlatency.gate.trend import detect_alarm, detect_change_points, detect_creep
-from pytest_vlmlatency.gate.values import RunValue, Unusable, value_of
-from pytest_vlmlatency.records import Judgement, Verdict
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.stats import (
+        ChangePoint,
+        GateRule,
+        Judgement,
+        Noise,
+        Pair,
+        RunValue,
+        Suspicion,
+        TrendRule,
+        Unusable,
+        Verdict,
+        detect_alarm,
+        detect_change_points,
+        detect_creep,
+        judge,
+        look,
+        pool_noise,
+        screen,
+        value_of,
+    )
 
 __all__ = [
     "ChangePoint",
@@ -49,3 +62,10 @@ __all__ = [
     "screen",
     "value_of",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name of `stats` on first use: commands start without scipy."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module("pytest_vlmlatency.stats"), name)

@@ -1,180 +1,167 @@
-"""The trend of a history: level steps in the values of many runs, one value a commit. Pure.
+"""From the runs of one machine to a Trend: a series for each phase of each case, and its steps.
 
-A commit judged alone is held against its baseline by `judge`; this looks at many at once, so it
-finds steps that are too small for one commit, later and cheaper. What it finds should be confirmed
-by fresh pairs before it fails anything: values of many days share no job.
+Pure: runs in, in their order; what git says of commits is asked through a function. Steps are found
+by `gate`, which alone knows the statistics.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from pytest_vlmlatency.gate.series import (
-    ChangePoint,
-    Series,
-    TrendRule,
-    change_point,
-    gains_of,
-    interval_of,
-    series_of,
-)
+from pytest_vlmlatency.stats import GateRule, RunValue, TrendRule, detect_change_points, value_of
+from pytest_vlmlatency.gate.comparability import work_differences
+from pytest_vlmlatency.gate.comparisons import disturbances
+from pytest_vlmlatency.records import TrendPoint, TrendSeries, TrendStep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
-DECAY = math.sqrt(0.5)
-"""From one layer of intervals to the next, their length: the value that Kovacs et al. advise."""
+    from pytest_vlmlatency.stats import ChangePoint
+    from pytest_vlmlatency.records import Rounds, RunHeader, RunRounds
+
+RULE = GateRule(n_warmup_rounds=0)
+"""Stored rounds are those that were kept: warming up was over."""
 
 
-def detect_change_points(
-    values_ms: Sequence[float], *, rule: TrendRule | None = None
-) -> tuple[ChangePoint, ...]:
-    """Return the level steps in values of runs (ms, oldest first), in order.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which series were asked for: parts of the ids of cases, and names of phases; () is all."""
 
-    Seeded binary segmentation, the narrowest interval first: Kovacs, Buhlmann, Li and Munk,
-    "Seeded binary segmentation", Biometrika 110 (2023). A slow rise shows as several steps.
-    Leave out throttled runs. Too few values for two levels have no step.
+    cases: tuple[str, ...] = ()
+    phases: tuple[str, ...] = ()
+
+    def has_case(self, rounds: Rounds) -> bool:
+        """Whether a case was asked for."""
+        return not self.cases or any(text in rounds.case_id for text in self.cases)
+
+    def has_phase(self, phase: str) -> bool:
+        """Whether a phase was asked for."""
+        return not self.phases or phase in self.phases
+
+
+def series_of_runs(
+    runs: Sequence[RunRounds],
+    wanted: Wanted,
+    commits_between: Callable[[str, str], tuple[str, ...]],
+) -> tuple[TrendSeries, ...]:
+    """Return a series for each phase that was asked for; `runs` are in their order, newest last.
+
+    Each case is compared with itself as the latest run has it: runs that did other work are left
+    out, runs in which something disturbed it, and runs that hold several cases under its id. Runs
+    of earlier versions have it under its former id.
     """
-    rule = rule or TrendRule()
-    if len(values_ms) < 2 * rule.min_length:
-        return ()
-    series = series_of(values_ms, rule)
-    bounds = [0, *_splits(series, rule), len(values_ms)]
-    steps = [
-        change_point(series, start, index, end, rule)
-        for start, index, end in zip(bounds, bounds[1:], bounds[2:], strict=False)
+    return tuple(
+        _series(case_id, rounds, phase, commits_between)
+        for case_id, rounds in _by_case(runs, wanted).items()
+        for phase in rounds.latest.times_ms
+        if wanted.has_phase(phase)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _CaseRuns:
+    """The runs of a case that can be compared with its latest, and why the others cannot."""
+
+    latest: Rounds
+    runs: tuple[tuple[RunHeader, Rounds], ...]
+    left_out_because: Counter[str]
+
+
+def _by_case(runs: Sequence[RunRounds], wanted: Wanted) -> Mapping[str, _CaseRuns]:
+    today = {rounds.former_id: rounds.case_id for run in runs for rounds in run.cases}
+    cases: dict[str, list[tuple[RunHeader, Rounds]]] = {}
+    for run in runs:
+        for rounds in run.cases:
+            case_id = today.get(rounds.case_id, rounds.case_id)
+            cases.setdefault(case_id, []).append((run.header, rounds))
+    usable = {case_id: _usable(found) for case_id, found in cases.items()}
+    return {case_id: case for case_id, case in usable.items() if wanted.has_case(case.latest)}
+
+
+def _usable(found: Sequence[tuple[RunHeader, Rounds]]) -> _CaseRuns:
+    latest = found[-1][1]
+    counted = Counter(header.id for header, _ in found)
+    causes = [
+        "with several cases under its id"
+        if counted[header.id] > 1
+        else _left_out_because(rounds, latest)
+        for header, rounds in found
     ]
-    least = math.log1p(rule.min_effect_ratio)
-    return tuple(step for step in steps if abs(math.log(step.ratio)) > least)
-
-
-def detect_alarm(
-    values_ms: Sequence[float], *, rule: TrendRule | None = None
-) -> ChangePoint | None:
-    """Return the step between the last values and those before; None where there is none.
-
-    Ask after each commit. A creep that is slow enough never alarms here, since what it is held
-    against creeps along: that is what `detect_creep` is for.
-    """
-    rule = rule or TrendRule()
-    n_values = len(values_ms)
-    if n_values < 2 * rule.min_length:
-        return None
-    series = series_of(values_ms, rule)
-    starts = [n_values - window for window in rule.windows if n_values - window >= rule.min_length]
-    found = _strongest(
-        series, [_Stretches(max(0, start - rule.n_before), start, start) for start in starts], rule
-    )
-    if found is None:
-        return None
-    gains = gains_of(series.logs[found.start :], rule.min_length)
-    index = found.start + int(np.argmax(gains))
-    return change_point(series, found.start, index, n_values, rule)
-
-
-def detect_creep(
-    pinned_ms: Sequence[float], values_ms: Sequence[float], *, rule: TrendRule | None = None
-) -> ChangePoint | None:
-    """Return the step between a pinned baseline's values and the last ones; None if there is none.
-
-    It may have been a step or a creep: `first_index` to `last_index` is all that came since the
-    pin, counted in `values_ms`.
-    """
-    rule = rule or TrendRule()
-    n_pinned, n_values = len(pinned_ms), len(values_ms)
-    if n_pinned < rule.min_length:
-        return None
-    series = series_of([*pinned_ms, *values_ms], rule)
-    windows = [window for window in rule.windows if window <= n_values]
-    found = _strongest(
-        series, [_Stretches(0, n_pinned, n_pinned + n_values - window) for window in windows], rule
-    )
-    if found is None:
-        return None
-    logs, index = series.logs, found.after - n_pinned
-    change = float(logs[found.after :].mean() - logs[:n_pinned].mean())
-    low, high = interval_of(series, change, n_pinned, n_values - index, rule)
-    return ChangePoint(
-        index=index,
-        ratio=math.exp(change),
-        low_ratio=low,
-        high_ratio=high,
-        first_index=0,
-        last_index=index,
-        n_before=n_pinned,
-        n_after=n_values - index,
+    usable = [one for one, cause in zip(found, causes, strict=True) if not cause]
+    return _CaseRuns(
+        latest=latest, runs=tuple(usable), left_out_because=Counter(filter(None, causes))
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Stretches:
-    """Values from `start` up to `stop`, and those from `after` to the end."""
-
-    start: int
-    stop: int
-    after: int
+def _left_out_because(rounds: Rounds, latest: Rounds) -> str:
+    """Return in a few words why a run is no point of the series; "" if it is one."""
+    if found := disturbances(rounds):
+        return found[0].partition(":")[0]
+    return "of other work than the latest" if work_differences(rounds, latest) else ""
 
 
-def _strongest(
-    series: Series, stretches: Sequence[_Stretches], rule: TrendRule
-) -> _Stretches | None:
-    """Return the stretches that differ most surely, None where noise explains each of them."""
-    surest: tuple[float, _Stretches] | None = None
-    for stretch in stretches:
-        before, after = series.logs[stretch.start : stretch.stop], series.logs[stretch.after :]
-        change = abs(float(after.mean() - before.mean()))
-        p = series.p_of(series.t_of(change, len(before), len(after)))
-        is_sure = p < rule.alpha / len(rule.windows) / 2
-        if is_sure and change > math.log1p(rule.min_effect_ratio):
-            surest = min(surest or (p, stretch), (p, stretch), key=lambda found: found[0])
-    return surest[1] if surest else None
-
-
-def _splits(series: Series, rule: TrendRule) -> list[int]:
-    """Return where levels begin, in order."""
-    n_values = len(series.logs)
-    intervals = list(_seeded_intervals(n_values, 2 * rule.min_length))
-    n_tests = sum(end - start for start, end in intervals)
-    candidates = sorted(
-        (end - start, start, index, end)
-        for start, end in intervals
-        if (index := _significant_split(series, start, end, rule, n_tests)) is not None
+def _series(
+    case_id: str,
+    case: _CaseRuns,
+    phase: str,
+    commits_between: Callable[[str, str], tuple[str, ...]],
+) -> TrendSeries:
+    points = tuple(_points(case.runs, phase))
+    least = 2 * TrendRule().min_length
+    is_short = len(points) < least
+    causes = Counter(case.left_out_because)
+    if len(points) < len(case.runs):
+        causes["without a value of this phase"] = len(case.runs) - len(points)
+    steps = () if is_short else detect_change_points([point.value_ms for point in points])
+    return TrendSeries(
+        case_id=case_id,
+        case_name=case.latest.case_name,
+        phase=phase,
+        measure=case.latest.measure,
+        points=points,
+        steps=tuple(_steps(points, steps, commits_between)),
+        n_left_out=causes.total(),
+        left_out_because=causes,
+        reason=f"{len(points)} of at least {least} runs for two levels" if is_short else "",
     )
-    splits: list[int] = []
-    for _, start, index, end in candidates:
-        if not any(start < split < end for split in splits):
-            splits.append(index)
-    return sorted(splits)
 
 
-def _significant_split(
-    series: Series, start: int, end: int, rule: TrendRule, n_tests: int
-) -> int | None:
-    """Return the best split of an interval, None where noise explains it.
-
-    None, too, where it lies too near to an end for two levels: a large step there would show as a
-    smaller one beside it. A longer interval has it inside.
-    """
-    gains = gains_of(series.logs[start:end], 1)
-    best = int(np.argmax(gains))
-    if not rule.min_length <= best <= end - start - rule.min_length:
-        return None
-    t = math.sqrt(max(0.0, float(gains[best])) / series.noise.variance)
-    return start + best if series.p_of(t) < rule.alpha / 2 / n_tests else None
+def _points(runs: Sequence[tuple[RunHeader, Rounds]], phase: str) -> Iterator[TrendPoint]:
+    for header, rounds in runs:
+        value = value_of(rounds.times_ms.get(phase, ()), RULE)
+        if isinstance(value, RunValue):
+            yield TrendPoint(
+                run=header.id,
+                started_at=header.started_at,
+                commit=header.commit.id if header.commit else None,
+                value_ms=math.exp(value.log_ms),
+            )
 
 
-def _seeded_intervals(n_values: int, least: int) -> Iterator[tuple[int, int]]:
-    """Return intervals of falling length, each layer covering the series twice over or more."""
-    length = float(n_values)
-    while length >= least:
-        whole = math.ceil(length)
-        n_intervals = 2 * math.ceil(n_values / length) - 1
-        shift = (n_values - whole) / max(1, n_intervals - 1)
-        for index in range(n_intervals):
-            start = math.floor(index * shift)
-            yield start, start + whole
-        length *= DECAY
+def _steps(
+    points: Sequence[TrendPoint],
+    found: Sequence[ChangePoint],
+    commits_between: Callable[[str, str], tuple[str, ...]],
+) -> Iterator[TrendStep]:
+    values_ms = [point.value_ms for point in points]
+    for step in found:
+        last_good = points[max(step.first_index - 1, 0)].commit
+        first_bad = points[step.last_index].commit
+        has_ends = last_good is not None and first_bad is not None
+        yield TrendStep(
+            position=step.index,
+            change_ratio=step.ratio,
+            low_ratio=step.low_ratio,
+            high_ratio=step.high_ratio,
+            n_before=step.n_before,
+            n_after=step.n_after,
+            before_ms=median(values_ms[step.index - step.n_before : step.index]),
+            after_ms=median(values_ms[step.index : step.index + step.n_after]),
+            last_good=last_good,
+            first_bad=first_bad,
+            commits=commits_between(str(last_good), str(first_bad)) if has_ends else (),
+        )

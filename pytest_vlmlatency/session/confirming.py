@@ -11,10 +11,10 @@ import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.confirmation.arguments import invocation_of
-from pytest_vlmlatency.confirmation.checkouts import default_paths
-from pytest_vlmlatency.confirmation.commits import repository_of
-from pytest_vlmlatency.confirmation.pairs import FreshPairs, open_pairs
+from pytest_vlmlatency.paired.arguments import invocation_of
+from pytest_vlmlatency.paired.checkouts import default_paths
+from pytest_vlmlatency.paired.commits import repository_of
+from pytest_vlmlatency.paired.pairs import FreshPairs, open_pairs
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.printing import print_line
 from pytest_vlmlatency.session.assembly import status_line

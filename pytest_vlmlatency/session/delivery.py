@@ -67,7 +67,7 @@ def packed(record: object) -> str:
 
 def _imported() -> Sequence[str]:
     """Return the files that this process imported, but those of installed packages."""
-    from pytest_vlmlatency.confirmation.imports import own_files  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.paired.imports import own_files  # noqa: PLC0415 - as above
 
     return own_files()
 

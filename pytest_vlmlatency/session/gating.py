@@ -105,7 +105,7 @@ class Gate:
         print_gate(terminalreporter, self._report, self._written, self._sources)
 
     def _judged(self) -> GateReport:
-        from pytest_vlmlatency.judging.gate import not_applied  # noqa: PLC0415 - imports scipy
+        from pytest_vlmlatency.gate.gate import not_applied  # noqa: PLC0415 - imports scipy
 
         run = self._inbox.run()
         is_strict = bool(self._setting("--vlm-strict"))
@@ -117,7 +117,7 @@ class Gate:
             return not_applied(str(problem), is_strict=is_strict)
 
     def _judge(self, run: Run, *, is_strict: bool) -> GateReport:
-        from pytest_vlmlatency.judging.gate import (  # noqa: PLC0415 - imports scipy
+        from pytest_vlmlatency.gate.gate import (  # noqa: PLC0415 - imports scipy
             GateRequest,
             NoHistory,
             judge_run,

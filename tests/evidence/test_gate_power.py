@@ -11,7 +11,7 @@ from benchmarks.evidence import gate_power as power
 from benchmarks.evidence._gate_counts import OTAVA, OURS, Count, Creep, count_creeps, count_scene
 from benchmarks.evidence._gate_counts import newly_found_at as found_at
 from benchmarks.evidence._gate_scenes import CREEP_RATIO, QUIET, SCENES, SHORT, TARGETS, Scene
-from pytest_vlmlatency.gate import GateRule
+from pytest_vlmlatency.stats import GateRule
 
 SCENE = SCENES[0]
 STILL = Scene(

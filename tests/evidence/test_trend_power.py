@@ -11,7 +11,7 @@ from benchmarks.evidence import trend_power as power
 from benchmarks.evidence._gate_scenes import QUIET
 from benchmarks.evidence._simulated_runs import simulate_runs
 from benchmarks.evidence._trend_counts import Trend, alarms_of, gate_values, trend_of
-from pytest_vlmlatency.gate import GateRule, RunValue, value_of
+from pytest_vlmlatency.stats import GateRule, RunValue, value_of
 
 STILL = replace(QUIET, within_ratio=1e-3, between_ratio=1e-3)
 HOLDS = Trend(

@@ -32,7 +32,7 @@ from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
-from pytest_vlmlatency.judging.pins import Pin, add_pin, read_pins
+from pytest_vlmlatency.gate.pins import Pin, add_pin, read_pins
 from pytest_vlmlatency.profiling.configurations import read_configurations
 from pytest_vlmlatency.profiling.dataset import open_dataset
 from pytest_vlmlatency.profiling.ledger import Ledger

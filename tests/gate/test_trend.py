@@ -1,105 +1,183 @@
-"""The trend of many runs: where the level stepped, and whether the last values alarm."""
+"""Series of a history's runs, and the commits between which their steps lie."""
 
-import math
+from __future__ import annotations
+
 import random
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from pytest_vlmlatency.gate.trend import Wanted, series_of_runs
+from pytest_vlmlatency.records import Rounds, RunRounds, Workload, run_rounds_of
+from tests.cases import a_call, a_workload
+from tests.runs import a_run
 
-from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.gate import detect_alarm, detect_change_points, detect_creep
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
-
-def values(
-    n: int,
-    *,
-    step: float = 0.0,
-    at: int = 0,
-    creep: float = 0.0,
-    seed: int = 0,
-    noise: float = 0.01,
-) -> list[float]:
-    """Return values about 100 ms; slower by `step` from `at` on, by `creep` each."""
-    rng = random.Random(seed)
-    changes = [1 + (step if index >= at else 0) + creep * index for index in range(n)]
-    return [100 * change * math.exp(rng.gauss(0, noise)) for change in changes]
+EVERYTHING = Wanted()
+N_RUNS = 40
+STEP_AT = 25
 
 
-def test_a_step_is_found_where_it_happened() -> None:
-    (step,) = detect_change_points(values(100, step=0.05, at=60))
-
-    assert step.first_index <= 60 <= step.last_index
-    assert step.low_ratio < 1.05 < step.high_ratio
-    assert (step.n_before, step.n_after) == (step.index, 100 - step.index)
+def nothing_between(_last_good: str, _first_bad: str) -> tuple[str, ...]:
+    return ()
 
 
-@pytest.mark.parametrize("at", [6, 20, 57, 60, 62, 94])
-def test_a_step_that_is_large_beside_the_noise_is_one_step_and_lies_where_it_is(at: int) -> None:
-    steps = detect_change_points(values(100, step=0.05, at=at, noise=0.001))
-
-    assert [step.index for step in steps] == [at]
+def commit(number: int) -> str:
+    return f"{number:040x}"
 
 
-def test_two_steps_are_found_though_the_second_takes_the_first_back() -> None:
-    there = values(100, step=0.05, at=40)
-    back = [value / 1.05 if index >= 70 else value for index, value in enumerate(there)]
-
-    steps = detect_change_points(back)
-
-    assert [step.ratio > 1 for step in steps] == [True, False]
-
-
-def test_noise_alone_has_no_step() -> None:
-    assert detect_change_points(values(500)) == ()
-    assert detect_alarm(values(500)) is None
-
-
-def test_one_slow_run_is_no_step() -> None:
-    excursion = values(60)
-    excursion[30] *= 2
-
-    assert detect_change_points(excursion) == ()
+def some_rounds(times_ms: Mapping[str, Sequence[float]], **fields: object) -> Rounds:
+    given: dict[str, object] = {
+        "case_id": "tests/test_x.py::test_caption",
+        "case_name": "test_caption",
+        "test": "tests/test_x.py::test_caption",
+        "device": "cpu",
+        "workload": a_workload(a_call()),
+        "config": None,
+        "n_threads": 1,
+        "measure": "cpu_ms",
+        "times_ms": {phase: tuple(times) for phase, times in times_ms.items()},
+    }
+    return Rounds(**{**given, **fields})  # type: ignore[arg-type]  # its fields, by name
 
 
-def test_too_few_values_have_no_step() -> None:
-    assert detect_change_points([1.0] * 4 + [9.0] * 5) == ()
-    assert detect_alarm([1.0] * 4 + [9.0] * 5) is None
-    assert detect_creep([1.0] * 4, [9.0] * 20) is None
-    assert detect_change_points([]) == ()
+def a_stored_run(number: int, *cases: Rounds, of: int | None = None) -> RunRounds:
+    header = run_rounds_of(a_run(number, commit=commit(number if of is None else of))).header
+    return RunRounds(header=header, cases=cases)
 
 
-def test_the_end_of_a_series_alarms_after_a_step() -> None:
-    alarm = detect_alarm(values(50, step=0.05, at=40))
-
-    assert alarm is not None
-    assert alarm.first_index <= 40 <= alarm.last_index
-
-
-def test_a_creep_shows_against_a_pin() -> None:
-    creeping = values(50, creep=0.001, seed=1)
-
-    found = detect_creep(values(10), creeping)
-
-    assert found is not None
-    assert found.ratio > 1.01
-    assert (found.first_index, found.last_index) == (0, found.index)
-    assert detect_creep(values(10), values(50, seed=1)) is None
+def runs_with_a_step(*, ratio: float, seed: int = 7, **fields: object) -> list[RunRounds]:
+    """Return runs whose decode takes `ratio` times as long from STEP_AT on, vision the same."""
+    noise = random.Random(seed)
+    return [
+        a_stored_run(number, some_rounds(_times(noise, number, ratio), **fields))
+        for number in range(N_RUNS)
+    ]
 
 
-@pytest.mark.parametrize("wrong", [math.nan, math.inf, 0.0, -1.0])
-def test_a_value_that_cannot_be_is_an_error(wrong: float) -> None:
-    with pytest.raises(InvalidMeasurement, match="value 3 of 20 is"):
-        detect_change_points([1.0] * 3 + [wrong] + [1.0] * 16)
+def _times(noise: random.Random, number: int, ratio: float) -> dict[str, list[float]]:
+    decode_ms = 300 * (ratio if number >= STEP_AT else 1) * noise.gauss(1, 0.005)
+    vision_ms = 80 * noise.gauss(1, 0.005)
+    return {"vision": [vision_ms] * 6, "decode": [decode_ms * noise.gauss(1, 0.01)] * 6}
 
 
-@settings(max_examples=60, deadline=None)
-@given(step=st.floats(-0.2, 0.2), seed=st.integers(0, 1000), factor=st.floats(1e-3, 1e3))
-def test_scaling_all_values_leaves_the_steps(step: float, seed: int, factor: float) -> None:
-    here = values(60, step=step, at=30, seed=seed)
+def test_a_step_is_found_in_its_phase_alone_and_lies_between_its_commits() -> None:
+    asked: list[tuple[str, str]] = []
 
-    steps = detect_change_points(here)
-    scaled = detect_change_points([factor * value for value in here])
+    def between(last_good: str, first_bad: str) -> tuple[str, ...]:
+        asked.append((last_good, first_bad))
+        return ("3f2a1c9 Use a loop",)
 
-    assert [found.index for found in scaled] == [found.index for found in steps]
-    assert [found.ratio for found in scaled] == pytest.approx([found.ratio for found in steps])
+    vision, decode = series_of_runs(runs_with_a_step(ratio=1.06), EVERYTHING, between)
+
+    assert (vision.phase, vision.steps) == ("vision", ())
+    (step,) = decode.steps
+    assert step.position == STEP_AT
+    assert step.low_ratio < 1.06 < step.high_ratio
+    assert abs(step.after_ms / step.before_ms - 1.06) < 0.01
+    assert (step.n_before, step.n_after) == (STEP_AT, N_RUNS - STEP_AT)
+    assert asked == [(step.last_good, step.first_bad)]
+    assert str(step.last_good) < commit(STEP_AT) <= str(step.first_bad)
+    assert step.commits == ("3f2a1c9 Use a loop",)
+
+
+def test_a_faster_step_is_told_and_is_no_alarm() -> None:
+    _, decode = series_of_runs(runs_with_a_step(ratio=0.94), EVERYTHING, nothing_between)
+
+    assert len(decode.steps) == 1
+    assert not decode.is_slower
+
+
+def test_without_a_step_there_is_none() -> None:
+    series = series_of_runs(runs_with_a_step(ratio=1.0), EVERYTHING, nothing_between)
+
+    assert [one.steps for one in series] == [(), ()]
+
+
+def test_runs_that_were_disturbed_are_left_out_and_counted() -> None:
+    runs = runs_with_a_step(ratio=1.0)
+    hot = [
+        RunRounds(
+            header=run.header,
+            cases=(replace(run.cases[0], throttle_reasons=("power cap",)),),
+        )
+        for run in runs[:4]
+    ]
+
+    vision, _ = series_of_runs([*hot, *runs[4:]], EVERYTHING, nothing_between)
+
+    assert len(vision.points) == N_RUNS - 4
+    assert vision.n_left_out == 4
+    assert vision.left_out_because == {"throttled by power cap": 4}
+
+
+def test_runs_that_did_other_work_than_the_latest_are_left_out() -> None:
+    runs = runs_with_a_step(ratio=1.0)
+    work: Workload = replace(a_workload(a_call()), batch_size=2)
+    other = [
+        RunRounds(header=run.header, cases=(replace(run.cases[0], workload=work),))
+        for run in runs[:10]
+    ]
+
+    vision, _ = series_of_runs([*other, *runs[10:]], EVERYTHING, nothing_between)
+
+    assert [point.run for point in vision.points] == [run.header.id for run in runs[10:]]
+    assert vision.n_left_out == 10
+    assert vision.left_out_because == {"of other work than the latest": 10}
+
+
+def test_too_few_runs_are_not_looked_at_and_say_so() -> None:
+    vision, _ = series_of_runs(runs_with_a_step(ratio=1.5)[-9:], EVERYTHING, nothing_between)
+
+    assert vision.steps == ()
+    assert vision.reason == "9 of at least 10 runs for two levels"
+
+
+def test_only_the_named_cases_and_phases_are_looked_at() -> None:
+    runs = runs_with_a_step(ratio=1.0)
+
+    named = series_of_runs(runs, Wanted(cases=("caption",), phases=("decode",)), nothing_between)
+    none = series_of_runs(runs, Wanted(cases=("page",)), nothing_between)
+
+    assert [one.phase for one in named] == ["decode"]
+    assert none == ()
+
+
+def test_runs_without_commits_have_steps_without_ends() -> None:
+    runs = [
+        RunRounds(header=replace(run.header, commit=None), cases=run.cases)
+        for run in runs_with_a_step(ratio=1.06)
+    ]
+
+    _, decode = series_of_runs(runs, EVERYTHING, nothing_between)
+
+    (step,) = decode.steps
+    assert (step.last_good, step.first_bad, step.commits) == (None, None, ())
+
+
+OF_A_SUBMODULE = "one/tests/test_x.py::test_caption"
+
+
+def test_runs_of_earlier_versions_are_in_the_series_of_a_case_that_has_another_id_now() -> None:
+    times = {"total": [10.0] * 5}
+    named = {"case_id": OF_A_SUBMODULE, "former_id": "tests/test_x.py::test_caption"}
+    runs = [
+        a_stored_run(0, some_rounds(times)),
+        a_stored_run(1, some_rounds(times, **named)),
+    ]
+
+    (series,) = series_of_runs(runs, EVERYTHING, nothing_between)
+
+    assert (series.case_id, len(series.points)) == (OF_A_SUBMODULE, 2)
+
+
+def test_a_run_with_several_cases_under_one_id_is_left_out_of_its_series() -> None:
+    runs = [
+        a_stored_run(0, some_rounds({"total": [10.0] * 5}), some_rounds({"total": [90.0] * 5})),
+        a_stored_run(1, some_rounds({"total": [10.0] * 5})),
+    ]
+
+    (series,) = series_of_runs(runs, EVERYTHING, nothing_between)
+
+    assert [point.run for point in series.points] == [f"{1:016x}"]

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.confirmation import pairs
+from pytest_vlmlatency.paired import pairs
 from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.session import confirming
 from pytest_vlmlatency.session.confirming import free_memory, pairs_opener
