@@ -12,7 +12,7 @@ pytest_plugins = ["pytester"]
 @pytest.fixture(autouse=True)
 def _nothing_is_remembered() -> None:
     """Let each test find phases anew, unless it measures several cases itself."""
-    discovery = sys.modules.get("pytest_vlmlatency.measure.discovery")
+    discovery = sys.modules.get("pytest_vlmlatency.discovery.cache")
     if discovery is not None:
         discovery.MEMORY.clear()
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pytest_vlmlatency.calls.recorder import span
     from pytest_vlmlatency.errors import InvalidMeasurement
     from pytest_vlmlatency.measure.run import measure_generate
-    from pytest_vlmlatency.measure.spans import span
     from pytest_vlmlatency.records import Call, Case, Phase, Run, Span
-
-__version__ = "0.1.0"
+    from pytest_vlmlatency.versions import __version__ as __version__
 
 __all__ = [
     "Call",
@@ -27,6 +26,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "versions",
     "Call": "records",
     "Case": "records",
     "InvalidMeasurement": "errors",
@@ -34,7 +34,7 @@ _HOMES = {
     "Run": "records",
     "Span": "records",
     "measure_generate": "measure.run",
-    "span": "measure.spans",
+    "span": "calls.recorder",
 }
 
 

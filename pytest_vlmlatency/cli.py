@@ -10,6 +10,10 @@ import pytest_vlmlatency
 from pytest_vlmlatency import export_command as export
 from pytest_vlmlatency.commands import Command, Parser, add_commands, ended, until_closed
 from pytest_vlmlatency.estimator import command as estimator
+from pytest_vlmlatency.gate import ab_command as ab
+from pytest_vlmlatency.gate import accept_command as accept
+from pytest_vlmlatency.gate import compare_command as compare
+from pytest_vlmlatency.gate import trend_command as trend
 from pytest_vlmlatency.history.commands import (
     compacting,
     exporting,
@@ -18,10 +22,6 @@ from pytest_vlmlatency.history.commands import (
     merging,
 )
 from pytest_vlmlatency.inspection import command as inspect
-from pytest_vlmlatency.gate import ab_command as ab
-from pytest_vlmlatency.gate import accept_command as accept
-from pytest_vlmlatency.gate import compare_command as compare
-from pytest_vlmlatency.gate import trend_command as trend
 from pytest_vlmlatency.profiling import command as profile
 
 if TYPE_CHECKING:

@@ -129,8 +129,8 @@ def left_out_lines(left_out: Mapping[Reason, LeftOut]) -> list[str]:
 
 def _runs_of(text: str, store: Store | None, unread: list[str]) -> Iterator[Run]:
     """Yield the runs that a word names; one of several that cannot be read is named in `unread`."""
-    from pytest_vlmlatency.history.choosing import is_file, run_in_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.gate.naming import names_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.choosing import is_file, run_in_file  # noqa: PLC0415 - light --help
 
     if is_file(text):
         yield run_in_file(Path(text))

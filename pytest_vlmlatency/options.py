@@ -53,6 +53,22 @@ forward. "vision" may also be a method that the model calls by its name, `model.
 that is called otherwise (through its class) is not seen, which is refused. `{"vision": []}` says
 that a call has no vision.
 """
+HOW_TO_NAME = (
+    'name them by hand: phases={"vision": ["vision_tower", "projector"], "blocks": "model.layers", '
+    '"step": ""} with paths of model.named_modules() ("" is the model itself), methods that the '
+    "model calls by their names, or functions of the model that return its modules"
+)
+WHAT_TO_NAME = {
+    "vision": "with what is vision, [] if no phase is to be; the rest is counted where it runs",
+    "blocks": "with the modules or methods that run in each step",
+    "step": "with the module or method that runs once for each forward, or the prompt's method and "
+    "each token's",
+}
+
+
+def name_by_hand(key: str) -> str:
+    """Return how a key of `phases=` gets past a refusal, as the end of its message."""
+    return f"name it by hand: phases={{{key!r}: ...}} {WHAT_TO_NAME[key]}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def pytest_load_initial_conftests(
 ) -> Generator[None]:
     """Give a worker its device before conftests run, and take --gpu if they left it free."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        from pytest_vlmlatency.session.workers import choose_device  # noqa: PLC0415 - workers only
+        from pytest_vlmlatency.session.turns import choose_device  # noqa: PLC0415 - workers only
 
         named = early_config.known_args_namespace.vlm_device or early_config.getini("vlm_device")
         choose_device(os.environ, named=named)
@@ -58,9 +58,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("dist", "no") != "no" or is_written or is_gated:
         _open_inbox(config)
     if config.getoption("vlm_predict") is not None and not hasattr(config, "workerinput"):
-        from pytest_vlmlatency.session import inbox, predicting  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session import delivery, predicting  # noqa: PLC0415 - light start-up
 
-        inbox.inbox_of(config).predict_with(predicting.open_forecast(config.option.vlm_predict))
+        delivery.inbox_of(config).predict_with(predicting.open_forecast(config.option.vlm_predict))
     if is_gated:
         from pytest_vlmlatency.session.gating import Gate  # noqa: PLC0415 - light start-up
 
@@ -87,8 +87,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     is_beside = item.config.stash.get(_MEASURES, False) and "PYTEST_XDIST_WORKER" in os.environ
     if not is_beside and not _may_measure(item):
         return (yield)
-    from pytest_vlmlatency.session.sharing import process_in  # noqa: PLC0415 - light start-up
-    from pytest_vlmlatency.session.turns import turns_folder  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.session.turns import process_in, turns_folder  # noqa: PLC0415 - as above
 
     with process_in(turns_folder()).in_test(_shown_by(item.config)):
         return (yield)
@@ -115,7 +114,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show errors of ours at the test's own line, and put its cases on the report."""
     if call.excinfo is not None and not item.config.getoption("fulltrace"):
-        from pytest_vlmlatency.session.tracebacks import end_at_the_caller  # noqa: PLC0415 - light
+        from pytest_vlmlatency.session.measurement import end_at_the_caller  # noqa: PLC0415 - light
 
         end_at_the_caller(call.excinfo.value)
     report = yield
@@ -134,7 +133,7 @@ def vlm_latency(
     request: pytest.FixtureRequest, benchmark: object, _vlm_engine: Engine
 ) -> VlmLatency:
     """Measure a model's generate() by phase: `vlm_latency(model.generate, **inputs)`."""
-    from pytest_vlmlatency.session.assembly import build_fixture  # noqa: PLC0415 - light start-up
+    from pytest_vlmlatency.session.measurement import build_fixture  # noqa: PLC0415 - light start-up
 
     item: pytest.Item = request.node
     fixture = build_fixture(item, benchmark, _vlm_engine)
@@ -147,7 +146,7 @@ def vlm_latency(
 @pytest.fixture(scope="session")
 def vlm_model(pytestconfig: pytest.Config) -> LoadedModel:
     """Load the model that --vlm-model names, once; without one the test is skipped."""
-    from pytest_vlmlatency.session.assembly import load_named_model  # noqa: PLC0415 - light start-up
+    from pytest_vlmlatency.session.measurement import load_named_model  # noqa: PLC0415 - light start-up
 
     return load_named_model(pytestconfig)
 
@@ -169,7 +168,7 @@ def _vlm_engine() -> Engine:
 
 def _shown_by(config: pytest.Config) -> Callable[[str], None]:
     def show(text: str) -> None:
-        from pytest_vlmlatency.session.assembly import status_line  # noqa: PLC0415 - imports torch
+        from pytest_vlmlatency.session.measurement import status_line  # noqa: PLC0415 - imports torch
 
         status = status_line(config)
         if status is not None:
@@ -181,7 +180,7 @@ def _shown_by(config: pytest.Config) -> Callable[[str], None]:
 def _open_inbox(config: pytest.Config) -> None:
     """Register what collects the cases, once, and not in a worker: that one only sends."""
     if not hasattr(config, "workerinput"):
-        from pytest_vlmlatency.session.inbox import inbox_of  # noqa: PLC0415 - light start-up
+        from pytest_vlmlatency.session.delivery import inbox_of  # noqa: PLC0415 - light start-up
         from pytest_vlmlatency.session.stopping import end_in_order  # noqa: PLC0415 - as above
 
         inbox_of(config)

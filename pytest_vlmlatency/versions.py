@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+__version__ = "0.1.0"
+
 TESTED = {"torch": ((2, 6), (2, 14)), "transformers": ((4, 57), (5, 24))}
 """By package: the oldest and the newest minor version that the tests ran with."""
 

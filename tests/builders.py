@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from pytest_vlmlatency.measure.clock import NS_PER_MS, Stamp, host_measures
+from pytest_vlmlatency.calls.clock import NS_PER_MS, Stamp, host_measures
 
 
 class FakeClock:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest_vlmlatency.gate.gate  # noqa: F401
 import tests.noisy_engine  # noqa: F401
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.session import pull_request
+from pytest_vlmlatency.session import keeping
 from tests.gate.runs import noisy_calls
 from tests.repositories import commit, find_these_tests, repository
 
@@ -62,7 +62,7 @@ def gated_project(
     """Make a repository with one commit of the project; return the commit."""
     find_these_tests(monkeypatch)
     monkeypatch.setenv("VLM_TEST_SEEDS", str(seeds))
-    for name in (pull_request.GITHUB_EVENT, *pull_request.NUMBERS):
+    for name in (keeping.GITHUB_EVENT, *keeping.NUMBERS):
         monkeypatch.delenv(name, raising=False)
     return repository(root, files)
 

@@ -11,8 +11,7 @@ import pytest
 
 from pytest_vlmlatency.case_ids import has_address, id_of, name_in_file, told_apart
 from pytest_vlmlatency.records import CaseState, Trend, TrendSeries
-from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
-from pytest_vlmlatency.report.gate_junit import junit_cases
+from pytest_vlmlatency.report.gate_ci import SourceLine, annotation_lines, junit_cases
 from pytest_vlmlatency.report.gate_markdown import gate_markdown
 from pytest_vlmlatency.report.gate_terminal import gate_lines
 from pytest_vlmlatency.report.terminal import summary_lines

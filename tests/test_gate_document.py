@@ -5,17 +5,17 @@ import re
 import pytest
 
 from benchmarks.evidence._record import ROOT
-from pytest_vlmlatency.stats import GateRule
 from pytest_vlmlatency.options import MARKER_KEYS
 from pytest_vlmlatency.records import GateStatus, Verdict
-from pytest_vlmlatency.report.gate_standing import Standing, title_of
 from pytest_vlmlatency.report.gate_terminal import gate_lines
 from pytest_vlmlatency.report.gate_verdict import (
     VERDICT_SCHEMA_VERSION,
     FailingCase,
     VerdictFile,
 )
-from pytest_vlmlatency.session import command_line
+from pytest_vlmlatency.report.gate_words import Standing, title_of
+from pytest_vlmlatency.session import option_table
+from pytest_vlmlatency.stats import GateRule
 from tests.gate_reports import ALSO_SAME, SAME, SLOWER, UNDECIDED, a_report
 
 PAGE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
@@ -77,5 +77,5 @@ def test_the_options_and_marker_keys_that_it_names_exist() -> None:
     options = set(re.findall(r"--vlm-[a-z-]+", PAGE))
     marked = " ".join(re.findall(r"@pytest.mark.vlm_latency\((.*)\)", PAGE))
 
-    assert options - {option.name for option in command_line._SETTINGS} == set()
+    assert options - {option.name for option in option_table.SETTINGS} == set()
     assert set(re.findall(r"(\w+)=", marked)) - set(MARKER_KEYS) == set()

@@ -11,7 +11,7 @@ import pytest
 from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.records import GateStatus
-from pytest_vlmlatency.session import keeping, pull_request
+from pytest_vlmlatency.session import keeping
 from tests.projects import in_subprocess, project, table_of
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _outside_of_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (pull_request.GITHUB_EVENT, *pull_request.NUMBERS):
+    for name in (keeping.GITHUB_EVENT, *keeping.NUMBERS):
         monkeypatch.delenv(name, raising=False)
 
 

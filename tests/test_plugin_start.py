@@ -2,12 +2,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tests.projects import REPOSITORY, in_subprocess
+from tests.projects import in_subprocess
 
 if TYPE_CHECKING:
     import pytest
 
-SESSION = REPOSITORY / "pytest_vlmlatency" / "session"
 REPORT_MODULES = """\
 def pytest_unconfigure(config):
     import sys
@@ -27,8 +26,7 @@ def test_pytest_starts_without_heavy_packages_and_with_little_of_ours(
 
     result = in_subprocess(pytester, monkeypatch, "--collect-only", is_new=True)
 
-    tables = [f"session.{path.stem}" for path in SESSION.glob("options_*.py")]
-    names = ["plugin", "session", "session.command_line", "session.option_values", *tables]
+    names = ["plugin", "session", "session.command_line", "session.option_table"]
     result.stdout.fnmatch_lines(
         ["heavy: []", f"ours: {sorted(f'pytest_vlmlatency.{name}' for name in names)}"]
     )

@@ -17,21 +17,20 @@ from hypothesis import strategies as st
 import pytest_vlmlatency
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import EstimatorProblem, HistoryProblem
+from pytest_vlmlatency.gate.pins import Pin, add_pin, pin_file
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.gate.pins import Pin, add_pin, pin_file
 from pytest_vlmlatency.printing import printable, printable_lines, without_secrets
 from pytest_vlmlatency.records import Commit, fingerprint_of
-from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
-from pytest_vlmlatency.report.gate_junit import junit_cases
+from pytest_vlmlatency.report.gate_ci import SourceLine, annotation_lines, junit_cases
 from pytest_vlmlatency.report.gate_markdown import gate_markdown
-from pytest_vlmlatency.report.gate_standing import title_of
 from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines
+from pytest_vlmlatency.report.gate_words import title_of
 from pytest_vlmlatency.report.terminal import summary_lines
 from tests.cases import a_call, a_case
+from tests.gate.runs import a_noisy_case, a_run
 from tests.gate_reports import WHOLE, a_report, a_verdict
 from tests.gated_projects import add_history, gated_project, slow_down
-from tests.gate.runs import a_noisy_case, a_run
 from tests.repositories import commit, git, repository
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TypedDict
 import yaml
 
 from benchmarks.evidence._record import ROOT
-from pytest_vlmlatency.session import command_line
+from pytest_vlmlatency.session import option_table
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 (SOURCE,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
@@ -42,7 +42,7 @@ def test_it_is_one_command_on_one_line() -> None:
 
 def test_every_option_in_it_exists() -> None:
     named = set(OPTION.findall(SOURCE))
-    existing = {option.name for option in command_line._SETTINGS}
+    existing = {option.name for option in option_table.SETTINGS}
 
     assert "--vlm-gate" in named
     assert named - existing == set()

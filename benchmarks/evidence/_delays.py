@@ -22,8 +22,8 @@ from benchmarks.evidence._record import (
 from benchmarks.evidence._slowing import Delay, Part, Waiter
 from benchmarks.evidence._table import table
 from pytest_vlmlatency.errors import VlmLatencyError
+from pytest_vlmlatency.machine.cpu import pinned_threads
 from pytest_vlmlatency.measure.case import Identity
-from pytest_vlmlatency.measure.pinning import pinned_threads
 from pytest_vlmlatency.measure.run import measure_interleaved
 from pytest_vlmlatency.options import Options
 from pytest_vlmlatency.records import CPU, Call, Phase

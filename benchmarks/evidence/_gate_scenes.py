@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from benchmarks.evidence._simulated_runs import Weather
-from pytest_vlmlatency.stats import GateRule
 from pytest_vlmlatency.records import TARGET_RATIO
+from pytest_vlmlatency.stats import GateRule
 
 N_HISTORY, N_ROUNDS, N_WARMUP, N_PAIR_ROUNDS = 10, 20, 2, 7
 N_COMPARISONS = 100

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.evidence._docs import blocks, filled
 from benchmarks.evidence._progress import erase_progress
-from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.plain import from_plain, to_json
 from pytest_vlmlatency.records import Environment
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.evidence._docs import filled
 from benchmarks.evidence._record import ROOT, machine_kind, now, read_machine
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 
 README = ROOT / "README.md"
 NAME = "sample"

@@ -16,7 +16,7 @@ from statistics import median
 
 import torch
 
-from pytest_vlmlatency.measure.clock import NS_PER_MS
+from pytest_vlmlatency.calls.clock import NS_PER_MS
 from pytest_vlmlatency.records import Scalar
 from tests.zoo import Specimen, block_modules, vision_module
 

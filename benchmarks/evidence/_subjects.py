@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.measure.allocator import FlushWatch
-from pytest_vlmlatency.measure.clock import HostClock
-from pytest_vlmlatency.measure.interception import find_target
-from pytest_vlmlatency.measure.pinning import pinned_threads
-from pytest_vlmlatency.measure.repeatability import no_garbage_collection, remember_random_state
+from pytest_vlmlatency.calls.clock import HostClock
+from pytest_vlmlatency.calls.interception import find_target
+from pytest_vlmlatency.machine.allocator import FlushWatch
+from pytest_vlmlatency.machine.cpu import pinned_threads
+from pytest_vlmlatency.measure.isolation import no_garbage_collection, remember_random_state
 from pytest_vlmlatency.measure.subject import Subject
 from pytest_vlmlatency.measure.timed import Rig
 from pytest_vlmlatency.options import Options

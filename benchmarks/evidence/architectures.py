@@ -24,7 +24,7 @@ from benchmarks.evidence._record import (
 )
 from benchmarks.evidence._table import folded, table
 from pytest_vlmlatency.errors import VlmLatencyError
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 from tests.zoo import available, build
 from tests.zoo.uncovered import UNCOVERED
 

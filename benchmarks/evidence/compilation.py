@@ -27,8 +27,8 @@ from benchmarks.evidence._record import (
 )
 from benchmarks.evidence._table import table
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
-from pytest_vlmlatency.measure.compilation import n_compilations, n_limits_reached
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.calls.compilation import n_compilations, n_limits_reached
+from pytest_vlmlatency.machine.cpu import pinned_threads
 from tests.compiled import WAYS, Backend
 from tests.zoo import Specimen, build
 

@@ -32,11 +32,11 @@ from benchmarks.evidence._subjects import (
     watched_machine,
 )
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.measure.allocator import FlushWatch
-from pytest_vlmlatency.measure.override import Named
+from pytest_vlmlatency.calls.workload import read_inputs
+from pytest_vlmlatency.discovery.override import Named
+from pytest_vlmlatency.discovery.watch import watch_call
+from pytest_vlmlatency.machine.allocator import FlushWatch
 from pytest_vlmlatency.measure.subject import Subject
-from pytest_vlmlatency.measure.watch import watch_call
-from pytest_vlmlatency.measure.workload import read_inputs
 from pytest_vlmlatency.models.images import photograph
 from pytest_vlmlatency.models.load import load_model
 from pytest_vlmlatency.records import CPU, WALL

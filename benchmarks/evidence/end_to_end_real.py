@@ -25,7 +25,7 @@ from benchmarks.evidence._record import (
     say,
 )
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """How often gates call an unchanged run slower, and a slower one slower, on simulated runs.
 
-Our gate is `pytest_vlmlatency.stats` as it is installed; the usual ones are written here as they are
-published. The scenes are in `_gate_scenes`. No constant of the gate was chosen by this seed.
+Our gate is `pytest_vlmlatency.stats` as it is installed; the usual ones are written here as they
+are published. The scenes are in `_gate_scenes`. No constant of the gate was chosen by this seed.
 """
 
 import sys
@@ -43,7 +43,7 @@ from benchmarks.evidence._record import (
 )
 from benchmarks.evidence._statistics import rate_interval
 from benchmarks.evidence._table import folded, table
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 
 NAME = "gate_power"
 SEED = 20261121

@@ -35,7 +35,7 @@ from benchmarks.evidence._record import (
     read_machine,
 )
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 
 NAME = "history_scale"
 N_BASELINE = 20

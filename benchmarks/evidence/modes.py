@@ -18,7 +18,7 @@ from benchmarks.evidence._record import (
     say,
 )
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 from tests.modes import FAMILIES, MODES, Outcome, Verdict, judge
 from tests.zoo import build
 

@@ -34,9 +34,9 @@ from benchmarks.evidence._subjects import (
     watched_machine,
 )
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.measure.allocator import FlushWatch
-from pytest_vlmlatency.measure.clock import HostClock, Stamp
-from pytest_vlmlatency.measure.repeatability import no_garbage_collection
+from pytest_vlmlatency.calls.clock import HostClock, Stamp
+from pytest_vlmlatency.machine.allocator import FlushWatch
+from pytest_vlmlatency.measure.isolation import no_garbage_collection
 from pytest_vlmlatency.models.images import photograph
 from pytest_vlmlatency.models.load import LoadedModel, load_model
 from pytest_vlmlatency.records import CPU, WALL, Call, Phase

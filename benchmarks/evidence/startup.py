@@ -35,7 +35,7 @@ from benchmarks.evidence._starts import (
 )
 from benchmarks.evidence._statistics import Interval, median_interval
 from benchmarks.evidence._table import table
-from pytest_vlmlatency.measure.pinning import pinned_threads
+from pytest_vlmlatency.machine.cpu import pinned_threads
 
 NAME = "startup"
 SEED = 0

@@ -22,8 +22,8 @@ from benchmarks.evidence._trend_counts import (
     Trend,
     trend_of,
 )
+from pytest_vlmlatency.machine.cpu import pinned_threads
 from pytest_vlmlatency.stats import TrendRule
-from pytest_vlmlatency.measure.pinning import pinned_threads
 
 NAME = "trend_power"
 SEED = 20261122

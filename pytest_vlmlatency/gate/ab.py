@@ -10,18 +10,18 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.paired.changes import changes_between, read_by
-from pytest_vlmlatency.paired.checkouts import open_checkouts
-from pytest_vlmlatency.paired.pairs import Bar, FreshPairs
-from pytest_vlmlatency.paired.survey import survey
 from pytest_vlmlatency.errors import NotConfirmed
-from pytest_vlmlatency.stats import GateRule
 from pytest_vlmlatency.gate.budgets import budgets_of
 from pytest_vlmlatency.gate.comparisons import CaseBaseline
 from pytest_vlmlatency.gate.flow import answer
 from pytest_vlmlatency.gate.question import Question
 from pytest_vlmlatency.gate.unchanged import Sameness, sameness
+from pytest_vlmlatency.paired.changes import changes_between, read_by
+from pytest_vlmlatency.paired.checkouts import open_checkouts
+from pytest_vlmlatency.paired.launch import survey
+from pytest_vlmlatency.paired.pairs import Bar, FreshPairs
 from pytest_vlmlatency.records import CaseState, CaseVerdict, GateReport, run_rounds_of
+from pytest_vlmlatency.stats import GateRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

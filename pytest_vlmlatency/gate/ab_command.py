@@ -112,9 +112,9 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _request(given: argparse.Namespace) -> AbRequest:
-    from pytest_vlmlatency.paired.checkouts import default_paths  # noqa: PLC0415 - as above
-    from pytest_vlmlatency.paired.commits import repository_of  # noqa: PLC0415
     from pytest_vlmlatency.gate.ab import AbRequest  # noqa: PLC0415
+    from pytest_vlmlatency.paired.checkouts import default_paths  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.paired.git import repository_of  # noqa: PLC0415
 
     if not given.confirm_time > 0:
         raise UsageProblem(

@@ -102,8 +102,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _stored(which: str, history: str | None) -> tuple[Accepted, ...]:
     """Return the stored runs that a text names, the newest one of each machine."""
-    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.gate.naming import names_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
 
     store = named_or_default(history, is_readonly=True)
     stored = store.read(_newest_by_machine(names_of(which, store.index().names)))

@@ -17,9 +17,9 @@ from pytest_vlmlatency.gate.repository import SHORT
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
 
-    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.gate.pins import Pin
     from pytest_vlmlatency.gate.repository import Lineage
+    from pytest_vlmlatency.history.names import RunName
 
 MOST_RUNS = 20
 """More runs of the past say little more of the noise, and lie farther from today's machine."""

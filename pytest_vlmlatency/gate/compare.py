@@ -9,10 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.paired.git import GitUnusable
-from pytest_vlmlatency.paired.renames import renamed_files
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.history.choosing import is_file, rounds_in_file, run_in_file
 from pytest_vlmlatency.gate import repository
 from pytest_vlmlatency.gate.baseline import pinned
 from pytest_vlmlatency.gate.budgets import budgets_for_others, budgets_of
@@ -27,6 +24,9 @@ from pytest_vlmlatency.gate.matching import (
 from pytest_vlmlatency.gate.naming import ACCEPTED, names_of
 from pytest_vlmlatency.gate.pins import pin_of, read_pins
 from pytest_vlmlatency.gate.question import Question
+from pytest_vlmlatency.history.choosing import is_file, rounds_in_file, run_in_file
+from pytest_vlmlatency.paired.git import GitUnusable
+from pytest_vlmlatency.paired.own_tests import renamed_files
 from pytest_vlmlatency.records import (
     GateReport,
     fingerprint_of,
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
+    from pytest_vlmlatency.gate.pins import Pin
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.store import Store
-    from pytest_vlmlatency.gate.pins import Pin
     from pytest_vlmlatency.records import Run, RunRounds
 
 NOTHING_MEASURED = "compare measures nothing; `vlmlatency ab` measures two commits now"

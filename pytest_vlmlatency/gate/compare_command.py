@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import without_collecting
-from pytest_vlmlatency.history.arguments import add_history
 from pytest_vlmlatency.gate.output import add_output_arguments, show_report
+from pytest_vlmlatency.history.arguments import add_history
 
 if TYPE_CHECKING:
     import argparse
@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Compare, print, and return the exit status of a gate."""
-    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.gate.compare import CompareRequest, compare_runs  # noqa: PLC0415
+    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
 
     store = named_or_default(given.history, is_readonly=True)
     request = CompareRequest(

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.stats import GateRule
 from pytest_vlmlatency.records import CONTENDED_ABOVE, TOTAL, Phase
+from pytest_vlmlatency.stats import GateRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.errors import NotConfirmed
-from pytest_vlmlatency.stats import Suspicion, look
 from pytest_vlmlatency.records import Judgement, rounds_of
+from pytest_vlmlatency.stats import Suspicion, look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -10,13 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
-from pytest_vlmlatency.paired.checkouts import Side
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
-from pytest_vlmlatency.stats import Suspicion, pool_noise, screen
 from pytest_vlmlatency.gate.comparability import work_differences
 from pytest_vlmlatency.gate.comparisons import Comparison, comparisons_of
 from pytest_vlmlatency.gate.confirming import RunPair, confirm, pair_rounds
 from pytest_vlmlatency.gate.verdicts import JudgedCase, judged, unjudged
+from pytest_vlmlatency.paired.checkouts import Side
 from pytest_vlmlatency.records import (
     TOTAL,
     CaseState,
@@ -30,13 +29,14 @@ from pytest_vlmlatency.records import (
     Verdict,
 )
 from pytest_vlmlatency.signals import interruption
+from pytest_vlmlatency.stats import Suspicion, pool_noise, screen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_vlmlatency.paired.pairs import Failure
     from pytest_vlmlatency.gate.confirming import Key
     from pytest_vlmlatency.gate.question import MeasuringPairs, OpenPairs, Question
+    from pytest_vlmlatency.paired.pairs import Failure
 
 
 def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:

@@ -10,11 +10,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from pytest_vlmlatency.paired.changes import changes_between, read_by
-from pytest_vlmlatency.paired.commits import commit_of, local_commit
-from pytest_vlmlatency.paired.renames import renamed_files
 from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
-from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.gate import repository
 from pytest_vlmlatency.gate.baseline import Choice, pinned, rolling
 from pytest_vlmlatency.gate.budgets import budgets_for_others, budgets_of
@@ -32,6 +28,10 @@ from pytest_vlmlatency.gate.pins import Pin, pin_file, pin_of, read_pins
 from pytest_vlmlatency.gate.question import OpenPairs, Question
 from pytest_vlmlatency.gate.repository import SHORT
 from pytest_vlmlatency.gate.unchanged import sameness
+from pytest_vlmlatency.history.store import Index, StoredRuns
+from pytest_vlmlatency.paired.changes import changes_between, read_by
+from pytest_vlmlatency.paired.git import commit_of, local_commit
+from pytest_vlmlatency.paired.own_tests import renamed_files
 from pytest_vlmlatency.printing import tell
 from pytest_vlmlatency.records import (
     GateReport,
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
-    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.gate.repository import Lineage
+    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.records import Rounds
 
 

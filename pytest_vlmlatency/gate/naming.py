@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.paired.commits import local_commit
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.history.choosing import find
 from pytest_vlmlatency.gate import repository
+from pytest_vlmlatency.history.choosing import find
+from pytest_vlmlatency.paired.git import local_commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

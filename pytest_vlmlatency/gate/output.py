@@ -33,9 +33,9 @@ def show_report(report: GateReport, given: argparse.Namespace) -> int:
     A file that cannot be written is said, and fails a report that passed with status 1.
     """
     from pytest_vlmlatency.report.gate_markdown import gate_markdown  # noqa: PLC0415
-    from pytest_vlmlatency.report.gate_standing import title_of  # noqa: PLC0415
     from pytest_vlmlatency.report.gate_terminal import coloured, gate_lines  # noqa: PLC0415
     from pytest_vlmlatency.report.gate_verdict import verdict_json  # noqa: PLC0415
+    from pytest_vlmlatency.report.gate_words import title_of  # noqa: PLC0415
     from pytest_vlmlatency.whole_files import write_whole  # noqa: PLC0415 - light --help
 
     is_terminal = has_terminal(sys.stdout)

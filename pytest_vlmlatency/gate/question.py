@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import date
 
-    from pytest_vlmlatency.paired.pairs import Failure
     from pytest_vlmlatency.gate.comparisons import CaseBaseline
+    from pytest_vlmlatency.paired.pairs import Failure
     from pytest_vlmlatency.records import BudgetVerdict, Confirmation, Rounds, RunHeader, RunRounds
 
 

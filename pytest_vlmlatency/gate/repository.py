@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.paired.commits import commit_of, local_commit, remote_of
-from pytest_vlmlatency.paired.git import GitUnusable, asked
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.paired.git import GitUnusable, asked, commit_of, local_commit, remote_of
 from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:

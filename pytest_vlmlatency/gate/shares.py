@@ -10,8 +10,8 @@ import math
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.stats import GateRule, RunValue, value_of
 from pytest_vlmlatency.records import TOTAL, VISION_OUTSIDE
+from pytest_vlmlatency.stats import GateRule, RunValue, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.records import fingerprint_of
 
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.stats import GateRule, RunValue, TrendRule, detect_change_points, value_of
 from pytest_vlmlatency.gate.comparability import work_differences
 from pytest_vlmlatency.gate.comparisons import disturbances
 from pytest_vlmlatency.records import TrendPoint, TrendSeries, TrendStep
+from pytest_vlmlatency.stats import GateRule, RunValue, TrendRule, detect_change_points, value_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_vlmlatency.stats import ChangePoint
     from pytest_vlmlatency.records import Rounds, RunHeader, RunRounds
+    from pytest_vlmlatency.stats import ChangePoint
 
 RULE = GateRule(n_warmup_rounds=0)
 """Stored rounds are those that were kept: warming up was over."""

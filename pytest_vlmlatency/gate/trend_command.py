@@ -100,9 +100,9 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _trend(given: argparse.Namespace) -> Trend:
-    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.gate import trend_runs  # noqa: PLC0415
     from pytest_vlmlatency.gate.trend import Wanted, series_of_runs  # noqa: PLC0415
+    from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.records import Trend  # noqa: PLC0415
 
     root = Path.cwd()
@@ -133,8 +133,8 @@ def _trend(given: argparse.Namespace) -> Trend:
 
 def _commits_to_head(root: Path) -> tuple[str, ...] | str:
     """Return the commits in order, or why they are not known: then the order is that of time."""
-    from pytest_vlmlatency.paired.git import GitUnusable  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.gate.trend_runs import commits_to_head  # noqa: PLC0415
+    from pytest_vlmlatency.paired.git import GitUnusable  # noqa: PLC0415 - light --help
 
     try:
         return commits_to_head(root)

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.paired.commits import local_commit
-from pytest_vlmlatency.paired.git import GitUnusable, asked
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.paired.git import GitUnusable, asked, local_commit
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.paired.changes import files_in_words, possibly_read
-from pytest_vlmlatency.paired.commits import SHORT
+from pytest_vlmlatency.paired.git import SHORT
 
 if TYPE_CHECKING:
     from pathlib import Path

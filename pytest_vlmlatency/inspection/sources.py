@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING
 import torch
 from PIL import Image, UnidentifiedImageError
 
+from pytest_vlmlatency.calls.interception import Target, find_target
 from pytest_vlmlatency.errors import ModelNotLoaded, UsageProblem
 from pytest_vlmlatency.inspection.request import DEFAULT_NEW_TOKENS, DEFAULT_PROMPT
 from pytest_vlmlatency.inspection.user_function import call_user_function, is_user_function
-from pytest_vlmlatency.measure.interception import Target, find_target
 from pytest_vlmlatency.models.images import photograph
 from pytest_vlmlatency.models.load import LoadedModel, load_model
 from pytest_vlmlatency.models.shapes import DUMMY_SHAPES, PREFIX

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.measure.allocator import FlushEvidence
-from pytest_vlmlatency.measure.compilation import n_limits_reached
+from pytest_vlmlatency.calls.compilation import n_limits_reached
+from pytest_vlmlatency.calls.generation import NO_CACHE, Mode, asked_cache, is_kind
+from pytest_vlmlatency.calls.interception import configured_part
+from pytest_vlmlatency.machine.allocator import FlushEvidence
 from pytest_vlmlatency.measure.invariants import n_further_steps
-from pytest_vlmlatency.measure.labels import is_compiled_anywhere, labels_of
-from pytest_vlmlatency.measure.past import asked_cache, is_kind
-from pytest_vlmlatency.measure.wrapping import configured_part
 from pytest_vlmlatency.records import Call, Case, DeviceState, Scalar, Workload
 
 if TYPE_CHECKING:
@@ -293,3 +292,39 @@ def _name(identity: Identity, config: Configuration | None) -> str:
     if values is None:
         return identity.name
     return f"{identity.name}{{{','.join(str(value) for value in values.values())}}}"
+
+
+PLAIN_CACHE = "dynamic"
+
+
+def labels_of(seen: Observation) -> tuple[str, ...]:
+    """Return the labels of a measured call, its way to decode first."""
+    cache = seen.phase_map.cache
+    n_further = n_further_steps(seen)
+    labels = {
+        str(seen.inputs.mode): seen.inputs.mode is not Mode.GREEDY,
+        **dict.fromkeys(seen.inputs.labels, True),
+        "no-cache": cache == NO_CACHE,
+        f"{cache}-cache".replace(" ", "-"): cache not in ("", NO_CACHE, PLAIN_CACHE),
+        "chunked": seen.inputs.n_prompt_forwards > 1,
+        "start-token": seen.phase_map.n_start_tokens > 0,
+        "extra-step": n_further == 1,
+        "uneven-steps": n_further not in (0, 1),
+        "vision-outside": seen.recorder.n_outside > 0,
+        "text-only": not (
+            seen.recorder.vision_calls
+            or seen.recorder.n_outside
+            or seen.inputs.has_pixels
+            or seen.inputs.may_hold_vision
+        ),
+        "no-vision-phase": not seen.recorder.vision_calls and seen.inputs.has_pixels,
+        "vision-in-decode": any(call.is_late for call in seen.recorder.vision_calls),
+        "compiled": is_compiled_anywhere(seen),
+        "per-token": seen.call.decode_step_times_ms is not None,
+    }
+    return tuple(label for label, holds in labels.items() if holds)
+
+
+def is_compiled_anywhere(seen: Observation) -> bool:
+    """Whether torch.compile had compiled a part of the model, or generate() did."""
+    return bool(seen.phase_map.compiled) or seen.recorder.is_step_compiled

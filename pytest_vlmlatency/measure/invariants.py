@@ -12,22 +12,22 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.calls.generation import Mode
+from pytest_vlmlatency.calls.loop import ONE_EACH
+from pytest_vlmlatency.calls.timeline import Boundary
+from pytest_vlmlatency.discovery.one_prompt import find_second_prompt
 from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.measure.allocator import FlushEvidence
-from pytest_vlmlatency.measure.generation import Mode
-from pytest_vlmlatency.measure.loop import ONE_EACH
-from pytest_vlmlatency.measure.one_prompt import find_second_prompt
-from pytest_vlmlatency.measure.override import name_by_hand
-from pytest_vlmlatency.measure.timeline import Boundary
+from pytest_vlmlatency.machine.allocator import FlushEvidence
+from pytest_vlmlatency.options import name_by_hand
 from pytest_vlmlatency.records import DEVICE, Call, Phase, PhaseMap, Place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_vlmlatency.measure.loop import Loop
-    from pytest_vlmlatency.measure.output import Output
-    from pytest_vlmlatency.measure.recorder import Recorder, VisionCall
-    from pytest_vlmlatency.measure.workload import Inputs
+    from pytest_vlmlatency.calls.loop import Loop
+    from pytest_vlmlatency.calls.output import Output
+    from pytest_vlmlatency.calls.recorder import Recorder, VisionCall
+    from pytest_vlmlatency.calls.workload import Inputs
 
 SUM_TOLERANCE_MS = 1e-6
 """Rounding of a few float additions; timestamps themselves are whole nanoseconds."""

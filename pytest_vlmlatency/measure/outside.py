@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.measure.arguments import name_arguments
-from pytest_vlmlatency.measure.compilation import run_uncompiled
-from pytest_vlmlatency.measure.doubt import SOUND_WORDS
-from pytest_vlmlatency.measure.handles import Handles, around_every_call
-from pytest_vlmlatency.measure.hooks import FEATURE_METHODS, replaced_method
-from pytest_vlmlatency.measure.pixels import PIXEL_WORDS, find_pixels
-from pytest_vlmlatency.measure.timeline import Boundary
-from pytest_vlmlatency.measure.trace import (
+from pytest_vlmlatency.calls.arguments import PIXEL_WORDS, SOUND_WORDS, find_pixels, name_arguments
+from pytest_vlmlatency.calls.compilation import run_uncompiled
+from pytest_vlmlatency.calls.handles import Handles, around_every_call
+from pytest_vlmlatency.calls.hooks import FEATURE_METHODS, replaced_method
+from pytest_vlmlatency.calls.timeline import Boundary
+from pytest_vlmlatency.discovery.trace import (
     are_ids,
     has_logits,
     has_weights,
@@ -35,8 +33,8 @@ from pytest_vlmlatency.records import VISION_OUTSIDE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from pytest_vlmlatency.measure.interception import Generate, Handler
-    from pytest_vlmlatency.measure.recorder import Recorder
+    from pytest_vlmlatency.calls.interception import Generate, Handler
+    from pytest_vlmlatency.calls.recorder import Recorder
     from pytest_vlmlatency.records import PhaseMap
 
 ENCODED = ("embeds", "encoder_outputs", "features")

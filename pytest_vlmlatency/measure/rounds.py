@@ -11,19 +11,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.measure.allocator import FlushWatch
+from pytest_vlmlatency.calls.clock import check_devices, clock_for, model_devices
+from pytest_vlmlatency.machine.allocator import FlushWatch
+from pytest_vlmlatency.machine.device_state import read_device_states
 from pytest_vlmlatency.measure.case import Identity, finished_case
-from pytest_vlmlatency.measure.device_state import read_device_states
-from pytest_vlmlatency.measure.devices import check_devices, clock_for, model_devices
-from pytest_vlmlatency.measure.quiet import quiet_machine
-from pytest_vlmlatency.measure.repeatability import remember_random_state
+from pytest_vlmlatency.measure.isolation import quiet_machine, remember_random_state
 from pytest_vlmlatency.measure.stopping import stop_reason
 from pytest_vlmlatency.measure.subject import Subject
 from pytest_vlmlatency.measure.timed import Rig
 
 if TYPE_CHECKING:
-    from pytest_vlmlatency.measure.clock import Clock
-    from pytest_vlmlatency.measure.interception import Target
+    from pytest_vlmlatency.calls.clock import Clock
+    from pytest_vlmlatency.calls.interception import Target
     from pytest_vlmlatency.options import Configuration, Options
     from pytest_vlmlatency.records import Case
 

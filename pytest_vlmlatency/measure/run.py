@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.calls.clock import check_devices, clock_for, model_devices
+from pytest_vlmlatency.calls.interception import find_target
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.measure.case import Identity, unmeasured_case
-from pytest_vlmlatency.measure.devices import check_devices, clock_for, model_devices
-from pytest_vlmlatency.measure.interception import find_target
-from pytest_vlmlatency.measure.preparation import prepared
 from pytest_vlmlatency.measure.rounds import Measured, Progress, measure_in_turn
+from pytest_vlmlatency.measure.subject import prepared
 from pytest_vlmlatency.options import Options, as_configuration, merge_options
 
 if TYPE_CHECKING:
-    from pytest_vlmlatency.measure.clock import Clock
+    from pytest_vlmlatency.calls.clock import Clock
     from pytest_vlmlatency.options import Configuration, PhaseOverride
     from pytest_vlmlatency.records import Case
 

@@ -4,24 +4,24 @@ Owns the order of calls. Unmeasured ones warm up and show the true output, a wat
 first of them finds the phases, and a rehearsal is measured like a round and thrown away: what
 happens only once under our hooks (compiling, above all) happens there. Then each round is one
 measured call, kept, discarded or refused.
+
+Before each call, unmeasured: the configuration is applied and read back, the arguments made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.measure.discovery import PhaseSearch
-from pytest_vlmlatency.measure.disturbance import (
-    check_discards,
-    is_other_long,
-    judge_other,
-    timing_problem,
-)
-from pytest_vlmlatency.measure.generation import Mode
-from pytest_vlmlatency.measure.interception import Generate, Target, call_target
+from pytest_vlmlatency.calls.generation import Mode
+from pytest_vlmlatency.calls.interception import Generate, Target, call_target
+from pytest_vlmlatency.calls.output import read_output
+from pytest_vlmlatency.calls.recorder import Recorder
+from pytest_vlmlatency.calls.workload import Inputs, read_inputs
+from pytest_vlmlatency.discovery.cache import PhaseSearch
+from pytest_vlmlatency.errors import InvalidMeasurement, KnobNotApplied, UsageProblem
 from pytest_vlmlatency.measure.invariants import (
     Observation,
     check_inputs,
@@ -29,23 +29,27 @@ from pytest_vlmlatency.measure.invariants import (
     check_structure,
     check_work,
 )
-from pytest_vlmlatency.measure.output import read_output
+from pytest_vlmlatency.measure.isolation import no_garbage_collection
 from pytest_vlmlatency.measure.outside import OutsideSearch
-from pytest_vlmlatency.measure.preparation import prepared
-from pytest_vlmlatency.measure.recorder import Recorder
-from pytest_vlmlatency.measure.repeatability import no_garbage_collection
-from pytest_vlmlatency.measure.stopping import MAX_ROUNDS
+from pytest_vlmlatency.measure.stopping import (
+    MAX_ROUNDS,
+    check_discards,
+    is_other_long,
+    judge_other,
+    timing_problem,
+)
 from pytest_vlmlatency.measure.timed import Rig, Seen, measure_call
-from pytest_vlmlatency.measure.workload import Inputs, read_inputs
 from pytest_vlmlatency.records import CPU, WALL, Call, Discovery, PhaseMap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator
 
-    from pytest_vlmlatency.measure.clock import Clock
+    from pytest_vlmlatency.calls.clock import Clock
+    from pytest_vlmlatency.calls.interception import Target
     from pytest_vlmlatency.measure.outside import Entry
     from pytest_vlmlatency.measure.timed import Around
     from pytest_vlmlatency.options import Configuration, Options
+
 
 __tracebackhide__ = True  # an error inside generate() points at the user's own code
 
@@ -248,3 +252,44 @@ class Subject:
             output = original(*args, **kwargs)
         self.references.append(read_output(output, inputs).digest)
         return output
+
+
+__tracebackhide___in_preparation = True  # an error inside generate() points at the user's own code
+
+Arguments = tuple[Sequence[object], Mapping[str, object]]
+
+
+@contextmanager
+def prepared(
+    target: Target, config: Configuration | None, setup: Callable[[], object] | None
+) -> Iterator[Arguments]:
+    """Yield the arguments of one call while the configuration is in force."""
+    if config is None:
+        yield _arguments(target, setup)
+        return
+    with config.apply(target.model):
+        wanted, found = dict(config.values()), dict(config.read_back(target.model))
+        if wanted != found:
+            raise KnobNotApplied(
+                f"the configuration {wanted} did not take effect: the model has {found}; expected "
+                f"them to be equal. Does this model have these knobs?"
+            )
+        yield _arguments(target, setup)
+
+
+def _arguments(target: Target, setup: Callable[[], object] | None) -> Arguments:
+    fresh = setup() if setup else None
+    if fresh is None:
+        return _joined(target, target.args, target.kwargs)
+    if target.args or target.kwargs:
+        raise UsageProblem("setup returned arguments, but args or kwargs were given as well")
+    if not (isinstance(fresh, tuple) and len(fresh) == 2 and isinstance(fresh[1], Mapping)):
+        raise UsageProblem(
+            f"setup returned {type(fresh).__name__}; expected (args, kwargs), or None to use those "
+            f"that were given"
+        )
+    return _joined(target, tuple(fresh[0]), fresh[1])
+
+
+def _joined(target: Target, args: Sequence[object], kwargs: Mapping[str, object]) -> Arguments:
+    return (*target.bound_args, *args), {**target.bound_kwargs, **kwargs}

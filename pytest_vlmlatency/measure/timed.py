@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.measure.allocator import (
+from pytest_vlmlatency.calls.compilation import n_compilations
+from pytest_vlmlatency.calls.drafts import read_drafts, watching_drafts
+from pytest_vlmlatency.calls.handles import part_of
+from pytest_vlmlatency.calls.hooks import attached
+from pytest_vlmlatency.calls.interception import Generate, Target, call_target
+from pytest_vlmlatency.calls.loop import Loop, watching_loop
+from pytest_vlmlatency.calls.output import Output, read_output
+from pytest_vlmlatency.calls.recorder import recording
+from pytest_vlmlatency.calls.timeline import Boundary, Timeline, read_timeline, step_times_ms
+from pytest_vlmlatency.calls.tokens import count_prompt_tokens
+from pytest_vlmlatency.calls.workload import Inputs, in_force, read_inputs
+from pytest_vlmlatency.machine.allocator import (
     FlushEvidence,
     FlushWatch,
     allocator_counters,
@@ -20,28 +31,17 @@ from pytest_vlmlatency.measure.allocator import (
     peak_memory_bytes,
     reset_peak_memory,
 )
-from pytest_vlmlatency.measure.compilation import n_compilations
-from pytest_vlmlatency.measure.contention import ContentionMeter
-from pytest_vlmlatency.measure.drafts import read_drafts, watching_drafts
-from pytest_vlmlatency.measure.handles import part_of
-from pytest_vlmlatency.measure.hooks import attached
-from pytest_vlmlatency.measure.interception import Generate, Target, call_target
+from pytest_vlmlatency.machine.cpu import ContentionMeter
 from pytest_vlmlatency.measure.invariants import Observation, n_vision_calls
-from pytest_vlmlatency.measure.loop import Loop, watching_loop
-from pytest_vlmlatency.measure.output import Output, read_output
 from pytest_vlmlatency.measure.outside import OutsideMarks
-from pytest_vlmlatency.measure.spans import recording
-from pytest_vlmlatency.measure.timeline import Boundary, Timeline, read_timeline, step_times_ms
-from pytest_vlmlatency.measure.tokens import count_prompt_tokens
-from pytest_vlmlatency.measure.workload import Inputs, in_force, read_inputs
 from pytest_vlmlatency.records import Call, PhaseMap
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
+    from pytest_vlmlatency.calls.recorder import Recorder
     from pytest_vlmlatency.measure.outside import Entry
-    from pytest_vlmlatency.measure.recorder import Recorder
 
     Around = Callable[[Inputs], AbstractContextManager[None]]
 

@@ -13,14 +13,19 @@ import torch
 from PIL import Image, ImageOps
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.models.image_processors import pillow_processor
-from pytest_vlmlatency.models.scales import TIERS
-from pytest_vlmlatency.models.tokenizer import IMAGE, MOLMOE_IMAGE, build_tokenizer, chat_template
+from pytest_vlmlatency.models.processors import (
+    IMAGE,
+    MOLMOE_IMAGE,
+    build_tokenizer,
+    chat_template,
+    pillow_processor,
+)
+from pytest_vlmlatency.models.shapes import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from pytest_vlmlatency.models.molmoe_config import MolmoeConfig
+    from pytest_vlmlatency.models.molmoe import MolmoeConfig
 
 PADDING = (123, 117, 104)  # the mean colour that CLIP's image processor subtracts
 

@@ -19,13 +19,6 @@ from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.models.crops import MolmoeProcessor
 from pytest_vlmlatency.models.molmoe import build_molmoe
 from pytest_vlmlatency.models.processors import (
-    idefics3_processor,
-    llava_processor,
-    qwen2_vl_processor,
-)
-from pytest_vlmlatency.models.random_weights import build_random
-from pytest_vlmlatency.models.shapes import DUMMY_SHAPES, PREFIX, DummyShape
-from pytest_vlmlatency.models.tokenizer import (
     END,
     IMAGE,
     PAD,
@@ -33,8 +26,13 @@ from pytest_vlmlatency.models.tokenizer import (
     QWEN_VIDEO,
     QWEN_VISION,
     build_tokenizer,
+    idefics3_processor,
+    llava_processor,
+    qwen2_vl_processor,
     token_id,
 )
+from pytest_vlmlatency.models.random_weights import build_random
+from pytest_vlmlatency.models.shapes import DUMMY_SHAPES, PREFIX, DummyShape
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Protocol, cast
 
 from pytest_vlmlatency.errors import KnobNotApplied, UsageProblem
-from pytest_vlmlatency.models.scales import TIERS
+from pytest_vlmlatency.models.shapes import TIERS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,10 +2,12 @@
 
 A hub id and a folder go through transformers' Auto classes, as a user's own code would. Whatever
 cannot be loaded as asked is an error that says what was tried; nothing is replaced silently.
-"""
 
-# mypy: allow-untyped-calls
-# (transformers annotates only a part of its functions.)
+Whether the model hub answers, asked once and with a short limit, and what its cache holds.
+
+transformers repeats a failed request for some 25 seconds before it looks into its cache. Owns the
+questions only; `load` decides what follows from the answers.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,14 @@ import re
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import huggingface_hub.utils
 import torch
+from huggingface_hub import HfApi, snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
 from transformers.utils.import_utils import is_torchvision_available
@@ -25,10 +31,13 @@ from transformers.utils.import_utils import is_torchvision_available
 from pytest_vlmlatency.errors import ModelNotLoaded, NoAccelerator, UsageProblem
 from pytest_vlmlatency.models.accelerator import visible_accelerator
 from pytest_vlmlatency.models.dummy import build_dummy, find_shape
-from pytest_vlmlatency.models.hub import cached_folder, hub_answers
 from pytest_vlmlatency.models.processors import parts_of, prompt_text, without_video
 from pytest_vlmlatency.models.shapes import PREFIX
 from pytest_vlmlatency.options import DTYPES
+
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -228,3 +237,37 @@ def _checked_device(device: str | torch.device) -> torch.device:
 def _check_word(name: str, value: str, accepted: Sequence[str]) -> None:
     if value not in accepted:
         raise UsageProblem(f"{name} is {value!r}; expected one of {', '.join(accepted)}")
+
+
+TIMEOUT_S = 10.0
+
+
+def hub_answers(name: str) -> bool:
+    """Return whether the hub can be asked about a model, also when it refuses or has none."""
+    no_answer: tuple[type[Exception], ...] = (OfflineModeIsEnabled, *silences())
+    try:
+        HfApi().model_info(name, timeout=TIMEOUT_S)
+    except HfHubHTTPError:
+        return True  # what it said is repeated, with advice, when the model is loaded
+    except no_answer:
+        return False
+    return True
+
+
+def cached_folder(name: str) -> str:
+    """Return where the cache holds a model's files, without asking the hub.
+
+    Raises:
+        LocalEntryNotFoundError: if it holds none.
+
+    """
+    return snapshot_download(name, local_files_only=True)
+
+
+def silences() -> tuple[type[Exception], ...]:
+    """Return the exceptions by which huggingface_hub's own client says that nothing answered."""
+    client = getattr(huggingface_hub.utils, "httpx", None)
+    if client is not None:
+        return client.ConnectError, client.TimeoutException
+    client = import_module("requests")  # the one before it, which later ones do not install
+    return client.ConnectionError, client.Timeout

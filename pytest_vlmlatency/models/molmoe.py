@@ -1,4 +1,12 @@
-"""A model of MolmoE-1B's shape, out of transformers' parts; its generate() is transformers' own.
+"""The configuration of a MolmoE-shaped model: transformers' own parts, and what they lack.
+
+`tier` is the one field that changes while a model lives: how many crops it takes now.
+
+From a vision tower's patches to MolmoE's image tokens, and from crops to one image.
+
+2x2 attention pooling, a SwiGLU network, and joining overlapping crops. Knows no model around it.
+
+A model of MolmoE-1B's shape, out of transformers' parts; its generate() is transformers' own.
 
 LLaVA's wiring around a CLIP vision tower and an OLMoE text decoder. What LLaVA lacks is here: the
 features of two layers side by side, 2x2 attention pooling, a SwiGLU projector, and overlapping
@@ -8,20 +16,20 @@ crops whose margins are dropped. Weights are random: the shape is MolmoE's, the 
 makes them, `knobs` changes the tier. Unlike MolmoE, padded borders have no embedding of their own.
 """
 
-# mypy: allow-untyped-calls
-# (transformers annotates only a part of its functions.)
-
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
 from transformers import (
     Cache,
+    CLIPVisionConfig,
     GenerationMixin,
+    LlavaConfig,
     LlavaModel,
     LlavaPreTrainedModel,
+    OlmoeConfig,
 )
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 from transformers.models.llava.modeling_llava import (
@@ -30,10 +38,177 @@ from transformers.models.llava.modeling_llava import (
 )
 
 from pytest_vlmlatency.errors import KnobNotApplied, UsageProblem
-from pytest_vlmlatency.models.molmoe_config import FEATURE_LAYERS, MolmoeConfig, molmoe_config
-from pytest_vlmlatency.models.projector import MolmoeProjector, without_overlap
+from pytest_vlmlatency.models.processors import END, MOLMOE_IMAGE, PAD, build_tokenizer, token_id
 from pytest_vlmlatency.models.random_weights import build_random
-from pytest_vlmlatency.models.scales import MOLMOE_SCALES, TIERS
+from pytest_vlmlatency.models.shapes import MOLMOE_SCALES, TIERS
+
+if TYPE_CHECKING:
+    from pytest_vlmlatency.models.shapes import MolmoeScale
+
+
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
+
+FEATURE_LAYERS = [-2, -9]  # MolmoE's vit_layers
+
+
+class MolmoeConfig(LlavaConfig):
+    """LLaVA's configuration with the crops' overlap, the projector's width and the current tier.
+
+    Its own __init__, since LLaVA's is a dataclass in transformers 5 and was none before.
+    """
+
+    model_type = "molmoe"
+
+    def __init__(
+        self,
+        *,
+        margin_patches: int = 4,
+        projector_width: int = 1024,
+        tier: str = "high",
+        **kwargs: Any,
+    ) -> None:
+        self.margin_patches = margin_patches
+        self.projector_width = projector_width
+        self.tier = tier
+        super().__init__(**kwargs)
+
+    if TYPE_CHECKING:  # what LLaVA declares as any configuration
+        vision_config: CLIPVisionConfig
+        text_config: OlmoeConfig
+
+    @property
+    def crop_pixels(self) -> int:
+        """The side of a crop."""
+        side = self.vision_config.image_size
+        assert isinstance(side, int), "MolmoE's crops are squares"
+        return side
+
+    @property
+    def patch_pixels(self) -> int:
+        """The side of a patch."""
+        side = self.vision_config.patch_size
+        assert isinstance(side, int), "CLIP's patches are squares"
+        return side
+
+
+def molmoe_config(scale: MolmoeScale) -> MolmoeConfig:
+    """Return the configuration of one scale, with the token ids of our own tokenizer."""
+    image_side = scale.crop_patches * scale.patch_pixels
+    vision = CLIPVisionConfig(
+        hidden_size=scale.vision_width,
+        intermediate_size=scale.vision_mlp_width,
+        projection_dim=scale.vision_width,
+        num_hidden_layers=scale.vision_layers,
+        num_attention_heads=scale.vision_heads,
+        image_size=image_side,
+        patch_size=scale.patch_pixels,
+    )
+    text = OlmoeConfig(
+        vocab_size=scale.vocabulary or len(build_tokenizer()),
+        hidden_size=scale.text_width,
+        intermediate_size=scale.expert_width,
+        num_hidden_layers=scale.n_blocks,
+        num_attention_heads=scale.text_heads,
+        num_experts=scale.n_experts,
+        num_experts_per_tok=8,
+        pad_token_id=token_id(PAD),
+        eos_token_id=token_id(END),
+    )
+    return MolmoeConfig(
+        vision_config=vision,
+        text_config=text,
+        image_token_index=token_id(MOLMOE_IMAGE[1]),
+        vision_feature_layer=FEATURE_LAYERS,
+        margin_patches=scale.margin_patches,
+        projector_width=scale.text_width // 2,
+    )
+
+
+# mypy: allow-untyped-calls
+# (torch annotates only a part of its functions.)
+
+
+# I images, C crops of each (the overview first), P patches along a crop's side, N pools (2x2
+# patches) along it, W width of the tower, L its feature layers, H width of the text decoder,
+# T image tokens.
+
+
+class AttentionPooling(nn.Module):
+    """Each 2x2 square of patches attends to itself, with its mean as the query."""
+
+    def __init__(self, features_width: int, width: int, n_heads: int) -> None:
+        super().__init__()
+        self.n_heads = n_heads
+        self.q_proj = nn.Linear(features_width, width)
+        self.k_proj = nn.Linear(features_width, width)
+        self.v_proj = nn.Linear(features_width, width)
+        self.o_proj = nn.Linear(width, width)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return one vector for each square."""
+        n_crops, patches = features.shape[:2]
+        pools = patches // 2
+        squares = features.unflatten(1, (pools, 2)).unflatten(3, (pools, 2))
+        squares = squares.transpose(2, 3).flatten(3, 4).flatten(0, 2)  # -> (I*C*N*N, 4, L*W)
+        pooled = nn.functional.scaled_dot_product_attention(
+            self._heads(self.q_proj(squares.mean(dim=1, keepdim=True))),
+            self._heads(self.k_proj(squares)),
+            self._heads(self.v_proj(squares)),
+        )
+        joined: torch.Tensor = self.o_proj(pooled.transpose(1, 2).flatten(1))
+        return joined.view(n_crops, pools, pools, -1)  # (I*C, P, P, L*W) -> (I*C, N, N, W)
+
+    def _heads(self, states: torch.Tensor) -> torch.Tensor:
+        heads: torch.Tensor = states.unflatten(-1, (self.n_heads, -1))
+        return heads.transpose(1, 2)
+
+
+class MolmoeProjector(nn.Module):
+    """Attention pooling, then a SwiGLU network to the text decoder's width."""
+
+    def __init__(
+        self, *, features_width: int, width: int, n_heads: int, inner_width: int, text_width: int
+    ) -> None:
+        super().__init__()
+        self.pooling = AttentionPooling(features_width, width, n_heads)
+        self.gate_proj = nn.Linear(width, inner_width, bias=False)
+        self.up_proj = nn.Linear(width, inner_width, bias=False)
+        self.down_proj = nn.Linear(inner_width, text_width, bias=False)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the tokens of each crop, margins included."""
+        pooled = self.pooling(features)
+        gated = nn.functional.silu(self.gate_proj(pooled)) * self.up_proj(pooled)
+        projected: torch.Tensor = self.down_proj(gated)
+        return projected  # (I*C, P, P, L*W) -> (I*C, N, N, H)
+
+
+def without_overlap(crops: torch.Tensor, rows: int, columns: int, margin: int) -> torch.Tensor:
+    """Return an image's tokens: its overview, then its crops joined where their margins meet."""
+    overview, *others = crops  # (N, N, H) each
+    bands = []
+    for row in range(rows):
+        across = [
+            others[row * columns + column][_kept(row, rows, margin)][
+                :, _kept(column, columns, margin)
+            ]
+            for column in range(columns)
+        ]
+        bands.append(torch.cat(across, dim=1))
+    grid = torch.cat(bands, dim=0)
+    return torch.cat([overview.flatten(0, 1), grid.flatten(0, 1)])  # -> (T, H)
+
+
+def _kept(index: int, count: int, margin: int) -> slice:
+    """Return what a crop keeps along one direction: the margin only at the image's own border."""
+    return slice(0 if index == 0 else margin, None if index == count - 1 else -margin)
+
+
+# mypy: allow-untyped-calls
+# (transformers annotates only a part of its functions.)
+
 
 # I images, C crops of each (the overview first), P patches along a crop's side, N pools (2x2
 # patches) along it, W width of the tower, L its feature layers, H width of the text decoder,

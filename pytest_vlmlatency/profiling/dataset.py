@@ -2,6 +2,10 @@
 
 Owns what is one sample and what it is called. Pictures are opened one sample at a time; that their
 files are there is looked at first.
+
+Pictures on disk: where they are looked for, and how one is opened.
+
+Owns what is refused on the way. What is asked about a picture is `dataset`'s.
 """
 
 from __future__ import annotations
@@ -9,18 +13,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import stat
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from PIL import Image
 
 from pytest_vlmlatency.errors import InvalidMeasurement, UsageProblem
-from pytest_vlmlatency.profiling.pictures import SUFFIXES, images_below, is_folder, opened
+from pytest_vlmlatency.export.files import shown_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
 
 LINE = 'expected {"image": "path", "prompt": "text"}'
 OF_DATASETS = ("dataset_dict.json", "dataset_info.json")
@@ -216,3 +222,45 @@ def _id(index: int, content: str) -> str:
 
 def _digest(content: str) -> str:
     return hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+PICTURE_ERRORS = (Image.DecompressionBombError, EOFError, OSError, SyntaxError, ValueError)
+"""What Pillow raises for pictures that are none, damaged, or too large to be meant."""
+
+
+def is_folder(path: Path, *, where: str, expected: str) -> bool:
+    """Whether what was named is a folder, and no file; UsageProblem if it is neither."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError) as problem:
+        why = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
+        raise UsageProblem(
+            f"{where}: there is no {expected} {shown_path(path)}: {why}"
+        ) from problem
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UsageProblem(f"{where}: {path} is neither a file nor a folder")
+    return stat.S_ISDIR(mode)
+
+
+def images_below(folder: Path) -> Iterator[Path]:
+    """Yield what has an image's name below a folder, which has to be readable throughout."""
+    for place, _folders, names in os.walk(folder, onerror=_refuse_folder):
+        yield from (Path(place, name) for name in names if Path(name).suffix.lower() in SUFFIXES)
+
+
+def opened(file: Path) -> Image.Image:
+    """Return a picture in RGB; InvalidMeasurement if it is none, or damaged."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # a pipe would be waited for
+            raise InvalidMeasurement(f"{file} is no picture that can be read: it is no file")
+        with Image.open(file) as image:
+            return image.convert("RGB")
+    except PICTURE_ERRORS as problem:
+        raise InvalidMeasurement(f"{file} is no picture that can be read: {problem}") from problem
+
+
+def _refuse_folder(problem: OSError) -> NoReturn:
+    raise UsageProblem(
+        f"--dataset: the folder {problem.filename} cannot be read: {problem.strerror}"
+    ) from problem

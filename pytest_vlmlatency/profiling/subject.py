@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
+from pytest_vlmlatency.calls.interception import find_target
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.inspection.sources import generate_of, takes_lengths
 from pytest_vlmlatency.inspection.user_function import call_user_function, is_user_function
-from pytest_vlmlatency.measure.interception import find_target
 from pytest_vlmlatency.models.load import LoadedModel, load_model
 
 if TYPE_CHECKING:

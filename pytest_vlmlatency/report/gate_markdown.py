@@ -11,21 +11,19 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.records import TOTAL, Verdict
-from pytest_vlmlatency.report.gate_standing import (
-    Standing,
-    heading_of,
-    standings,
-    status_text,
-    title_of,
-)
 from pytest_vlmlatency.report.gate_words import (
+    Standing,
     budget_text,
     change_text,
     counted,
+    heading_of,
     probably_text,
     quarantine_text,
     remarks_on,
     shares_text,
+    standings,
+    status_text,
+    title_of,
 )
 
 if TYPE_CHECKING:

@@ -12,20 +12,24 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.records import TOTAL, CaseVerdict, GateStatus, PhaseVerdict, Verdict
-from pytest_vlmlatency.report.columns import Column, aligned
-from pytest_vlmlatency.report.gate_standing import Standing, heading_of, standings, status_text
 from pytest_vlmlatency.report.gate_words import (
+    Standing,
     budget_text,
     change_text,
     counted,
     effect_text,
+    heading_of,
     probably_text,
     quarantine_text,
     remarks_on,
     shares_text,
+    standings,
+    status_text,
 )
 from pytest_vlmlatency.report.terminal import (
     SPREADS,
+    Column,
+    aligned,
     fitted,
     row_text,
     some,

@@ -14,12 +14,15 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import UsageProblem, reason_in_words
 from pytest_vlmlatency.plain import from_plain, to_json
 from pytest_vlmlatency.records import CaseState, GateReport, RunHeader, Verdict
-from pytest_vlmlatency.report.gate_standing import outcome_of, standings, status_text, title_of
 from pytest_vlmlatency.report.gate_words import (
     failing_phases,
     failure_lines,
+    outcome_of,
     probably_slower_lines,
     shares_text,
+    standings,
+    status_text,
+    title_of,
 )
 
 if TYPE_CHECKING:

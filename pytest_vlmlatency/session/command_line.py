@@ -1,9 +1,8 @@
 """The command line and the ini file: what can be said there, and what was said.
 
-Owns how options are registered and looked up. Each topic's options are a table in a module of
-its own (`options_measuring`, ...), and single values are read by `option_values`. What values mean
-together is decided in `options`, and what `--gpu` finds in `placement`. This module is loaded
-whenever pytest starts, so it imports nothing but pytest, which is there already, and the tables.
+Owns how options are registered and looked up. The options are in `option_table`. What values mean
+together is decided in `options`, and what `--gpu` finds in `settings`. This module is loaded
+whenever pytest starts, so it imports only pytest, which is loaded already, and the table.
 
 Precedence, strongest first: the call, the `vlm_latency` marker, the command line, the ini file,
 the default (see `options`).
@@ -16,36 +15,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session import (
-    options_confirmation,
-    options_export,
-    options_gate,
-    options_history,
-    options_measuring,
-    options_outputs,
-    options_prediction,
-)
+from pytest_vlmlatency.session.option_table import OUTPUTS, SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from pytest_vlmlatency.session.option_values import Setting
 
 GPU = "--gpu"
 MARKER_LINE = (
     "vlm_latency(rounds, warmup_rounds, max_time_s, per_token, threads, setup, model, phases, "
     "config, target, alpha, min_effect, budget_ms, gate, why, until): how the vlm_latency fixture "
     "measures this test, and how --vlm-gate judges it; see the --vlm-* options."
-)
-
-_SETTINGS: tuple[Setting, ...] = (
-    *options_measuring.SETTINGS,
-    *options_confirmation.SETTINGS,
-    *options_gate.SETTINGS,
-    *options_history.SETTINGS,
-    *options_outputs.SETTINGS,
-    *options_export.SETTINGS,
-    *options_prediction.SETTINGS,
 )
 
 _GPU_HELP = (
@@ -57,7 +36,7 @@ _GPU_HELP = (
 def add_options(parser: pytest.Parser) -> None:
     """Register every --vlm-* option, and the ini keys of those that a project may fix."""
     group = parser.getgroup("vlmlatency", "latency of vision-language models, phase by phase")
-    for name, metavar, read, ini_type, text in _SETTINGS:
+    for name, metavar, read, ini_type, text in SETTINGS:
         dest = dest_of(name)
         if metavar is None:
             group.addoption(name, dest=dest, action="store_const", const=True, help=text)
@@ -97,7 +76,7 @@ def setting(config: pytest.Config, name: str) -> object:
 
 def said_in_ini(config: pytest.Config, name: str) -> object:
     """Return what the ini file says of an option; a value that means nothing is a UsageError."""
-    option = next(option for option in _SETTINGS if option.name == name)
+    option = next(option for option in SETTINGS if option.name == name)
     read, ini_type = option.read, option.ini_type
     if ini_type is None:
         return None
@@ -111,13 +90,13 @@ def said_in_ini(config: pytest.Config, name: str) -> object:
 
 def check_ini(config: pytest.Config) -> None:
     """Raise UsageError for the first ini key of ours whose value means nothing."""
-    for option in _SETTINGS:
+    for option in SETTINGS:
         said_in_ini(config, option.name)
 
 
 def check_outputs(config: pytest.Config) -> None:
     """Raise UsageError where a gate's report is to be written, and there is no gate."""
-    for option in options_outputs.SETTINGS:
+    for option in OUTPUTS:
         is_asked = config.getoption(dest_of(option.name), None) is not None
         if is_asked and not config.getoption("vlm_gate", None):
             raise pytest.UsageError(f"{option.name} writes a gate's report: it needs --vlm-gate")

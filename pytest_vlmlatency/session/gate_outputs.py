@@ -2,6 +2,12 @@
 
 Owns what was asked for and what becomes of an output that cannot be written: it is said, and fails
 the run. What an output says is `report`'s.
+
+What fails the gate, put into pytest's own JUnit XML.
+
+pytest writes that file when it ends, from the reports that its writer was given. The writer is
+given ours beside them: not by the hook, so that nothing else counts them as tests. The key of the
+writer is private to pytest: a contract test pins what is used of it.
 """
 
 from __future__ import annotations
@@ -9,24 +15,24 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
+
+import pytest
 
 from pytest_vlmlatency.printing import print_line
-from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
-from pytest_vlmlatency.report.gate_junit import junit_cases
+from pytest_vlmlatency.report.gate_ci import SourceLine, annotation_lines, junit_cases
 from pytest_vlmlatency.report.gate_markdown import gate_markdown, gate_markdown_within
-from pytest_vlmlatency.report.gate_standing import title_of
 from pytest_vlmlatency.report.gate_terminal import Tone, gate_lines
 from pytest_vlmlatency.report.gate_verdict import verdict_json
-from pytest_vlmlatency.session.junit import JunitUnavailable, add_to_junit
+from pytest_vlmlatency.report.gate_words import title_of
 from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    import pytest
+    from collections.abc import Iterable, Mapping
 
     from pytest_vlmlatency.records import GateReport
+    from pytest_vlmlatency.report.gate_ci import JunitCase
+
 
 SUMMARY_BYTES = 1024 * 1024
 """GitHub's limit for the summary of one step; it drops a larger one whole."""
@@ -156,3 +162,53 @@ def _append_to_summary(path: Path, report: GateReport) -> str:
     except OSError as problem:
         return f"The gate's report could not be appended to the step's summary: {problem}"
     return "Appended the gate's report to the step's summary."
+
+
+class JunitUnavailable(Exception):
+    """--junitxml was asked for, and this pytest's writer takes no reports; the message says why."""
+
+
+class Writer(Protocol):
+    """What is used of `_pytest.junitxml.LogXML`."""
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take in one report."""
+
+
+def add_to_junit(
+    config: pytest.Config, cases: Iterable[JunitCase], sources: Mapping[str, SourceLine]
+) -> None:
+    """Give the cases to pytest's writer, if --junitxml asked for one; else do nothing.
+
+    To be called before the writer's own pytest_sessionfinish, which writes the file.
+    """
+    if config.getoption("xmlpath", None):
+        writer = _writer(config)
+        for case in cases:
+            writer.pytest_runtest_logreport(_test_report(case, sources))
+
+
+def _writer(config: pytest.Config) -> Writer:
+    try:
+        from _pytest.junitxml import xml_key  # noqa: PLC0415 - private, and only where asked for
+    except ImportError as problem:
+        raise JunitUnavailable(f"pytest {pytest.__version__} has no xml_key") from problem
+    writer: Writer | None = config.stash.get(xml_key, None)
+    if not callable(getattr(writer, "pytest_runtest_logreport", None)):
+        raise JunitUnavailable(f"pytest {pytest.__version__} keeps no writer of JUnit XML")
+    assert writer is not None, "None has no such method"
+    return writer
+
+
+def _test_report(case: JunitCase, sources: Mapping[str, SourceLine]) -> pytest.TestReport:
+    source = sources.get(case.test or "")
+    file = source.file if source else case.nodeid.partition("::")[0]
+    line = source.line - 1 if source and source.line else None  # pytest counts from 0 here
+    return pytest.TestReport(
+        nodeid=case.nodeid,
+        location=(file, line, case.nodeid.rpartition("::")[2]),
+        keywords={},
+        outcome="failed",
+        longrepr=case.text,
+        when="setup" if case.is_error else "call",
+    )

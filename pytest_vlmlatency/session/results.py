@@ -17,11 +17,15 @@ from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.printing import print_line, printable
 from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all
-from pytest_vlmlatency.report.columns import named_apart
-from pytest_vlmlatency.report.discovery import discovery_lines
 from pytest_vlmlatency.report.predicted import off_lines
-from pytest_vlmlatency.report.terminal import summary_lines, title_of, wrapped
-from pytest_vlmlatency.session.pull_request import is_pull_request
+from pytest_vlmlatency.report.terminal import (
+    discovery_lines,
+    named_apart,
+    summary_lines,
+    title_of,
+    wrapped,
+)
+from pytest_vlmlatency.session.keeping import is_pull_request
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -64,7 +68,7 @@ def run_of(
     root: Path,
 ) -> Run:
     """Return the whole run; its environment is the workers' own, with all of their devices."""
-    from pytest_vlmlatency.measure.commit import read_commit  # noqa: PLC0415 - asks git
+    from pytest_vlmlatency.machine.commit import read_commit  # noqa: PLC0415 - asks git
 
     read = [from_plain(Environment, json.loads(text)) for text in environments]
     return Run(

@@ -43,7 +43,7 @@ def end_in_order(config: pytest.Config) -> None:
 
 def stopped(report: GateReport, because: str, unreached: Iterable[pytest.Item]) -> GateReport:
     """Return the report of a run that was stopped, with the tests that it did not come to."""
-    from pytest_vlmlatency.session.assembly import identify  # noqa: PLC0415 - only where it stopped
+    from pytest_vlmlatency.session.measurement import identify  # noqa: PLC0415 - only where it stopped
 
     named = {identify(item).id: item.name for item in unreached}  # a test's id, before its cases'
     judged = [

@@ -19,15 +19,18 @@ them, measure pairs up to the rule's first look for all that came back as a `Sus
 each, and measure on for those that answer None.
 """
 
-from pytest_vlmlatency.stats.judge import judge
-from pytest_vlmlatency.stats.noise import Noise, pool_noise
+from pytest_vlmlatency.records import Judgement, Verdict
+from pytest_vlmlatency.stats.change_points import (
+    ChangePoint,
+    TrendRule,
+    detect_alarm,
+    detect_change_points,
+    detect_creep,
+)
+from pytest_vlmlatency.stats.judge import Pair, judge, look
+from pytest_vlmlatency.stats.noise import Noise, RunValue, Unusable, pool_noise, value_of
 from pytest_vlmlatency.stats.rule import GateRule
 from pytest_vlmlatency.stats.screen import Suspicion, screen
-from pytest_vlmlatency.stats.sequential import Pair, look
-from pytest_vlmlatency.stats.series import ChangePoint, TrendRule
-from pytest_vlmlatency.stats.trend import detect_alarm, detect_change_points, detect_creep
-from pytest_vlmlatency.stats.values import RunValue, Unusable, value_of
-from pytest_vlmlatency.records import Judgement, Verdict
 
 __all__ = [
     "ChangePoint",

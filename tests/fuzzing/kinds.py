@@ -26,19 +26,19 @@ from pytest_vlmlatency.estimator.columns import table_of
 from pytest_vlmlatency.estimator.commands.searching import _accuracies
 from pytest_vlmlatency.estimator.training import TrainingPlan
 from pytest_vlmlatency.export import read_records, write_records
+from pytest_vlmlatency.gate.pins import Pin, add_pin, read_pins
 from pytest_vlmlatency.history.benchmark_files import file_of_run
 from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
-from pytest_vlmlatency.gate.pins import Pin, add_pin, read_pins
 from pytest_vlmlatency.profiling.configurations import read_configurations
 from pytest_vlmlatency.profiling.dataset import open_dataset
 from pytest_vlmlatency.profiling.ledger import Ledger
 from pytest_vlmlatency.records import DIGEST, digest_of_run, run_rounds_of
 from pytest_vlmlatency.report.gate_verdict import run_in_verdict, verdict_json
-from pytest_vlmlatency.session.command_line import _SETTINGS
+from pytest_vlmlatency.session.option_table import SETTINGS
 from tests.cases import a_call, a_case
 from tests.estimator.machines import simulated
 from tests.estimator.test_files import sealed as forged_estimator
@@ -371,7 +371,7 @@ def _setting(folder: Path) -> Path:
 def _read_settings(_folder: Path, file: Path) -> Believed:
     text = file.read_bytes().decode("utf-8", "surrogateescape")
     values = {}
-    for setting in _SETTINGS:
+    for setting in SETTINGS:
         if setting.read is not None:
             try:
                 values[setting.name] = str(setting.read(text))

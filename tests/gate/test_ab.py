@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.cli import main
+from pytest_vlmlatency.paired.checkouts import all_worktrees
 from pytest_vlmlatency.paired.launch import Launch, Launched
-from pytest_vlmlatency.paired.worktrees import all_worktrees
-from tests.hand_moved_projects import FILES, SLOWER
 from tests.gate.runs import a_noisy_case, a_run
+from tests.hand_moved_projects import FILES, SLOWER
 from tests.projects import heed_interrupts
 from tests.repositories import commit, find_these_tests, git, repository, state_of, write
 

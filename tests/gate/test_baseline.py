@@ -3,18 +3,18 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.gate.baseline import MOST_RUNS, pinned, rolling
 from pytest_vlmlatency.gate.pins import Pin
 from pytest_vlmlatency.gate.repository import Lineage
+from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.records import fingerprint_of
 from tests.gate.runs import ENVIRONMENT, a_noisy_case, a_run, commit_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.gate.baseline import Choice
+    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.records import Run
 
 HERE = fingerprint_of(ENVIRONMENT)

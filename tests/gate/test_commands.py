@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency import cli
+from pytest_vlmlatency.gate.pins import FOLDER, read_pins
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
-from pytest_vlmlatency.gate.pins import FOLDER, read_pins
 from pytest_vlmlatency.records import Commit, Run, fingerprint_of
 from pytest_vlmlatency.terms import gate_terms
 from tests.gate.runs import ENVIRONMENT, a_noisy_case, a_run

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.paired.changes import Changes
 from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
-from pytest_vlmlatency.history.store import StoredRuns
 from pytest_vlmlatency.gate import gate, repository, unchanged
 from pytest_vlmlatency.gate.gate import GateRequest, NoHistory, judge_run
 from pytest_vlmlatency.gate.pins import Pin, add_pin
 from pytest_vlmlatency.gate.repository import Lineage, NoLineage
+from pytest_vlmlatency.history.store import StoredRuns
+from pytest_vlmlatency.paired.changes import Changes
 from pytest_vlmlatency.records import (
     CaseState,
     CaseVerdict,
@@ -40,9 +40,9 @@ from tests.gate.runs import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from pytest_vlmlatency.paired.pairs import Failure
-    from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.gate.confirming import RunPair
+    from pytest_vlmlatency.history.names import RunName
+    from pytest_vlmlatency.paired.pairs import Failure
     from pytest_vlmlatency.records import Case
 
 N_RUNS = 10

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_vlmlatency import cli
-from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.gate import gate
 from pytest_vlmlatency.gate.gate import GateRequest, judge_run
+from pytest_vlmlatency.history.run_file import write_run
 from tests.gate.runs import RunsInMemory, a_noisy_case, a_run
 
 if TYPE_CHECKING:

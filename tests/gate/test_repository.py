@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.paired.git import GitUnusable
 from pytest_vlmlatency.gate.repository import (
     NoLineage,
     NothingBefore,
@@ -13,6 +12,7 @@ from pytest_vlmlatency.gate.repository import (
     find_root,
     read_lineage,
 )
+from pytest_vlmlatency.paired.git import GitUnusable
 
 if TYPE_CHECKING:
     from pathlib import Path

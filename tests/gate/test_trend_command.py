@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency import cli
-from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.gate import trend_command
-from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.records import Run, Trend, fingerprint_of
 from tests.cases import a_call, a_case

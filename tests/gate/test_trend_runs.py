@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.history.names import RunName, name_of
 from pytest_vlmlatency.gate.trend_runs import (
     clean_runs,
     commits_to_head,
@@ -15,6 +14,7 @@ from pytest_vlmlatency.gate.trend_runs import (
     machine_of,
     subjects_between,
 )
+from pytest_vlmlatency.history.names import RunName, name_of
 from tests.runs import a_run, an_environment
 
 if TYPE_CHECKING:

@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vlmlatency import span
-from pytest_vlmlatency.inspection.chrome_trace import chrome_trace, microseconds
-from pytest_vlmlatency.measure.clock import Stamp
-from pytest_vlmlatency.measure.interception import find_target
-from pytest_vlmlatency.measure.recorder import Recorder
+from pytest_vlmlatency.calls.clock import Stamp
+from pytest_vlmlatency.calls.interception import find_target
+from pytest_vlmlatency.calls.recorder import Recorder
+from pytest_vlmlatency.calls.timeline import Boundary
+from pytest_vlmlatency.inspection.output import chrome_trace, microseconds
 from pytest_vlmlatency.measure.single import Single, observe
-from pytest_vlmlatency.measure.timeline import Boundary
 from pytest_vlmlatency.options import Options
 from pytest_vlmlatency.records import DEVICE, WALL, Phase
 from tests.builders import FakeClock, delayed

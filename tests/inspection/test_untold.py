@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from pytest_vlmlatency.calls.interception import find_target
 from pytest_vlmlatency.inspection.findings import Tokens
-from pytest_vlmlatency.inspection.token_counts import placeholder_runs
-from pytest_vlmlatency.inspection.untold import untold
-from pytest_vlmlatency.measure.interception import find_target
+from pytest_vlmlatency.inspection.look import placeholder_runs, untold
 from pytest_vlmlatency.measure.single import Single, observe
 from pytest_vlmlatency.options import Options
 from tests.measure.custom_models import ASKED, PROMPT, Captioner, FromPicture

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vlmlatency.measure.allocator import (
+from pytest_vlmlatency.machine.allocator import (
     AllocatorCounters,
     FlushEvidence,
     FlushWatch,

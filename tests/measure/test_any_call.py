@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.discovery.watch import put_back, state_of
 from pytest_vlmlatency.errors import PhasesNotFound
-from pytest_vlmlatency.measure.watch import put_back, state_of
 from tests.modes import Mode, judge
 from tests.modes.calls import Listener, around_and_around
 from tests.modes.mode import Asked, asked

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pytest_vlmlatency.measure.attended import Attended, find_attended
+from pytest_vlmlatency.calls.hooks import Attended, find_attended
 
 N_ROWS, N_STATES, WIDTH = 2, 5, 8
 HIDDEN = torch.zeros(N_ROWS, 1, WIDTH)

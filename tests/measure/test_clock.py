@@ -7,12 +7,20 @@ import pytest
 import torch
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.calls.clock import (
+    DeviceClock,
+    Event,
+    HostClock,
+    Stamp,
+    TorchLine,
+    check_devices,
+    clock_for,
+    model_devices,
+)
 from pytest_vlmlatency.errors import NoAccelerator
-from pytest_vlmlatency.measure.allocator import FlushEvidence
-from pytest_vlmlatency.measure.clock import DeviceClock, Event, HostClock, Stamp
-from pytest_vlmlatency.measure.devices import TorchLine, check_devices, clock_for, model_devices
-from pytest_vlmlatency.measure.disturbance import timing_problem
+from pytest_vlmlatency.machine.allocator import FlushEvidence
 from pytest_vlmlatency.measure.invariants import Observation
+from pytest_vlmlatency.measure.stopping import timing_problem
 from pytest_vlmlatency.records import CPU, DEVICE, WALL, Call
 from tests.builders import delayed
 from tests.zoo import Specimen, block_modules, vision_module

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.measure.commit import read_commit, why_unknown
+from pytest_vlmlatency.machine.commit import read_commit, why_unknown
 from pytest_vlmlatency.records import Commit
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import torch
 from torch._dynamo.utils import counters
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.calls.compilation import n_compilations
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.measure.compilation import n_compilations
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
 from tests.compiled import COUNTED_ALONE, WAYS, Backend, language_model_path

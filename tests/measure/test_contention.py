@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.measure.contention import (
+from pytest_vlmlatency.machine.cpu import (
     SCHEDSTAT,
     ContentionMeter,
     RunQueue,

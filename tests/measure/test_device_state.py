@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vlmlatency.measure.device_state import read_device_states, throttle_reasons
+from pytest_vlmlatency.machine.device_state import read_device_states, throttle_reasons
 from pytest_vlmlatency.records import DeviceState
 from tests.measure.fake_nvml import FakeGpu, FakeNvml, visible_to_torch
 

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.measure.clock import DeviceClock, Event, Stamp
-from pytest_vlmlatency.measure.devices import TorchLine
+from pytest_vlmlatency.calls.clock import DeviceClock, Event, Stamp, TorchLine
 from pytest_vlmlatency.records import DEVICE, WALL
 from tests.builders import delayed
 from tests.zoo import Specimen, block_modules, vision_module

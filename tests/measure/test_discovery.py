@@ -13,8 +13,8 @@ from torch import nn
 from transformers import DynamicCache, LogitsProcessor
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.discovery.cache import MAX_MAPS, Memory
 from pytest_vlmlatency.measure.case import Identity
-from pytest_vlmlatency.measure.discovery import MAX_MAPS, Memory
 from pytest_vlmlatency.measure.run import measure_interleaved
 from pytest_vlmlatency.options import Options
 from pytest_vlmlatency.records import Case, Discovery, PhaseMap, Scalar

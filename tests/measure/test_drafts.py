@@ -10,11 +10,11 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.calls.clock import HostClock
+from pytest_vlmlatency.calls.drafts import Drafts, check_drafts, read_drafts
+from pytest_vlmlatency.calls.recorder import Recorder
+from pytest_vlmlatency.calls.workload import Inputs, read_inputs
 from pytest_vlmlatency.errors import InvalidMeasurement
-from pytest_vlmlatency.measure.clock import HostClock
-from pytest_vlmlatency.measure.drafts import Drafts, check_drafts, read_drafts
-from pytest_vlmlatency.measure.recorder import Recorder
-from pytest_vlmlatency.measure.workload import Inputs, read_inputs
 from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model

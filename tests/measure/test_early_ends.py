@@ -6,7 +6,7 @@ Where one ends before its first decode step, a longer one is watched, without wh
 import pytest
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.models.tokenizer import build_tokenizer
+from pytest_vlmlatency.models.processors import build_tokenizer
 from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.ticking import TOKEN_MS, Ticking

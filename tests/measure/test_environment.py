@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import pytest_vlmlatency
-from pytest_vlmlatency.measure import environment
-from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.machine import environment
+from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.plain import to_json
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import sys
 import pytest
 import torch
 
-from pytest_vlmlatency.measure.environment import read_environment
+from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.plain import from_plain, to_plain
 from pytest_vlmlatency.records import Environment
 from tests.measure.fake_nvml import FakeGpu, FakeNvml, visible_to_torch

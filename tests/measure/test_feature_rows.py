@@ -3,7 +3,7 @@
 import torch
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
-from pytest_vlmlatency.measure.feature_rows import count_feature_rows
+from pytest_vlmlatency.calls.image_tokens import count_feature_rows
 
 WIDTH = 8
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from pytest_vlmlatency.measure.fingerprint import fingerprint
+from pytest_vlmlatency.discovery.fingerprint import fingerprint
 from tests.measure.custom_models import PROMPT, Captioner, Sharp
 from tests.zoo import ZOO, Specimen, available, build
 

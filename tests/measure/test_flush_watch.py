@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from pytest_vlmlatency.measure.allocator import LOW_LEVEL_ENTRIES, PUBLIC_HOMES, FlushWatch
+from pytest_vlmlatency.machine.allocator import LOW_LEVEL_ENTRIES, PUBLIC_HOMES, FlushWatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,9 +9,8 @@ from PIL import Image
 from transformers import GenerationConfig, Phi4MultimodalConfig, Phi4MultimodalForCausalLM
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.calls.arguments import find_pixels, is_empty
 from pytest_vlmlatency.errors import PhasesNotFound
-from pytest_vlmlatency.measure.arguments import is_empty
-from pytest_vlmlatency.measure.pixels import find_pixels
 from tests.builders import FakeClock
 from tests.measure.custom_models import (
     ASKED,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
-from pytest_vlmlatency.measure.clock import Stamp
+from pytest_vlmlatency.calls.clock import Stamp
 from pytest_vlmlatency.records import WALL, Case
 from tests.builders import FakeClock, delayed
 from tests.zoo import Specimen, block_modules, build, vision_module

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
-from pytest_vlmlatency.measure.generation import Mode, read_mode
+from pytest_vlmlatency.calls.generation import Mode, read_mode
 from pytest_vlmlatency.records import Case, Scalar
 from tests.measure.custom_models import ASKED, PROMPT, Captioner, Images
 from tests.modes.installed import CHUNKS_BY_CALL

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.measure import neighbours
-from pytest_vlmlatency.measure.neighbours import n_others
+from pytest_vlmlatency.machine import device_state
+from pytest_vlmlatency.machine.device_state import n_others
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ def a_process(proc: Path, pid: int, parent: int, *, opened: str = WITHOUT_GPU) -
 @pytest.fixture
 def proc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Let this process be 100, a child of 90, which is a child of 1; 102 is somebody else's."""
-    monkeypatch.setattr(neighbours, "PROC", tmp_path)
+    monkeypatch.setattr(device_state, "PROC", tmp_path)
     monkeypatch.setattr(os, "getpid", lambda: OWN)
     monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)
     a_process(tmp_path, 1, 0)
@@ -103,16 +103,16 @@ def test_where_numbers_are_the_hosts_a_parent_whose_files_are_hidden_may_be_amon
 def test_without_such_a_folder_the_numbers_alone_count(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(neighbours, "PROC", tmp_path / "none")
+    monkeypatch.setattr(device_state, "PROC", tmp_path / "none")
     monkeypatch.setenv("PYTEST_XDIST_WORKER", "gw0")
 
     assert n_others([os.getpid(), 0]) == 1
 
 
 def test_the_systems_own_processes_are_read() -> None:
-    code = f"{neighbours.__name__}.n_others([os.getpid(), {os.getpid()}, os.getppid()])"
+    code = f"{device_state.__name__}.n_others([os.getpid(), {os.getpid()}, os.getppid()])"
     done = subprocess.run(
-        [sys.executable, "-c", f"import os, {neighbours.__name__}; print({code})"],
+        [sys.executable, "-c", f"import os, {device_state.__name__}; print({code})"],
         capture_output=True,
         text=True,
         check=True,

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForImageTextToText
 
-from pytest_vlmlatency.measure.devices import model_devices
+from pytest_vlmlatency.calls.clock import model_devices
 from tests.measure.delays import check_delays, measure_delayed
 from tests.zoo import Specimen, build
 from tests.zoo.once import encoding_once

@@ -13,13 +13,14 @@ import torch
 from transformers import DynamicCache
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate, span
-from pytest_vlmlatency.measure.spans import RESERVED
+from pytest_vlmlatency.calls.recorder import RESERVED
 from pytest_vlmlatency.records import VISION_OUTSIDE, WALL, Case, Place
 from pytest_vlmlatency.records.rounds import rounds_of
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model
 from tests.measure.custom_models import ASKED, IMAGE, PROMPT, WIDTH, Captioner, Tower
 from tests.zoo import Specimen, block_modules, build, vision_module
+from tests.zoo.earlier import CACHE
 
 TOWER_MS, PROJECTOR_MS, BLOCK_MS = 60, 11, 3
 Chat = Callable[[], object]
@@ -216,11 +217,9 @@ def test_the_models_own_forward_by_hand_shows_its_vision(slow: Specimen, clock: 
     @torch.no_grad()
     def chat() -> object:
         cache = DynamicCache(config=slow.config)
-        slow.model(**slow.inputs, past_key_values=cache)
+        slow.model(**slow.inputs, **{CACHE: cache})
         ids = torch.cat([slow.inputs["input_ids"], torch.tensor([[5, 6]])], 1)
-        return slow.generate(
-            input_ids=ids, attention_mask=torch.ones_like(ids), past_key_values=cache
-        )
+        return slow.generate(input_ids=ids, attention_mask=torch.ones_like(ids), **{CACHE: cache})
 
     case = measured(slow, chat, clock)
 

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.discovery.override import Named, read_override
 from pytest_vlmlatency.errors import PhasesNotFound, UsageProblem
-from pytest_vlmlatency.measure.override import Named, read_override
 from pytest_vlmlatency.options import PhaseOverride
 from pytest_vlmlatency.plain import from_plain, to_plain
 from pytest_vlmlatency.records import Case

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.measure.arguments import find_mask
+from pytest_vlmlatency.calls.arguments import find_mask
 from tests.measure.custom_models import Captioner
 from tests.zoo import ZOO, Inputs, Specimen, available, build
 from tests.zoo.earlier import ENCODES_EACH_STEP, ENCODES_FIRST

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.measure import pinning
-from pytest_vlmlatency.measure.pinning import allowed_cores, pinned_threads
+from pytest_vlmlatency.machine import cpu
+from pytest_vlmlatency.machine.cpu import allowed_cores, pinned_threads
 from tests.threads import torch_threads
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ class FakeKernel:
 @pytest.fixture
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeKernel:
     fake = FakeKernel(tmp_path)
-    monkeypatch.setattr(pinning, "TASKS", fake.tasks)
-    monkeypatch.setattr(pinning, "_HAS_AFFINITY", True)
+    monkeypatch.setattr(cpu, "TASKS", fake.tasks)
+    monkeypatch.setattr(cpu, "_HAS_AFFINITY", True)
     monkeypatch.setattr(os, "sched_getaffinity", fake.getaffinity, raising=False)
     monkeypatch.setattr(os, "sched_setaffinity", fake.setaffinity, raising=False)
     monkeypatch.setattr(threading, "get_native_id", lambda: MAIN)
@@ -175,7 +175,7 @@ def test_a_thread_that_ends_inside_is_no_problem(kernel: FakeKernel) -> None:
 def test_without_affinity_the_thread_count_alone_is_set(
     kernel: FakeKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pinning, "_HAS_AFFINITY", False)
+    monkeypatch.setattr(cpu, "_HAS_AFFINITY", False)
 
     with pinned_threads(1):
         inside = torch.get_num_threads()

@@ -9,7 +9,7 @@ import torch
 from transformers import CompileConfig, GenerationConfig
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.measure.pinning import count_cores
+from pytest_vlmlatency.machine.cpu import count_cores
 from tests.builders import FakeClock
 from tests.compiled import WAYS, Backend
 from tests.measure.ticking import Ticking

@@ -4,9 +4,9 @@ import pytest
 from transformers import GenerationConfig, GenerationMixin, PreTrainedModel
 from transformers import PretrainedConfig as PreTrainedConfig
 
-from pytest_vlmlatency.measure.drafts import STEP_UPDATE
-from pytest_vlmlatency.measure.hooks import COMPILED_CALL, STEP_PREPARATION
-from pytest_vlmlatency.measure.quiet import COMPILE_CONFIG
+from pytest_vlmlatency.calls.drafts import STEP_UPDATE
+from pytest_vlmlatency.calls.hooks import COMPILED_CALL, STEP_PREPARATION
+from pytest_vlmlatency.measure.isolation import COMPILE_CONFIG
 
 SETTINGS = (
     "max_new_tokens",

@@ -13,6 +13,7 @@ from pytest_vlmlatency.records import Call
 from tests.builders import FakeClock, delayed
 from tests.modes.prompts import doubled, padded
 from tests.zoo import Inputs, Specimen, block_modules, build
+from tests.zoo.earlier import CACHE
 from tests.zoo.shrink import EOS, PAD
 
 N_NEW = 8
@@ -167,7 +168,7 @@ class PadsItself(nn.Module):
         n_prompt, mask = ids.shape[1], kwargs.pop("attention_mask")
         while ids.shape[1] < n_prompt + N_NEW:
             step = {"input_ids": ids, **kwargs} if given is None else {"input_ids": given}
-            output = self.vlm(**step, attention_mask=mask, past_key_values=cache, use_cache=True)
+            output = self.vlm(**step, attention_mask=mask, **{CACHE: cache}, use_cache=True)
             cache, given = output.past_key_values, output.logits[:, -1:].argmax(-1)
             if ids.shape[1] >= n_prompt + 3:
                 given[1] = PAD

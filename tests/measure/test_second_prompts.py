@@ -11,16 +11,16 @@ import torch
 from torch import nn
 
 from pytest_vlmlatency import measure_generate
+from pytest_vlmlatency.calls.generation import Mode
+from pytest_vlmlatency.discovery.one_prompt import find_second_prompt
 from pytest_vlmlatency.errors import InvalidMeasurement, VlmLatencyError
-from pytest_vlmlatency.measure.generation import Mode
-from pytest_vlmlatency.measure.one_prompt import find_second_prompt
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model
 from tests.measure.custom_models import Captioner, Images, measure_custom
 from tests.modes.installed import CHUNKS_BY_CALL
 from tests.zoo import Inputs, Specimen, block_modules
-from tests.zoo.earlier import ENCODES_FIRST
+from tests.zoo.earlier import CACHE, ENCODES_FIRST
 
 N_WORDS = 300
 QUESTION = torch.tensor([[21, 22, 23]])
@@ -64,7 +64,7 @@ class OwnLoop(Cascade):
     def answer(self, ids: torch.Tensor) -> torch.Tensor:
         cache, given = None, ids
         for _ in range(5):
-            output = self.held[0](input_ids=given, past_key_values=cache, use_cache=True)
+            output = self.held[0](input_ids=given, **{CACHE: cache}, use_cache=True)
             cache, given = output.past_key_values, output.logits[:, -1:].argmax(-1)
             ids = torch.cat([ids, given], dim=1)
         return ids
@@ -193,7 +193,7 @@ def test_a_second_prompt_of_one_token_is_refused(llava: Specimen) -> None:
             for prompt in (inputs, {"input_ids": QUESTION[:, :1]}):
                 cache, given = None, prompt
                 for _ in range(4):
-                    output = self.vlm(**given, past_key_values=cache, use_cache=True)
+                    output = self.vlm(**given, **{CACHE: cache}, use_cache=True)
                     words.append(output.logits[:, -1:].argmax(-1))
                     cache, given = output.past_key_values, {"input_ids": words[-1]}
             return text_of(torch.cat(words, dim=1))

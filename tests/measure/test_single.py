@@ -7,7 +7,7 @@ import torch
 from transformers import CompileConfig
 
 from pytest_vlmlatency import InvalidMeasurement
-from pytest_vlmlatency.measure.interception import find_target
+from pytest_vlmlatency.calls.interception import find_target
 from pytest_vlmlatency.measure.single import Single, observe
 from pytest_vlmlatency.options import Options
 from tests.builders import FakeClock

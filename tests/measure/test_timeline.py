@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vlmlatency import InvalidMeasurement
-from pytest_vlmlatency.measure.clock import Stamp
-from pytest_vlmlatency.measure.timeline import Boundary, Mark, Timeline, read_timeline
+from pytest_vlmlatency.calls.clock import Stamp
+from pytest_vlmlatency.calls.timeline import Boundary, Mark, Timeline, read_timeline
 from pytest_vlmlatency.records import WALL, Phase, Place
 from tests.builders import FakeClock
 

@@ -11,8 +11,8 @@ from transformers import DynamicCache, GenerationMixin
 from transformers.modeling_outputs import BaseModelOutput
 
 from pytest_vlmlatency import measure_generate
-from pytest_vlmlatency.measure.feature_rows import find_features
-from pytest_vlmlatency.measure.past import count_held_columns
+from pytest_vlmlatency.calls.generation import count_held_columns
+from pytest_vlmlatency.calls.image_tokens import find_features
 from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.assistants import small_language_model

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
-from pytest_vlmlatency.measure.discovery import MEMORY
+from pytest_vlmlatency.discovery.cache import MEMORY
 from tests.builders import FakeClock
 from tests.footprint import differences, footprint
 from tests.modes.installed import CHUNKS_BY_CALL
@@ -24,7 +24,7 @@ from tests.zoo.shrink import EOS
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pytest_vlmlatency.measure.clock import Stamp
+    from pytest_vlmlatency.calls.clock import Stamp
 
 FAMILIES = tuple(name for name in available() if name not in ENCODES_EACH_STEP)
 N_CALLS = 5

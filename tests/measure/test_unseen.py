@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
+from pytest_vlmlatency.calls.compilation import n_compilations
 from pytest_vlmlatency.errors import PhasesNotFound
-from pytest_vlmlatency.measure.compilation import n_compilations
 from tests.builders import FakeClock
 from tests.compiled import Backend
 from tests.measure.custom_models import (

@@ -10,7 +10,7 @@ from transformers import DynamicCache, GenerationConfig, LogitsProcessor
 from transformers.generation.streamers import BaseStreamer
 
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
-from pytest_vlmlatency.models.tokenizer import build_tokenizer
+from pytest_vlmlatency.models.processors import build_tokenizer
 from pytest_vlmlatency.records import Call, Case
 from tests.builders import FakeClock, delayed
 from tests.measure.custom_models import KeepsPixels, Sharp, measure_custom

@@ -9,8 +9,8 @@ from PIL import Image
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.models.crops import MolmoeProcessor
 from pytest_vlmlatency.models.images import photograph
-from pytest_vlmlatency.models.molmoe_config import MolmoeConfig, molmoe_config
-from pytest_vlmlatency.models.scales import MOLMOE_SCALES
+from pytest_vlmlatency.models.molmoe import MolmoeConfig, molmoe_config
+from pytest_vlmlatency.models.shapes import MOLMOE_SCALES
 
 
 def a_config(scale: str, tier: str) -> MolmoeConfig:

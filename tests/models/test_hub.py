@@ -6,7 +6,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import OfflineModeIsEnabled, RepositoryNotFoundError
 
-from pytest_vlmlatency.models.hub import hub_answers, silences
+from pytest_vlmlatency.models.load import hub_answers, silences
 
 NO_CONNECTION, NO_ANSWER_IN_TIME = silences()
 

@@ -19,10 +19,13 @@ from pytest_vlmlatency.models.knobs import (
     routers,
     small_grid,
 )
-from pytest_vlmlatency.models.molmoe import MolmoeForConditionalGeneration, build_molmoe
-from pytest_vlmlatency.models.molmoe_config import molmoe_config
+from pytest_vlmlatency.models.molmoe import (
+    MolmoeForConditionalGeneration,
+    build_molmoe,
+    molmoe_config,
+)
 from pytest_vlmlatency.models.random_weights import build_random
-from pytest_vlmlatency.models.scales import MOLMOE_SCALES
+from pytest_vlmlatency.models.shapes import MOLMOE_SCALES
 
 if TYPE_CHECKING:
     from collections.abc import Callable

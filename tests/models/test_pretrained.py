@@ -17,10 +17,15 @@ from transformers import (
 
 from pytest_vlmlatency.errors import ModelNotLoaded
 from pytest_vlmlatency.models import load as room
-from pytest_vlmlatency.models.image_processors import pillow_processor
 from pytest_vlmlatency.models.load import LoadedModel, load_model
-from pytest_vlmlatency.models.processors import parts_of, without_video
-from pytest_vlmlatency.models.tokenizer import IMAGE, build_tokenizer, chat_template
+from pytest_vlmlatency.models.processors import (
+    IMAGE,
+    build_tokenizer,
+    chat_template,
+    parts_of,
+    pillow_processor,
+    without_video,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path

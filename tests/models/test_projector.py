@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_vlmlatency.models.projector import AttentionPooling, MolmoeProjector, without_overlap
+from pytest_vlmlatency.models.molmoe import AttentionPooling, MolmoeProjector, without_overlap
 
 
 @settings(deadline=None)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_vlmlatency.models import tokenizer as room
-from pytest_vlmlatency.models.tokenizer import (
+from pytest_vlmlatency.models import processors as room
+from pytest_vlmlatency.models.processors import (
     SPECIAL_TOKENS,
     build_tokenizer,
     chat_template,

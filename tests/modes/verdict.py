@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
+from pytest_vlmlatency.calls.hooks import replaced_method
+from pytest_vlmlatency.discovery.watch import put_back, state_of
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound, UsageProblem
 from pytest_vlmlatency.measure.case import Identity
-from pytest_vlmlatency.measure.hooks import replaced_method
 from pytest_vlmlatency.measure.run import measure
-from pytest_vlmlatency.measure.watch import put_back, state_of
 from pytest_vlmlatency.options import merge_options
 from pytest_vlmlatency.records import Case
 from tests.builders import FakeClock, delayed

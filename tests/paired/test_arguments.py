@@ -11,7 +11,7 @@ from pytest_vlmlatency.paired.arguments import (
     known_options,
     with_model_found,
 )
-from pytest_vlmlatency.session.options_measuring import SETTINGS
+from pytest_vlmlatency.session.option_table import SETTINGS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmlatency.paired.checkouts import default_paths, open_checkouts
-from pytest_vlmlatency.paired.worktrees import PREFIX, all_worktrees
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
+from pytest_vlmlatency.paired.checkouts import PREFIX, all_worktrees, default_paths, open_checkouts
 from tests.projects import REPOSITORY, heed_interrupts
 from tests.repositories import commit, git, repository, state_of, write
 

@@ -4,13 +4,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.paired.commits import (
+from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.paired.git import (
     commit_of,
     local_commit,
     remote_of,
     repository_of,
 )
-from pytest_vlmlatency.errors import NotConfirmed
 from tests.repositories import commit, git, repository
 
 if TYPE_CHECKING:

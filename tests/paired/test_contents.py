@@ -4,9 +4,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.paired.checkouts import open_checkouts
-from pytest_vlmlatency.paired.worktrees import all_worktrees
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.paired.checkouts import all_worktrees, open_checkouts
 from tests.repositories import commit, git, repository, write
 
 if TYPE_CHECKING:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.paired import pairs
 from pytest_vlmlatency.paired.arguments import Invocation
 from pytest_vlmlatency.paired.checkouts import Checkout, Checkouts, Side
 from pytest_vlmlatency.paired.launch import Launch, Launched, MeasuredNothing, OutOfTime
 from pytest_vlmlatency.paired.observer import NOT_COLLECTED
 from pytest_vlmlatency.paired.pairs import OTHER_ID, Failure, FreshPairs
-from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.records import Environment, Run
 from pytest_vlmlatency.signals import Terminated
 from tests.cases import a_case

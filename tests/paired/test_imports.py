@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.paired.checkouts import Checkout, Side
 from pytest_vlmlatency.paired.imports import imported_by
-from pytest_vlmlatency.errors import NotConfirmed
 from tests.repositories import write
 
 BENCHMARK = frozenset({Path("benchmarks/test_x.py"), Path("conftest.py")})

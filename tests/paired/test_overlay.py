@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.paired.changes import lay_over, take_off
 from pytest_vlmlatency.paired.checkouts import Checkout, Side
-from pytest_vlmlatency.paired.overlay import lay_over, take_off
 from tests.repositories import commit, git, repository, write
 
 if TYPE_CHECKING:

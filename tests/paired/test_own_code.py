@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.paired.arguments import Invocation
 from pytest_vlmlatency.paired.checkouts import default_paths
 from pytest_vlmlatency.paired.pairs import open_pairs
-from pytest_vlmlatency.errors import NotConfirmed
 from tests.projects import REPOSITORY
 from tests.repositories import CAPTION, SMALL, commit, repository, write
 

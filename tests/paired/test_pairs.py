@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pytest_vlmlatency.errors import NotConfirmed
 from pytest_vlmlatency.paired.arguments import Invocation
 from pytest_vlmlatency.paired.pairs import open_pairs
-from pytest_vlmlatency.errors import NotConfirmed
 from tests.projects import ends
 from tests.repositories import (
     CAPTION,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.paired.renames import former_name, renamed_files
+from pytest_vlmlatency.paired.own_tests import former_name, renamed_files
 from tests.repositories import commit, git, repository
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pytest_vlmlatency.profiling.progress import Progress, duration
+from pytest_vlmlatency.profiling.sweep import Progress, duration
 
 
 @dataclass

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pytest_vlmlatency.records import Discovery
-from pytest_vlmlatency.report.discovery import discovery_lines
+from pytest_vlmlatency.report.terminal import discovery_lines
 from tests.cases import a_case
 
 

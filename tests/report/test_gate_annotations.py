@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vlmlatency.report.gate_annotations import SourceLine, annotation_lines
+from pytest_vlmlatency.report.gate_ci import SourceLine, annotation_lines
 from tests.gate_reports import (
     FILE,
     OVER_BUDGET,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pytest_vlmlatency.report.gate_junit import JunitCase, junit_cases
+from pytest_vlmlatency.report.gate_ci import JunitCase, junit_cases
 from tests.gate_reports import (
     FILE,
     OVER_BUDGET,

@@ -22,19 +22,12 @@ from pytest_vlmlatency.records import (
     Judgement,
     Verdict,
 )
-from pytest_vlmlatency.report.gate_annotations import annotation_lines
-from pytest_vlmlatency.report.gate_junit import junit_cases
+from pytest_vlmlatency.report.gate_ci import annotation_lines, junit_cases
 from pytest_vlmlatency.report.gate_markdown import gate_markdown
-from pytest_vlmlatency.report.gate_standing import (
-    Standing,
-    standing_of,
-    standings,
-    status_text,
-    title_of,
-)
 from pytest_vlmlatency.report.gate_terminal import Line, Tone, gate_lines
 from pytest_vlmlatency.report.gate_verdict import verdict_file
 from pytest_vlmlatency.report.gate_words import (
+    Standing,
     budget_text,
     change_text,
     confirmation_text,
@@ -44,6 +37,10 @@ from pytest_vlmlatency.report.gate_words import (
     quarantine_text,
     remarks_on,
     shares_text,
+    standing_of,
+    standings,
+    status_text,
+    title_of,
 )
 from tests.gate_reports import (
     CONFIRMATION,

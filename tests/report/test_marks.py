@@ -2,7 +2,7 @@
 
 import pytest
 
-from pytest_vlmlatency.report.marks import meaning_of
+from pytest_vlmlatency.report.terminal import meaning_of
 from tests.modes import MODES
 
 LABELS = sorted({label for mode in MODES for label in mode.labels})

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_vlmlatency.report.strip import BREAK, HEIGHTS, strip_of
+from pytest_vlmlatency.report.trend_text import BREAK, HEIGHTS, strip_of
 
 
 def test_a_strip_has_a_block_for_each_value_and_a_bar_at_each_break() -> None:

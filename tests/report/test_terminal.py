@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from pytest_vlmlatency.records import DeviceState, Place, Span
-from pytest_vlmlatency.report.marks import MARKS
-from pytest_vlmlatency.report.terminal import summary_lines, title_of
+from pytest_vlmlatency.report.terminal import MARKS, summary_lines, title_of
 from tests.cases import a_call, a_case
 
 HOT = DeviceState(

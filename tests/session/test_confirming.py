@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.paired import pairs
 from pytest_vlmlatency.errors import NotConfirmed
-from pytest_vlmlatency.session import confirming
-from pytest_vlmlatency.session.confirming import free_memory, pairs_opener
+from pytest_vlmlatency.paired import pairs
+from pytest_vlmlatency.session import gating
+from pytest_vlmlatency.session.gating import free_memory, pairs_opener
 from tests.repositories import repository
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def given(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, object]]]:
         calls.append({"root": root, **arguments})
         raise NotConfirmed("the test opens none")
 
-    monkeypatch.setattr(confirming, "open_pairs", open_none)
+    monkeypatch.setattr(gating, "open_pairs", open_none)
     yield calls
     assert pairs.open_pairs is not open_none
 

@@ -8,8 +8,7 @@ import pytest
 from pytest_vlmlatency import plain as plain_records
 from pytest_vlmlatency.records import Case
 from pytest_vlmlatency.session import results
-from pytest_vlmlatency.session.delivery import Parcel, packed, parcel_on
-from pytest_vlmlatency.session.inbox import Inbox
+from pytest_vlmlatency.session.delivery import Inbox, Parcel, packed, parcel_on
 from tests.cases import a_case
 from tests.runs import an_environment
 

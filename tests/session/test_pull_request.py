@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_vlmlatency.session.pull_request import is_pull_request
+from pytest_vlmlatency.session.keeping import is_pull_request
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session.sharing import ANY, PARENTS, Process, alone_on, may_meet, share_of
-from pytest_vlmlatency.session.turns import turn_on
+from pytest_vlmlatency.session.turns import (
+    ANY,
+    PARENTS,
+    Process,
+    alone_on,
+    may_meet,
+    share_of,
+    turn_on,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +31,7 @@ SOON_S = 30.0
 DIES_IN_A_TEST = """\
 import os, sys
 from pathlib import Path
-from pytest_vlmlatency.session.sharing import ANY, Process
+from pytest_vlmlatency.session.turns import ANY, Process
 
 with Process(Path(sys.argv[1]), share=ANY).in_test(None):
     os._exit(9)

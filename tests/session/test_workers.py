@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session import workers
-from pytest_vlmlatency.session.workers import choose_device, count_nvidia_devices
+from pytest_vlmlatency.session import turns
+from pytest_vlmlatency.session.turns import choose_device, count_nvidia_devices
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "count_nvidia_devices", lambda: 4)
+    monkeypatch.setattr(turns, "count_nvidia_devices", lambda: 4)
 
 
 @pytest.fixture
 def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "count_nvidia_devices", lambda: 0)
+    monkeypatch.setattr(turns, "count_nvidia_devices", lambda: 0)
 
 
 def chosen(environ: dict[str, str], *, named: str | None = None) -> dict[str, str]:

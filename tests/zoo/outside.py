@@ -7,8 +7,11 @@ from dataclasses import replace
 
 from transformers import CLIPVisionConfig, OlmoeConfig
 
-from pytest_vlmlatency.models.molmoe import MolmoeForConditionalGeneration
-from pytest_vlmlatency.models.molmoe_config import FEATURE_LAYERS, MolmoeConfig
+from pytest_vlmlatency.models.molmoe import (
+    FEATURE_LAYERS,
+    MolmoeConfig,
+    MolmoeForConditionalGeneration,
+)
 from tests.zoo import pixels, prompts
 from tests.zoo.molmo import Molmo, MolmoConfig
 from tests.zoo.pixels import N_PATCHES, SIDE

@@ -9,7 +9,7 @@ from transformers import Cache, EncoderDecoderCache
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 from transformers.utils.logging import warning_once
 
-from pytest_vlmlatency.measure.past import find_cache
+from pytest_vlmlatency.calls.generation import find_cache
 from tests.zoo import (
     ENCODES_EACH_STEP,
     N_NEW_TOKENS,
