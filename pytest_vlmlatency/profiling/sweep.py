@@ -37,7 +37,7 @@ from pytest_vlmlatency.profiling.ledger import MODEL_NAME, Ledger
 from pytest_vlmlatency.profiling.subject import open_subject
 from pytest_vlmlatency.records import Run, fingerprint_of
 from pytest_vlmlatency.report.progress import StatusLine, Stderr
-from pytest_vlmlatency.session.settings import place_of
+from pytest_vlmlatency.session.placement import place_of
 from pytest_vlmlatency.session.turns import alone_on, turns_folder
 
 if TYPE_CHECKING:

@@ -36,7 +36,7 @@ from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.report.progress import StatusLine
 from pytest_vlmlatency.session import settings
 from pytest_vlmlatency.session.keeping import home_of
-from pytest_vlmlatency.session.settings import place_of
+from pytest_vlmlatency.session.placement import place_of
 from pytest_vlmlatency.session.turns import alone_on, turns_folder
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
-from pytest_vlmlatency.session.settings import place_of, resolve_device
+from pytest_vlmlatency.session.placement import place_of, resolve_device
 from tests.builders import see_accelerator
 
 
