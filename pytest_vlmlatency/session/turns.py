@@ -38,12 +38,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
-from filelock import FileLock, Timeout
-
 from pytest_vlmlatency.errors import UsageProblem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+
+    from filelock import FileLock
 
 
 POLL_S = 0.1  # a waiting process wakes ten times a second: nothing beside what it waits for
@@ -216,11 +216,15 @@ class Process:
             _wait_for(busy)
 
     def _lock(self, kind: str, share: str) -> FileLock:
+        from filelock import FileLock  # noqa: PLC0415 - collecting needs no lock
+
         name = f"{kind}@{quote(share, safe=',')}@{self._name}.lock"
         return FileLock(self._folder / name, thread_local=False)
 
     def _held(self, kind: str, share: str) -> list[FileLock]:
         """Return the locks of this kind that others hold, who may see one of these devices."""
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - as above
+
         known = {self._name, *os.environ.get(PARENTS, "").split(",")}
         found = []
         for path in sorted(self._folder.glob(f"{kind}@*.lock")):

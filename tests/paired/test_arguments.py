@@ -11,7 +11,7 @@ from pytest_vlmlatency.paired.arguments import (
     known_options,
     with_model_found,
 )
-from pytest_vlmlatency.session.option_table import MEASURING
+from pytest_vlmlatency.session import option_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def test_what_selects_distributes_shows_or_writes_is_left_out(
 
 
 def test_options_of_measuring_are_kept_but_for_rounds_and_files() -> None:
-    names = {setting.name for setting in MEASURING}
+    names = {setting.name for setting in option_table.MEASURING}
 
     assert names - set(MEASURING) == {
         "--vlm-rounds",
