@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from benchmarks.evidence._progress import counted
+from benchmarks.evidence._statistics import counted
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.history.store import file_of, open_store

@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 from benchmarks.evidence._histories import Size, candidate_of, write_history
 from benchmarks.evidence._history_processes import CHOOSE_AND_READ, JUDGE, program, timed
-from benchmarks.evidence._progress import counted, show_progress
 from benchmarks.evidence._record import say
+from benchmarks.evidence._statistics import counted, show_progress
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.store import open_store
 

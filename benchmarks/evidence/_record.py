@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import torch
 
 from benchmarks.evidence._docs import blocks, filled
-from benchmarks.evidence._progress import erase_progress
+from benchmarks.evidence._statistics import erase_progress
 from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.plain import from_plain, to_json
 from pytest_vlmlatency.records import Environment

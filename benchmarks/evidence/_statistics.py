@@ -1,15 +1,25 @@
-"""The few statistics that the evidence is judged by. Pure.
+"""The statistics, Markdown tables and progress line that evidence scripts share.
 
-A median's interval is of order statistics: it assumes nothing of the distribution, which on a
-shared host has a long tail, and needs no random numbers.
+A median's interval is built from order statistics: no assumption about the distribution, which has
+a long tail on shared hosts, and no random numbers.
 """
 
+from __future__ import annotations
+
 import math
+import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, quantiles
+from typing import TYPE_CHECKING
 
 from scipy.stats import beta
+from transformers.utils import logging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
 
 CONFIDENCE = 0.95
 FEWEST = 6
@@ -64,3 +74,66 @@ def _n_outside(n: int) -> int:
         if below > (1 - CONFIDENCE) / 2:
             return k - 1
     raise AssertionError("half of the coins show heads at the latest")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1) -> str:
+    """Return the table; the first `left` columns are set to the left, all others to the right."""
+    widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
+    rule = [
+        "-" * width if column < left else "-" * (width - 1) + ":"
+        for column, width in enumerate(widths)
+    ]
+    return "\n".join(_line(row, widths, left) for row in (headers, rule, *rows))
+
+
+def folded(title: str, text: str) -> str:
+    """Return text that a browser shows once its title is clicked."""
+    return f"<details>\n<summary>{title}</summary>\n\n{text}\n\n</details>"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], left: int) -> str:
+    aligned = [
+        cell.ljust(width) if column < left else cell.rjust(width)
+        for column, (cell, width) in enumerate(zip(cells, widths, strict=True))
+    ]
+    return f"| {' | '.join(aligned)} |"
+
+
+ERASED = "\r\x1b[K"
+"""Back to the start of the line, and clear it."""
+
+
+def quiet_transformers() -> None:
+    """Let transformers warn of nothing: which packages are missing is no progress."""
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]  # it has no types
+
+
+def show_progress(text: str) -> None:
+    """Write over the last line of progress, if standard error is a terminal."""
+    if sys.stderr.isatty():
+        width = shutil.get_terminal_size().columns
+        sys.stderr.write(f"{ERASED}{text[: width - 1]}")
+        sys.stderr.flush()
+
+
+def erase_progress() -> None:
+    """Leave an empty line where the progress was, if standard error is a terminal."""
+    if sys.stderr.isatty():
+        sys.stderr.write(ERASED)
+        sys.stderr.flush()
+
+
+def one_by_one(names: Sequence[str]) -> Iterator[str]:
+    """Yield each name while the line says which it is, of how many."""
+    for index, name in enumerate(names, start=1):
+        show_progress(f"{index} of {len(names)}: {name}")
+        yield name
+    erase_progress()
+
+
+def counted(n: int, what: str) -> Iterator[int]:
+    """Yield the numbers below n while the line says how far it is with what."""
+    for index in range(n):
+        show_progress(f"{what}: {index + 1} of {n}")
+        yield index
+    erase_progress()

@@ -25,7 +25,7 @@ from benchmarks.evidence._record import (
     read_machine,
     say,
 )
-from benchmarks.evidence._table import table
+from benchmarks.evidence._statistics import table
 from pytest_vlmlatency import InvalidMeasurement, measure_generate
 from pytest_vlmlatency.calls.compilation import n_compilations, n_limits_reached
 from pytest_vlmlatency.machine.cpu import pinned_threads

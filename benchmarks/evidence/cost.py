@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from statistics import median
 
-from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -23,7 +22,7 @@ from benchmarks.evidence._record import (
     read_machine,
     say,
 )
-from benchmarks.evidence._statistics import Interval, median_interval
+from benchmarks.evidence._statistics import Interval, counted, median_interval, table
 from benchmarks.evidence._subjects import (
     Workload,
     bare_time,
@@ -31,7 +30,6 @@ from benchmarks.evidence._subjects import (
     warm_subject,
     watched_machine,
 )
-from benchmarks.evidence._table import table
 from pytest_vlmlatency.calls.workload import read_inputs
 from pytest_vlmlatency.discovery.override import Named
 from pytest_vlmlatency.discovery.watch import watch_call

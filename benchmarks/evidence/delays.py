@@ -8,9 +8,8 @@ block for each decode step. Few models and many rounds, so that little can hide 
 import sys
 
 from benchmarks.evidence import _delays
-from benchmarks.evidence._delays import Figures, Plan, delay_table, gather, tell_rounds
+from benchmarks.evidence._delays import Figures, Part, Plan, delay_table, gather, tell_rounds
 from benchmarks.evidence._record import Claim, Evidence, publish
-from benchmarks.evidence._slowing import Part
 
 NAME = "delays"
 MODELS = (

@@ -5,10 +5,9 @@ The same as `delays` with all models, and with fewer and shorter rounds for each
 
 import sys
 
-from benchmarks.evidence._delays import Figures, Plan, delay_table, gather, tell_rounds
+from benchmarks.evidence._delays import Figures, Part, Plan, delay_table, gather, tell_rounds
 from benchmarks.evidence._record import Evidence, publish
-from benchmarks.evidence._slowing import Part
-from benchmarks.evidence._table import folded
+from benchmarks.evidence._statistics import folded
 from tests.zoo import available
 
 NAME = "delays_zoo"

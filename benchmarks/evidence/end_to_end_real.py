@@ -24,7 +24,7 @@ from benchmarks.evidence._record import (
     read_machine,
     say,
 )
-from benchmarks.evidence._table import table
+from benchmarks.evidence._statistics import table
 from pytest_vlmlatency.machine.cpu import pinned_threads
 
 if TYPE_CHECKING:

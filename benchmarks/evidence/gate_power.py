@@ -1,7 +1,7 @@
 """How often gates call an unchanged run slower, and a slower one slower, on simulated runs.
 
-Our gate is `pytest_vlmlatency.stats` as it is installed; the usual ones are written here as they
-are published. The scenes are in `_gate_scenes`. No constant of the gate was chosen by this seed.
+This project's gate is `pytest_vlmlatency.stats` as installed. The scenes are in `_simulated_runs`,
+the usual gates in `_gate_counts`. No constant of the gate was chosen with this seed.
 """
 
 import sys
@@ -19,7 +19,15 @@ from benchmarks.evidence._gate_counts import (
     count_creeps,
     count_scene,
 )
-from benchmarks.evidence._gate_scenes import (
+from benchmarks.evidence._record import (
+    Claim,
+    Evidence,
+    now,
+    publish_figures,
+    read_machine,
+    say,
+)
+from benchmarks.evidence._simulated_runs import (
     CREEP_POWER,
     CREEP_RATIO,
     MOST_FALSE,
@@ -33,16 +41,7 @@ from benchmarks.evidence._gate_scenes import (
     TARGETS,
     Scene,
 )
-from benchmarks.evidence._record import (
-    Claim,
-    Evidence,
-    now,
-    publish_figures,
-    read_machine,
-    say,
-)
-from benchmarks.evidence._statistics import rate_interval
-from benchmarks.evidence._table import folded, table
+from benchmarks.evidence._statistics import folded, rate_interval, table
 from pytest_vlmlatency.machine.cpu import pinned_threads
 
 NAME = "gate_power"

@@ -26,7 +26,6 @@ from benchmarks.evidence._history_looks import (
     looks_at,
 )
 from benchmarks.evidence._history_processes import timed
-from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -34,7 +33,7 @@ from benchmarks.evidence._record import (
     publish_figures,
     read_machine,
 )
-from benchmarks.evidence._table import table
+from benchmarks.evidence._statistics import counted, table
 from pytest_vlmlatency.machine.cpu import pinned_threads
 
 NAME = "history_scale"

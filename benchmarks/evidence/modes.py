@@ -17,7 +17,7 @@ from benchmarks.evidence._record import (
     read_machine,
     say,
 )
-from benchmarks.evidence._table import table
+from benchmarks.evidence._statistics import table
 from pytest_vlmlatency.machine.cpu import pinned_threads
 from tests.modes import FAMILIES, MODES, Outcome, Verdict, judge
 from tests.zoo import build

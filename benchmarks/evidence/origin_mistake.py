@@ -16,7 +16,6 @@ from statistics import fmean
 
 import torch
 
-from benchmarks.evidence._progress import counted
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -25,7 +24,7 @@ from benchmarks.evidence._record import (
     read_machine,
     say,
 )
-from benchmarks.evidence._statistics import interquartile_range
+from benchmarks.evidence._statistics import counted, interquartile_range, table
 from benchmarks.evidence._subjects import (
     Workload,
     bare_time,
@@ -33,7 +32,6 @@ from benchmarks.evidence._subjects import (
     warm_subject,
     watched_machine,
 )
-from benchmarks.evidence._table import table
 from pytest_vlmlatency.calls.clock import HostClock, Stamp
 from pytest_vlmlatency.machine.allocator import FlushWatch
 from pytest_vlmlatency.measure.isolation import no_garbage_collection

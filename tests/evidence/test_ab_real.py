@@ -6,8 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence._commits import N_LAYERS, N_MORE_LAYERS, two_commits
-from benchmarks.evidence.ab_real import N_UNCHANGED, PHASES, Figures, Trial, judge
+from benchmarks.evidence.ab_real import (
+    N_LAYERS,
+    N_MORE_LAYERS,
+    N_UNCHANGED,
+    PHASES,
+    Figures,
+    Trial,
+    judge,
+    two_commits,
+)
 
 SAME = dict.fromkeys(PHASES, "same")
 FOUND = Trial(

@@ -4,8 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.evidence._checks import Found, covers_tower, failed_checks, look_at
-from benchmarks.evidence.architectures import FEWEST_COVERED, Figures, Row, judge
+from benchmarks.evidence.architectures import (
+    FEWEST_COVERED,
+    Figures,
+    Found,
+    Row,
+    covers_tower,
+    failed_checks,
+    judge,
+    look_at,
+)
 from tests.builders import delayed
 from tests.zoo import Specimen, build, vision_module
 from tests.zoo.earlier import ENCODES_FIRST

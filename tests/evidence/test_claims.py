@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.evidence import cost, delays, delays_zoo, origin_mistake, startup
-from benchmarks.evidence._delays import Figures, ModelFigures, Row, judge
-from benchmarks.evidence._slowing import Delay, Part, Waiter
+from benchmarks.evidence._delays import Delay, Figures, ModelFigures, Part, Row, Waiter, judge
 from benchmarks.evidence._statistics import Interval
 from pytest_vlmlatency.records import CPU, WALL
 from tests.zoo import build, vision_module

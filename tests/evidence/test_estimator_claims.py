@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.evidence._default_speed import FASTEST
 from benchmarks.evidence._estimator_methods import DEFAULT
 from benchmarks.evidence._generated_machines import LAUNCH_BOUND
 from benchmarks.evidence._generated_records import generate_records
 from benchmarks.evidence.estimator_accuracy import (
     BOUNDS,
+    FASTEST,
     RATIOS,
     Figures,
     Row,

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.evidence import gate_power as power
 from benchmarks.evidence._gate_counts import OTAVA, OURS, Count, Creep, count_creeps, count_scene
 from benchmarks.evidence._gate_counts import newly_found_at as found_at
-from benchmarks.evidence._gate_scenes import CREEP_RATIO, QUIET, SCENES, SHORT, TARGETS, Scene
+from benchmarks.evidence._simulated_runs import CREEP_RATIO, QUIET, SCENES, SHORT, TARGETS, Scene
 from pytest_vlmlatency.stats import GateRule
 
 SCENE = SCENES[0]

@@ -5,27 +5,31 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.evidence._decode_figure import decode_figure
 from benchmarks.evidence._estimator_methods import DEFAULT
-from benchmarks.evidence._measured_figures import (
-    RATIOS,
-    Figures,
-    Length,
-    Row,
-    Taken,
-    judge_figures,
-)
 from benchmarks.evidence._measured_records import (
     CIRCUMSTANCES,
     N_ASKED,
     PASSES,
     RECORDS,
     read_circumstances,
+    works_of,
 )
-from benchmarks.evidence._measured_text import FIGURE
 from benchmarks.evidence._record import DOCS, Evidence, read_evidence
-from benchmarks.evidence._repeats import works_of
-from benchmarks.evidence.estimator_measured import NAME, draw, folds_of, lengths_of, taken_of
+from benchmarks.evidence.estimator_measured import (
+    FIGURE,
+    NAME,
+    RATIOS,
+    Figures,
+    Length,
+    Row,
+    Taken,
+    decode_figure,
+    draw,
+    folds_of,
+    judge_figures,
+    lengths_of,
+    taken_of,
+)
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.export import read_records
 

@@ -14,9 +14,9 @@ from benchmarks.evidence._measured_records import (
     measure_records,
     prompt_of,
     read_circumstances,
+    works_of,
     write_dataset,
 )
-from benchmarks.evidence._repeats import works_of
 from pytest_vlmlatency.estimator.columns import table_of
 from pytest_vlmlatency.models.knobs import molmoe_grid
 from pytest_vlmlatency.profiling.dataset import open_dataset

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from benchmarks.evidence._progress import one_by_one, show_progress
 from benchmarks.evidence._record import say
+from benchmarks.evidence._statistics import one_by_one, show_progress
 
 
 class Terminal(io.StringIO):

@@ -9,7 +9,7 @@ import pytest
 from benchmarks.evidence import _record
 from benchmarks.evidence._docs import blocks, filled
 from benchmarks.evidence._record import Claim, Evidence, document_of, publish, read_evidence
-from benchmarks.evidence._table import folded, table
+from benchmarks.evidence._statistics import folded, table
 from pytest_vlmlatency.records import Environment
 
 DOCUMENT = """# Title

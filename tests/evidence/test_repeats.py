@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.evidence._repeats import (
+from benchmarks.evidence._measured_records import (
     inflation,
     intervals_of,
     own_median_errors,

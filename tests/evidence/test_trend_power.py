@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.evidence import trend_power as power
-from benchmarks.evidence._gate_scenes import QUIET
-from benchmarks.evidence._simulated_runs import simulate_runs
-from benchmarks.evidence._trend_counts import Trend, alarms_of, gate_values, trend_of
+from benchmarks.evidence._simulated_runs import QUIET, simulate_runs
+from benchmarks.evidence.trend_power import Trend, alarms_of, gate_values, trend_of
 from pytest_vlmlatency.stats import GateRule, RunValue, value_of
 
 STILL = replace(QUIET, within_ratio=1e-3, between_ratio=1e-3)

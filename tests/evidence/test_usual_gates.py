@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from pytest_benchmark.utils import PercentageRegressionCheck, parse_compare_fail
 from scipy import stats
 
-from benchmarks.evidence._usual_gates import (
-    Times,
+from benchmarks.evidence._gate_counts import (
     asv_compare,
     likeliest_split,
     mann_whitney,
@@ -16,6 +17,9 @@ from benchmarks.evidence._usual_gates import (
     otava_steps,
     t_test,
 )
+
+if TYPE_CHECKING:
+    from benchmarks.evidence._simulated_runs import Times
 
 ROUNDS = 100 + np.arange(18) / 100
 
