@@ -17,20 +17,28 @@ NEWEST := .venv-newest/bin
 # Parts of the tests move to the worker that has none left.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: test test-all test-oldest test-newest bench check evidence clean
+.PHONY: test test-all test-pinned test-evidence test-oldest test-newest bench check evidence clean
 
 # What one waits for: without the tests that tests/conftest.py marks as slow.
 test: check
 	@echo "== tests, without slow ones"
-	$(BIN)/python -m pytest $(WORKERS) -m "not slow" tests
+	$(BIN)/python -m pytest $(WORKERS) -m "not slow" --ignore tests/evidence tests
 
-test-all: check
+# Everything that CI runs before a change is merged.
+test-all: test-pinned test-evidence test-oldest
+
+test-pinned: check
 	@echo "== all tests, with coverage"
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(WORKERS) --durations=20 tests
+	$(BIN)/coverage run -m pytest $(WORKERS) --durations=20 --ignore tests/evidence tests
 	@echo "== coverage: fails under the share set in pyproject.toml"
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+# The scripts of `make evidence`, and the figures that they wrote.
+test-evidence: $(READY)
+	@echo "== tests of the evidence"
+	$(BIN)/python -m pytest $(WORKERS) tests/evidence
 
 # The oldest versions of torch, transformers and pytest, in an environment of their own. pytest 8
 # does not read [tool.pytest], so it is told by a file. Left out: what inductor compiles, because

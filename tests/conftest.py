@@ -44,7 +44,7 @@ FAMILIES = ("llava", "qwen2_vl", "llama4", "mllama", "blip-2", "git", "florence2
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
-    """Mark what `make test` leaves to `make test-all`; start with what takes longest."""
+    """Mark what `make test` leaves to `make test-pinned`; start with what takes longest."""
     root = os.path.dirname(__file__)  # noqa: PTH120 - of thousands of items
     slow = {os.path.join(root, name) for name in SLOW}  # noqa: PTH118
     zoo = getattr(sys.modules.get("tests.zoo"), "ZOO", ())

@@ -22,8 +22,6 @@ from benchmarks.evidence._estimator_methods import (
     errors_of,
     is_dead,
 )
-from benchmarks.evidence._generated_machines import COMPUTE_BOUND, LAUNCH_BOUND
-from benchmarks.evidence._generated_records import Noise, generate_records, true_times_ms
 from benchmarks.evidence._record import (
     Claim,
     Evidence,
@@ -39,12 +37,19 @@ from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from pytest_vlmlatency.estimator.search import config_grid
 from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds
+from tests.generated_records import (
+    COMPUTE_BOUND,
+    LAUNCH_BOUND,
+    Noise,
+    generate_records,
+    true_times_ms,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from benchmarks.evidence._generated_machines import GeneratedMachine
     from pytest_vlmlatency.estimator.columns import Table
+    from tests.generated_records import GeneratedMachine
 
 
 N_BATCH = 100_000

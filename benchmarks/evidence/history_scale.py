@@ -1,40 +1,211 @@
 """What a history of thousands of runs costs: choosing a baseline of 20 runs, reading it, judging.
 
-Each figure is of a fresh process, in turn with the others; before each, a process of its kind fills
-the caches. Choosing and reading counts its imports. A gate asks git for the commits before its own,
-chooses, reads and judges, and counts that alone: pytest has imported the rest. Beside it what
-pytest-benchmark's --benchmark-compare adds to the same run without it. Histories are made up
-(`_histories`) and lie on a disk.
+Each figure is the time of a fresh process, in turn with the others; before each, a process of its
+kind fills the caches. Choosing and reading include imports. A gate gets from git the commits before
+its own, chooses, reads and judges; its figure leaves out imports, which pytest has made by then.
+Beside it, what pytest-benchmark's --benchmark-compare adds to the same run. The history is
+generated (`_histories`), lies on a disk, and is measured before and after it is compacted.
 """
 
+from __future__ import annotations
+
+import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.evidence._histories import Size, write_benchmark_files
-from benchmarks.evidence._history_looks import (
-    FILES,
-    N_TURNS,
-    PARQUET,
-    SEED,
-    Compaction,
-    Gate,
-    Read,
-    looks_at,
-)
-from benchmarks.evidence._history_processes import timed
+from benchmarks.evidence._histories import Size, candidate_of, write_benchmark_files, write_history
 from benchmarks.evidence._record import (
+    ROOT,
     Claim,
     Evidence,
     now,
     publish_figures,
     read_machine,
+    say,
 )
-from benchmarks.evidence._statistics import counted, table
+from benchmarks.evidence._statistics import counted, show_progress, table
+from pytest_vlmlatency.history.compaction import compact
+from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.machine.cpu import pinned_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+CHOOSE_AND_READ = """\
+import json
+import sys
+from pytest_vlmlatency.history.store import open_store
+
+store = open_store(sys.argv[1], is_readonly=True)
+index = store.index()
+clean = [name for name in index.names if not name.is_dirty and not name.is_pull_request]
+chosen = [name for name in clean if name.fingerprint == sys.argv[2]][-int(sys.argv[3]):]
+stored = store.read(chosen)
+print(json.dumps({
+    "n_names": len(index.names),
+    "n_runs": len(stored.runs),
+    "n_times": sum(len(times) for run in stored.runs for case in run.cases
+                   for times in case.times_ms.values()),
+    "heavy": [name for name in ("torch", "transformers", "scipy") if name in sys.modules],
+}))
+"""
+JUDGE = """\
+import json
+import sys
+import time
+from datetime import date
+from pathlib import Path
+from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.history.store import open_store
+from pytest_vlmlatency.gate.gate import GateRequest, judge_run
+
+run = run_in_file(Path(sys.argv[3]))
+start_s = time.perf_counter()
+store = open_store(sys.argv[1], is_readonly=True)
+request = GateRequest(root=Path(sys.argv[2]), today=date.today(), ref="HEAD")
+report = judge_run(run, store, request, open_pairs=None)
+print(json.dumps({
+    "judged_s": time.perf_counter() - start_s,
+    "n_runs": len(report.runs),
+    "n_judged": sum(case.state == "judged" for case in report.cases),
+    "heavy": [name for name in ("torch", "transformers") if name in sys.modules],
+}))
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A process that ended well: its times, and the object that it printed."""
+
+    wall_s: float
+    cpu_s: float
+    printed: dict[str, Any]
+
+
+def timed(command: Sequence[str], folder: Path) -> Ended:
+    """Run a process to its end, which has to be a good one."""
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    before, start_s = os.times(), time.perf_counter()
+    done = subprocess.run(
+        command, cwd=folder, env=environ, capture_output=True, text=True, check=False
+    )
+    wall_s, after = time.perf_counter() - start_s, os.times()
+    if done.returncode != 0:
+        raise RuntimeError(f"{command} ended with {done.returncode}: {done.stdout}{done.stderr}")
+    cpu_s = (after.children_user - before.children_user) + (
+        after.children_system - before.children_system
+    )
+    printed = json.loads(done.stdout) if done.stdout.startswith("{") else {}
+    return Ended(wall_s=wall_s, cpu_s=cpu_s, printed=printed)
+
+
+def program(text: str, *args: object) -> tuple[str, ...]:
+    """Return the command that runs one of the programs."""
+    return (sys.executable, "-c", text, *map(str, args))
+
+
+SEED = 0
+N_TURNS = 7
+FILES, PARQUET = "a file each", "compacted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Read:
+    """Choosing and reading a baseline: times of whole processes, and what the last one saw."""
+
+    size: Size
+    form: str
+    wall_s: tuple[float, ...]
+    cpu_s: tuple[float, ...]
+    n_names: int
+    n_runs: int
+    n_times: int
+    heavy: tuple[str, ...]
+    history_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """Judging a run by a history: the time from opening it to the verdicts, and what was judged."""
+
+    size: Size
+    form: str
+    judged_s: tuple[float, ...]
+    n_runs: int
+    n_judged: int
+    heavy: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compaction:
+    """Compacting a whole history once."""
+
+    size: Size
+    wall_s: float
+    n_folded: int
+
+
+def looks_at(size: Size, n_baseline: int) -> tuple[list[tuple[Read, Gate]], Compaction]:
+    """Write a history, read it and judge by it, compact it, do both again."""
+    with TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        history = root / ".vlm_latency"
+        fingerprint = write_history(history, size, SEED, repository=root)
+        candidate_of(history, root / "candidate.json")
+        say(f"{size}: written")
+        before = _look(root, fingerprint, size, FILES, n_baseline)
+        start_s = time.perf_counter()
+        done = compact(open_store(history), report=show_progress)
+        compaction = Compaction(
+            size=size, wall_s=time.perf_counter() - start_s, n_folded=done.n_folded
+        )
+        say(f"{size}: compacted in {compaction.wall_s:.0f} s")
+        return [before, _look(root, fingerprint, size, PARQUET, n_baseline)], compaction
+
+
+def _look(
+    root: Path, fingerprint: str, size: Size, form: str, n_baseline: int
+) -> tuple[Read, Gate]:
+    history = root / ".vlm_latency"
+    choosing = program(CHOOSE_AND_READ, history, fingerprint, n_baseline)
+    judging = program(JUDGE, history, root, root / "candidate.json")
+    timed(choosing, root)
+    timed(judging, root)
+    turns = [
+        (timed(choosing, root), timed(judging, root)) for _ in counted(N_TURNS, f"{size}, {form}")
+    ]
+    reads, gates = zip(*turns, strict=True)
+    seen, judged = reads[-1].printed, gates[-1].printed
+    read = Read(
+        size=size,
+        form=form,
+        wall_s=tuple(read.wall_s for read in reads),
+        cpu_s=tuple(read.cpu_s for read in reads),
+        n_names=seen["n_names"],
+        n_runs=seen["n_runs"],
+        n_times=seen["n_times"],
+        heavy=tuple(seen["heavy"]),
+        history_bytes=sum(path.stat().st_size for path in history.rglob("*") if path.is_file()),
+    )
+    gate = Gate(
+        size=size,
+        form=form,
+        judged_s=tuple(gate.printed["judged_s"] for gate in gates),
+        n_runs=judged["n_runs"],
+        n_judged=judged["n_judged"],
+        heavy=tuple(judged["heavy"]),
+    )
+    return read, gate
+
 
 NAME = "history_scale"
 N_BASELINE = 20

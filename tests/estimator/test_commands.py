@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import generate_records, write_results
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.estimator import load_estimator, training
 from pytest_vlmlatency.estimator.__main__ import main as train_main
@@ -15,6 +13,7 @@ from pytest_vlmlatency.estimator.recipes import Recipe
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from pytest_vlmlatency.export import write_records
 from tests.estimator.machines import simulated
+from tests.generated_records import LAUNCH_BOUND, generate_records, write_results
 
 REQUEST = ["text_tokens=30", "top_k=4,12", "num_active_blocks=8,16"]
 BY_TIER = ["tier=low,high", "vision_tokens=low:288,high:792"]

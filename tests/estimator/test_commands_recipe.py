@@ -5,14 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import generate_records, write_results
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.estimator import LatencyEstimator, load_estimator
 from pytest_vlmlatency.estimator.__main__ import main as train_main
 from pytest_vlmlatency.estimator.commands.training import RECIPES
 from pytest_vlmlatency.estimator.recipes import Recipe
 from tests.estimator.test_commands import CONFIG
+from tests.generated_records import LAUNCH_BOUND, generate_records, write_results
 
 QUICK = ["--batch_size", "64", "--num_epochs", "8", "--lr", "1e-2"]
 

@@ -3,8 +3,6 @@
 import numpy as np
 import pytest
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import SILENT, generate_records
 from pytest_vlmlatency.estimator import RooflineEstimator
 from pytest_vlmlatency.estimator.columns import Table, table_of
 from pytest_vlmlatency.estimator.evaluation import (
@@ -15,6 +13,7 @@ from pytest_vlmlatency.estimator.evaluation import (
     score_of,
 )
 from pytest_vlmlatency.estimator.evaluation_text import meets_aim, scores_text
+from tests.generated_records import LAUNCH_BOUND, SILENT, generate_records
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator import (
     LatencyEstimator,
@@ -30,6 +29,7 @@ from tests.estimator.test_network_recipes import (
     some_requests,
     table,
 )
+from tests.generated_records import LAUNCH_BOUND
 
 __all__ = ["table"]  # a fixture
 

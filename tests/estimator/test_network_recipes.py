@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import Noise, generate_records
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator import LatencyEstimator, LatencyEstimatorTrainer, config_grid
 from pytest_vlmlatency.estimator.columns import Table, table_of
@@ -25,6 +23,7 @@ from pytest_vlmlatency.estimator.recipes import (
     Recipe,
 )
 from pytest_vlmlatency.estimator.training import TrainingPlan, begun
+from tests.generated_records import LAUNCH_BOUND, Noise, generate_records
 
 QUIET = Noise(call_sd=0.01, job_sd=0, outlier_share=0)
 A_REQUEST: dict[str, object] = {

@@ -8,8 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import Noise, generate_records
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.columns import Table, table_of
 from pytest_vlmlatency.estimator.inputs import INPUTS
@@ -22,6 +20,7 @@ from pytest_vlmlatency.estimator.training import (
     TrainingPlan,
     train,
 )
+from tests.generated_records import LAUNCH_BOUND, Noise, generate_records
 from tests.threads import torch_threads
 
 QUIET = Noise(call_sd=0.01, job_sd=0, outlier_share=0)

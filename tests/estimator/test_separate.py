@@ -5,10 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import CONFIGURATIONS, Noise, generate_records
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator import RooflineEstimator, SeparateEstimator, load_estimator
+from tests.generated_records import CONFIGURATIONS, LAUNCH_BOUND, Noise, generate_records
 
 QUIET = Noise(call_sd=0.01, job_sd=0, outlier_share=0)
 Record = dict[str, object]

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import Noise, generate_records, true_times_ms
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator import (
     BoostedTreesEstimator,
@@ -25,6 +23,7 @@ from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import Table, table_of
 from pytest_vlmlatency.estimator.recipes import OtherDecodeTime
 from pytest_vlmlatency.estimator.training import TrainingPlan
+from tests.generated_records import LAUNCH_BOUND, Noise, generate_records, true_times_ms
 
 QUIET = Noise(call_sd=0.01, job_sd=0, outlier_share=0)
 A_REQUEST = {

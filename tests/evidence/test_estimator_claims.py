@@ -5,8 +5,6 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.evidence._estimator_methods import DEFAULT
-from benchmarks.evidence._generated_machines import LAUNCH_BOUND
-from benchmarks.evidence._generated_records import generate_records
 from benchmarks.evidence.estimator_accuracy import (
     BOUNDS,
     FASTEST,
@@ -19,6 +17,7 @@ from benchmarks.evidence.estimator_accuracy import (
 )
 from pytest_vlmlatency.estimator import RooflineEstimator
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, table_of
+from tests.generated_records import LAUNCH_BOUND, generate_records
 
 
 def a_row(machine: str, split: str, error: float = 0.02) -> Row:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from benchmarks.evidence import _history_looks as looks
+from benchmarks.evidence import history_scale as looks
 from benchmarks.evidence import history_scale as scale
 from benchmarks.evidence._histories import Size, candidate_of, write_history
-from benchmarks.evidence._history_processes import JUDGE, program, timed
+from benchmarks.evidence.history_scale import JUDGE, program, timed
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.records import run_rounds_of
 

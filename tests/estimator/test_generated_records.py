@@ -8,15 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.evidence._generated_machines import (
+from tests.generated_records import (
     COMPUTE_BOUND,
-    LAUNCH_BOUND,
-    GeneratedMachine,
-)
-from benchmarks.evidence._generated_records import (
     CONFIGURATIONS,
     DATASETS,
+    LAUNCH_BOUND,
     SILENT,
+    GeneratedMachine,
     Noise,
     generate_records,
     true_times_ms,
