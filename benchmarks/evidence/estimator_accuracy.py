@@ -33,10 +33,10 @@ from benchmarks.evidence._record import (
 from benchmarks.evidence._statistics import table as table_text
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.estimator.evaluation import judge
+from pytest_vlmlatency.estimator.law_fit import configuration_folds, random_folds
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from pytest_vlmlatency.estimator.search import config_grid
-from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds
 from tests.generated_records import (
     COMPUTE_BOUND,
     LAUNCH_BOUND,

@@ -34,9 +34,9 @@ from benchmarks.evidence._record import DOCS, Claim, publish_figures, say
 from benchmarks.evidence._statistics import table as table_text
 from pytest_vlmlatency.estimator.columns import CONFIGURATION, Table, table_of
 from pytest_vlmlatency.estimator.evaluation import QUANTILE
+from pytest_vlmlatency.estimator.law_fit import configuration_folds
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
-from pytest_vlmlatency.estimator.splits import configuration_folds
 from pytest_vlmlatency.export import read_records
 
 if TYPE_CHECKING:

@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.inputs import Knob
     from pytest_vlmlatency.estimator.lookup import LookUpEstimator
     from pytest_vlmlatency.estimator.network import LatencyEstimator
-    from pytest_vlmlatency.estimator.roofline import RooflineEstimator
+    from pytest_vlmlatency.estimator.roofline import RooflineEstimator, SeparateEstimator
     from pytest_vlmlatency.estimator.search import config_grid
-    from pytest_vlmlatency.estimator.separate import SeparateEstimator
     from pytest_vlmlatency.estimator.training import LatencyEstimatorTrainer
     from pytest_vlmlatency.estimator.trees import BoostedTreesEstimator
 
@@ -38,7 +37,7 @@ _HOMES = {
     "LatencyEstimatorTrainer": "training",
     "LookUpEstimator": "lookup",
     "RooflineEstimator": "roofline",
-    "SeparateEstimator": "separate",
+    "SeparateEstimator": "roofline",
     "config_grid": "search",
     "load_estimator": "files",
 }

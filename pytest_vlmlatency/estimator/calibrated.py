@@ -17,15 +17,14 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.calibration import (
     AnyModel,
     Outlier,
+    check_share,
     outliers,
     ratios_beyond,
     ratios_of,
     spreads,
     unseen_predictions,
 )
-from pytest_vlmlatency.estimator.columns import Record, Source, Table, table_of
-from pytest_vlmlatency.estimator.conditions import check_alike
-from pytest_vlmlatency.estimator.conformal import check_share
+from pytest_vlmlatency.estimator.columns import Record, Source, Table, check_alike, table_of
 from pytest_vlmlatency.estimator.files import write_file
 from pytest_vlmlatency.estimator.inputs import (
     Columns,
@@ -36,8 +35,8 @@ from pytest_vlmlatency.estimator.inputs import (
     shape_of,
     values_of,
 )
-from pytest_vlmlatency.estimator.planning import Planning
 from pytest_vlmlatency.estimator.protocol import Prediction
+from pytest_vlmlatency.estimator.search import Planning
 from pytest_vlmlatency.estimator.state import State, state_of, warn_of_another
 
 if TYPE_CHECKING:

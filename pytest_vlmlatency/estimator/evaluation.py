@@ -1,8 +1,7 @@
-"""How far predictions are off: by target, configuration and output length, on records held out.
+"""Errors of predictions by target, configuration and output length, on records held out.
 
-Three splits: a fifth drawn at random; whole configurations that were never trained on; and the top
-level of each input, beyond all that was trained on. Outliers stay in every figure. Pure but for
-training what is judged.
+Three splits: a random fifth; whole configurations left out of training; and the top level of each
+input, beyond all training data. Outliers count in every figure. Also the tables of these scores.
 """
 
 from __future__ import annotations
@@ -16,15 +15,20 @@ import numpy as np
 
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.calibration import measured
-from pytest_vlmlatency.estimator.protocol import PREFILL, Prediction
+from pytest_vlmlatency.estimator.law_fit import configuration_folds, random_folds, top_levels
+from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, Prediction
 from pytest_vlmlatency.estimator.recipes import PER_TOKEN, Predicted, Recipe
-from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds, top_levels
+from pytest_vlmlatency.printing import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_vlmlatency.estimator.calibration import Outlier
     from pytest_vlmlatency.estimator.columns import Table
     from pytest_vlmlatency.estimator.inputs import FloatArray
+    from pytest_vlmlatency.estimator.law_fit import Mask
     from pytest_vlmlatency.estimator.protocol import Estimator
-    from pytest_vlmlatency.estimator.splits import Mask
+
 
 N_FOLDS = 5
 QUANTILE = 0.95
@@ -182,3 +186,69 @@ def _joined(parts: Sequence[Judged]) -> Judged:
 
 def _columns(parts: Sequence[Prediction]) -> Prediction:
     return {target: np.concatenate([part[target] for part in parts]) for target in parts[0]}
+
+
+HEADERS = ("", "target", "records", "MAE ms", "RMSE ms", "MAPE", "R2", "P95 holds", "origin's aim")
+AIMS = {PREFILL: (5.0, 0.05), DECODE_STEP: (1.0, 0.10), PER_TOKEN: (1.0, 0.10)}
+"""MAE in ms and relative error that the origin aimed at, of prefill and of a token."""
+SHORT = {PREFILL: "prefill", DECODE_STEP: "decode", PER_TOKEN: "decode / N"}
+"""Targets as options name them, and the origin's."""
+
+
+def scores_text(groups: Mapping[str, Mapping[str, Score]]) -> str:
+    """Return named groups of scores as one table."""
+    rows = [
+        _row(name if index == 0 else "", target, score)
+        for name, scores in groups.items()
+        for index, (target, score) in enumerate(scores.items())
+    ]
+    return table_text(HEADERS, rows, n_left=2)
+
+
+def meets_aim(target: str, score: Score) -> bool:
+    """Whether a score is under both of the origin's bounds."""
+    mae_ms, relative_error = AIMS[target]
+    return score.mae_ms < mae_ms and score.relative_error < relative_error
+
+
+def table_text(headers: Sequence[str], rows: Sequence[Sequence[str]], *, n_left: int) -> str:
+    """Return rows under their headers; all but the first `n_left` columns end at one place."""
+    headers, *rows = ([printable(cell) for cell in row] for row in (headers, *rows))
+    widths = [max(len(row[column]) for row in (headers, *rows)) for column in range(len(headers))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column < n_left else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (headers, *rows)
+    )
+
+
+def _row(name: str, target: str, score: Score) -> tuple[str, ...]:
+    return (
+        name,
+        SHORT[target],
+        f"{score.n_records:,}",
+        f"{score.mae_ms:.2f}",
+        f"{score.rmse_ms:.2f}",
+        f"{score.relative_error:.2%}",
+        "-" if score.r2 is None else f"{score.r2:.3f}",
+        "-" if score.coverage is None else f"{score.coverage:.1%}",
+        "met" if meets_aim(target, score) else "missed",
+    )
+
+
+N_NAMED = 5
+
+
+def outliers_text(found: Sequence[Outlier], where: str, kept: str) -> str:
+    """Return how many outliers were found where, what is done with them, and the first few."""
+    lines = [f"{len(found):,} outlier{'' if len(found) == 1 else 's'} {where}; {kept}"]
+    lines += [
+        f"  {outlier.source or f'record {outlier.record}'}: {outlier.target} "
+        f"{outlier.measured_ms:.1f} ms, expected {outlier.expected_ms:.1f} ms"
+        for outlier in found[:N_NAMED]
+    ]
+    if len(found) > N_NAMED:
+        lines.append(f"  and {len(found) - N_NAMED:,} more")
+    return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Estimators as files: versioned JSON, read as data and never run.
+"""Estimators as files: versioned JSON, read as data and never run; and the kinds of estimator.
 
-A digest over the content tells a file that was changed. Every value is checked again as it is read,
-so a file whose digest was made anew is refused where it says what cannot be.
+A digest over the content detects a changed file. Every value is checked again when it is read, so
+a file with a new digest and an impossible value is refused too.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import importlib
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar
+from typing import TYPE_CHECKING, NoReturn, Protocol, TypeVar, cast
 
 from cattrs import transform_error
 from cattrs.preconf.json import make_converter
@@ -23,7 +25,11 @@ from pytest_vlmlatency.estimator.state import State
 from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_vlmlatency.estimator.inputs import Knob
     from pytest_vlmlatency.estimator.protocol import Estimator
+
 
 FORMAT = "vlmlatency-estimator"
 SCHEMA_VERSION = 2
@@ -34,7 +40,7 @@ KEYS = ("format", "schema_version", "kind", "digest", "state", "model")
 
 KINDS = {  # what a file may name, and where its class is: nothing else is ever imported for a file
     "roofline": ("pytest_vlmlatency.estimator.roofline", "RooflineEstimator"),
-    "separate": ("pytest_vlmlatency.estimator.separate", "SeparateEstimator"),
+    "separate": ("pytest_vlmlatency.estimator.roofline", "SeparateEstimator"),
     "trees": ("pytest_vlmlatency.estimator.trees", "BoostedTreesEstimator"),
     "look-up": ("pytest_vlmlatency.estimator.lookup", "LookUpEstimator"),
     "network": ("pytest_vlmlatency.estimator.network", "LatencyEstimator"),
@@ -205,3 +211,10 @@ def _named(names: Mapping[str, object] | tuple[str, ...]) -> str:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def maker_of(kind: str, *, knobs: Sequence[Knob] = ()) -> Callable[[], Estimator]:
+    """Return what makes a new estimator of a kind with these knobs, else with its own defaults."""
+    module, name = KINDS[kind]
+    make = cast("Callable[..., Estimator]", getattr(import_module(module), name))
+    return partial(make, knobs=knobs)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.inputs import INPUTS
 from pytest_vlmlatency.estimator.recipes import Predicted, Recipe
-from pytest_vlmlatency.estimator.tensor_inputs import amount_of
+from pytest_vlmlatency.estimator.tensors import amount_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """Which configurations fit a budget, and which of them is the most accurate.
 
-A grid holds configurations (knobs), a request what they are asked for (tokens). Nothing here knows
-an estimator's kind.
+A grid holds configurations (knobs), a request holds tokens. Works for every kind of estimator; the
+methods that all estimators have for it are here too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 
@@ -18,15 +18,24 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.budgets import (
     Limits,
     Predicts,
+    longest,
     output_length,
     predicted_at,
     within,
 )
 from pytest_vlmlatency.estimator.columns import CONFIGURATION
-from pytest_vlmlatency.estimator.inputs import ALIASES, TIERS, Column, tier_index
+from pytest_vlmlatency.estimator.inputs import (
+    ALIASES,
+    INPUTS,
+    TIERS,
+    Column,
+    are_scalars,
+    tier_index,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
 
 Config = Mapping[str, object]
 Accuracy = Mapping[Any, float] | Sequence[float] | Sequence[Config] | Callable[[Config], float]
@@ -257,3 +266,167 @@ def _for_each_pair(value: object, shape: tuple[int, int]) -> object:
             f"expected one number, or one for each request"
         )
     return np.repeat(np.broadcast_to(of_requests, shape[:1]), shape[1])
+
+
+class Plans(Predicts, Protocol):
+    """An estimator that says who answers the questions of a budget, and in which terms."""
+
+    def _in_steps(self, limits: Limits) -> tuple[Predicts, Limits]: ...
+
+
+class Planning:
+    """Budgets and search on top of predictions. All times are in ms."""
+
+    def _in_steps(self: Predicts, limits: Limits) -> tuple[Predicts, Limits]:
+        """Return who is asked, and for what, in terms of prefill and steps."""
+        return self, limits
+
+    def check_budget_feasibility(
+        self: Plans,
+        *asked: object,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+        **named: object,
+    ) -> bool | NDArray[np.bool_]:
+        """Return whether a generation stays within `latency_budget` ms; for lists, an array.
+
+        (config, latency_budget, expected_output_tokens), or the five inputs in place of the config,
+        one after another; everything by name as well.
+        """
+        config, given = budget_question(asked, named)
+        limits = Limits(
+            budget_ms=given["latency_budget"],
+            expected_output_tokens=given.get("expected_output_tokens"),
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        asks, limits = self._in_steps(limits)
+        inside = within(asks, config, limits)
+        return bool(inside[0]) if are_scalars(config) and inside.shape == (1,) else inside
+
+    def max_output_tokens(
+        self: Predicts, config: Config, budget_ms: object, *, quantile: float | None = None
+    ) -> int | NDArray[np.int64]:
+        """Return the longest output within a budget; 0 if not even the first token fits."""
+        tokens = longest(self, config, budget_ms, quantile)
+        return int(tokens[0]) if are_scalars(config) and tokens.shape == (1,) else tokens
+
+    def feasible_configs(
+        self: Plans,
+        grid: Sequence[Config],
+        budget_ms: float,
+        expected_output_tokens: float | None = None,
+        *,
+        request: Config | None = None,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> list[Config]:
+        """Return the configurations of a grid that fit one request, in the grid's order.
+
+        `request` holds the inputs that the grid's configurations lack.
+        """
+        limits = Limits(
+            budget_ms=budget_ms,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        asks, limits = self._in_steps(limits)
+        return feasible_configs(asks, grid, request or {}, limits)
+
+    def generation_ms(
+        self: Plans,
+        grid: Sequence[Config],
+        expected_output_tokens: float | None = None,
+        *,
+        request: Config | None = None,
+        percentile: float | None = None,
+        quantile: float | None = None,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the prefill and the whole generation of one request, by configuration, in ms."""
+        limits = Limits(
+            budget_ms=math.inf,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            quantile=quantile,
+        )
+        asks, limits = self._in_steps(limits)
+        return generation_ms(asks, grid, request or {}, limits)
+
+    def feasible_pairs(
+        self: Plans,
+        grid: Sequence[Config],
+        requests: Mapping[str, object],
+        budget_ms: object,
+        expected_output_tokens: object | None = None,
+        *,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> NDArray[np.bool_]:
+        """Return which configuration (column) fits which request (row)."""
+        limits = Limits(
+            budget_ms=budget_ms,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        asks, limits = self._in_steps(limits)
+        return feasible_pairs(asks, grid, requests, limits)
+
+    def best_config(
+        self: Plans,
+        grid: Sequence[Config],
+        budget_ms: float,
+        expected_output_tokens: float | None = None,
+        *,
+        accuracy: Accuracy,
+        request: Config | None = None,
+        percentile: float | None = None,
+        prefill_share: float | None = None,
+        quantile: float | None = None,
+    ) -> Config | None:
+        """Return the most accurate configuration that fits one request; None if none fits."""
+        limits = Limits(
+            budget_ms=budget_ms,
+            expected_output_tokens=expected_output_tokens,
+            percentile=percentile,
+            prefill_share=prefill_share,
+            quantile=quantile,
+        )
+        asks, limits = self._in_steps(limits)
+        return best_config(asks, grid, request or {}, limits, accuracy)
+
+
+BUDGET = ("latency_budget", "expected_output_tokens")
+
+
+def budget_question(
+    asked: Sequence[object], named: Mapping[str, object]
+) -> tuple[Config, dict[str, object]]:
+    """Return the inputs and what they must stay within, however both were written."""
+    config: dict[str, object] = {}
+    rest = list(asked)
+    if rest and isinstance(first := rest[0], Mapping):
+        config, rest = dict(first), rest[1:]
+    else:
+        config = dict(zip(INPUTS, rest, strict=False))
+        rest = rest[len(INPUTS) :]
+    given = dict(zip(BUDGET, rest, strict=False))
+    twice = [name for name in named if name in config or name in given]
+    if twice or len(rest) > len(BUDGET):
+        raise EstimatorProblem(
+            f"{len(asked)} values and {', '.join(named) or 'no names'} were given"
+            f"{': ' + twice[0] + ' is there twice' if twice else ''}; expected a config or the "
+            f"five inputs, then latency_budget and expected_output_tokens"
+        )
+    for name, value in named.items():
+        (given if name in BUDGET else config)[name] = value
+    if "latency_budget" not in given:
+        raise EstimatorProblem("there is no latency_budget; expected a time in ms, such as 500")
+    return config, given

@@ -1,7 +1,7 @@
 """A network's weights as safetensors, beside the estimator's JSON file. Never a pickle.
 
-The JSON file names the weights' file and its digest: weights that were changed, or are another
-network's, are refused.
+The JSON file holds the name and digest of the weights' file: changed weights, or those of another
+network, are refused.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 import stat
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,7 +20,6 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.files import from_plain, to_plain
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
 from pytest_vlmlatency.estimator.recipes import Recipe
-from pytest_vlmlatency.estimator.weights_file import WeightsFile
 from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
@@ -27,6 +27,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsFile:
+    """The network's recipe and sizes, and the file of its weights with its digest."""
+
+    recipe: Recipe
+    hidden_dim: int
+    num_layers: int
+    weights: str
+    sha256: str
+
+    def __post_init__(self) -> None:
+        if self.hidden_dim < 1 or self.num_layers < 1:
+            raise EstimatorProblem(
+                f"a network has {self.num_layers} layers of {self.hidden_dim}; expected 1 or more"
+            )
+
+    @property
+    def n_weights(self) -> int:
+        """At least so many numbers: those between the layers."""
+        return self.hidden_dim * self.hidden_dim * (self.num_layers - 1) + self.hidden_dim
+
 
 SMALLEST_BYTES = 2  # of a weight, as float16 has
 SUFFIX = ".safetensors"

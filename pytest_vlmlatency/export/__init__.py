@@ -4,8 +4,8 @@
 the layout of the project that the format comes from, JSON Lines, or Parquet.
 """
 
+from pytest_vlmlatency.export.fields import Reason
 from pytest_vlmlatency.export.reading import LeftOut, RecordReader, read_records
-from pytest_vlmlatency.export.refusal import Reason
 from pytest_vlmlatency.export.runs import RunRecords, records_of
 from pytest_vlmlatency.export.writing import write_records
 

@@ -20,14 +20,14 @@ from pytest_vlmlatency.export.fields import (
     TIERS,
     TIMES,
     WALL_MS,
+    Reason,
     Record,
-    derived,
-)
-from pytest_vlmlatency.export.refusal import Reason, Refused, shown
-from pytest_vlmlatency.export.values import (
+    Refused,
     count,
+    derived,
     optional_count,
     schema_version,
+    shown,
     text,
     time_ms,
     whole,

@@ -1,7 +1,7 @@
-"""Records as they stand in files: one after another, unchecked, with where each was found.
+"""Records in files, one after another, unchecked, each with the place where it was found.
 
-JSON Lines and Parquet are read piece by piece; a JSON file of the origin is one value and is read
-whole, one file at a time. What is no record file is refused with the reason, never guessed at.
+JSON Lines and Parquet (by DuckDB) are read and written piece by piece; a JSON file of the legacy
+format is one value and is read whole. Any other file is refused with the reason.
 """
 
 from __future__ import annotations
@@ -9,16 +9,31 @@ from __future__ import annotations
 import json
 import os
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import duckdb
+
 from pytest_vlmlatency.errors import RecordsProblem
-from pytest_vlmlatency.export.fields import RESULTS
-from pytest_vlmlatency.export.refusal import Reason, Refused, shown
-from pytest_vlmlatency.export.values import schema_version
+from pytest_vlmlatency.export.fields import (
+    CONFIGURATION,
+    COUNTS,
+    FURTHER,
+    PARQUET_TYPES,
+    RESULTS,
+    TIMES,
+    Reason,
+    Refused,
+    schema_version,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from pytest_vlmlatency.export.fields import Record
+
 
 SUFFIXES = (".json", ".jsonl", ".parquet")
 MOST_LINE_BYTES = 16 * 2**20
@@ -91,8 +106,6 @@ def found_in(path: Path) -> Iterator[Found]:
         if not stat.S_ISREG(path.stat().st_mode):
             raise Refused(Reason.UNREADABLE, "it is no regular file")
         if path.suffix == ".parquet":
-            from pytest_vlmlatency.export.parquet import rows_of  # noqa: PLC0415 - imports duckdb
-
             yield from rows_of(path, name)
         elif path.suffix == ".jsonl":
             yield from _lines_of(path, name)
@@ -223,3 +236,86 @@ def _once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
         twice = next(name for name in names if names.count(name) > 1)
         raise Refused(Reason.INCONSISTENT, f"{shown(twice)} stands twice in one object")
     return found
+
+
+FORMAT = "vlmlatency-records-1"
+N_ROWS = 2048  # DuckDB's own piece of work
+COLUMNS = {**PARQUET_TYPES, CONFIGURATION: "VARCHAR", FURTHER: "VARCHAR"}
+# No extension is fetched from anywhere: Parquet and JSON are built in.
+CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+
+
+def rows_of(path: Path, name: str) -> Iterator[Found]:
+    """Yield the rows of a file as records; Refused if it is none, or of something else."""
+    with closing(duckdb.connect(config=dict(CONFIG))) as connection:
+        try:
+            relation = connection.execute("SELECT * FROM read_parquet(?)", [_literal(path)])
+            columns = [column[0] for column in relation.description]
+            if not {*COUNTS, *TIMES}.intersection(columns):
+                held = ", ".join(ascii(column) for column in columns[:3])
+                raise Refused(Reason.FOREIGN, f"its columns are {held}, ...: no records")
+            number = 0
+            while rows := relation.fetchmany(N_ROWS):
+                for row in rows:
+                    yield f"{name}, row {number}", _record_of(dict(zip(columns, row, strict=True)))
+                    number += 1
+        except (duckdb.Error, OSError, ValueError, OverflowError) as problem:
+            line = str(problem).encode("ascii", "backslashreplace").decode().splitlines()
+            raise Refused(Reason.UNREADABLE, f"no whole Parquet file: {line[0][:200]}") from None
+
+
+def write_rows(lines: Path, path: Path, *, longest_bytes: int) -> None:
+    """Turn JSON Lines, one row of `row_of` each, into a Parquet file."""
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS.items())
+    size = max(16 * 2**20, 2 * longest_bytes)  # DuckDB's default, or what is needed
+    with closing(duckdb.connect(config=dict(CONFIG))) as connection:
+        try:
+            connection.execute(
+                f"COPY (SELECT * FROM read_json('{_quoted(lines)}', format='newline_delimited', "
+                f"columns={{{columns}}}, maximum_object_size={size})) TO '{_quoted(path)}' "
+                f"(FORMAT parquet, COMPRESSION zstd, KV_METADATA {{format: '{FORMAT}'}})"
+            )
+        except duckdb.Error as problem:  # a text that is no Unicode, or a full disk
+            raise RecordsProblem(
+                f"the records cannot be written as Parquet: {ascii(str(problem))[:300]}; write "
+                f".jsonl to see whether it is what they hold"
+            ) from problem
+
+
+def row_of(record: Record) -> dict[str, object]:
+    """Return a record as a row: its columns, and the rest as JSON."""
+    row = {name: record.get(name) for name in PARQUET_TYPES}
+    further = {
+        name: value
+        for name, value in record.items()
+        if name not in PARQUET_TYPES and name not in (CONFIGURATION, "T_prefill_total", "tier_idx")
+    }
+    return {
+        **row,
+        CONFIGURATION: json.dumps(record.get(CONFIGURATION) or {}, allow_nan=False),
+        FURTHER: json.dumps(further, allow_nan=False) if further else None,
+    }
+
+
+def _record_of(row: dict[str, object]) -> object:
+    """Return a row as a record: unknown fields (NULL) absent, JSON columns as what they hold."""
+    record = {name: value for name, value in row.items() if value is not None}
+    try:
+        for name in (CONFIGURATION, FURTHER):
+            if isinstance(record.get(name), str):
+                record[name] = parsed(str(record[name]).encode("utf-8", "surrogatepass"))
+    except Refused as problem:
+        return Refused(problem.reason, f"{name}: {problem.seen}")
+    further = record.pop(FURTHER, {})
+    if not isinstance(further, dict):
+        return Refused(Reason.WRONG_TYPE, f"{FURTHER} is no object of fields")
+    return {**further, **record}
+
+
+def _literal(path: Path) -> str:
+    """Return a path that DuckDB takes for one file: its pattern letters are escaped."""
+    return "".join(f"[{letter}]" if letter in "*?[" else letter for letter in str(path))
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.export.checking import checked
-from pytest_vlmlatency.export.fields import KNOBS, SCHEMA_VERSION, WALL_MS
+from pytest_vlmlatency.export.fields import KNOBS, SCHEMA_VERSION, WALL_MS, Reason, Refused
 from pytest_vlmlatency.export.reading import N_NAMED, LeftOut
-from pytest_vlmlatency.export.refusal import Reason, Refused
 from pytest_vlmlatency.records import Phase, Place, fingerprint_of
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.checking import checked, digest_of_content
-from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST, KNOBS, RESULTS
+from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST, KNOBS, RESULTS, Refused, shown
 from pytest_vlmlatency.export.files import SUFFIXES, mode_of, objects_in, shown_path
-from pytest_vlmlatency.export.refusal import Refused, shown
-from pytest_vlmlatency.export.seen import digest_of
+from pytest_vlmlatency.export.reading import digest_of
 from pytest_vlmlatency.whole_files import NotWritten, locked, make_folder, put_in_place
 
 if TYPE_CHECKING:
@@ -209,7 +208,7 @@ class _Draft:
 
     def _put(self, record: Record) -> None:
         if self._suffix == ".parquet":
-            from pytest_vlmlatency.export.parquet import row_of  # noqa: PLC0415 - imports duckdb
+            from pytest_vlmlatency.export.files import row_of  # noqa: PLC0415 - imports duckdb
 
             line = json_line(record, form=row_of)
         else:
@@ -223,7 +222,7 @@ class _Draft:
         """Finish the file, and return where it lies."""
         self._flush()
         if self._suffix == ".parquet":
-            from pytest_vlmlatency.export.parquet import write_rows  # noqa: PLC0415 - as above
+            from pytest_vlmlatency.export.files import write_rows  # noqa: PLC0415 - as above
 
             write_rows(self._lines, self._whole, longest_bytes=self._longest_bytes)
         elif self._suffix == ".jsonl":

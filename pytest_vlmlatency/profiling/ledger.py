@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export.checking import checked, digest_of_content
-from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST
+from pytest_vlmlatency.export.fields import CONFIGURATION, DIGEST, Refused
 from pytest_vlmlatency.export.files import objects_in, shown_path
-from pytest_vlmlatency.export.refusal import Refused
 from pytest_vlmlatency.export.writing import configuration_name, file_of, json_line
 from pytest_vlmlatency.inspection.user_function import recorded_name
 from pytest_vlmlatency.whole_files import force_names_to_disk, make_folder

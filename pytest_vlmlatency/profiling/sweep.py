@@ -22,7 +22,7 @@ import torch
 from pytest_vlmlatency.calls.clock import clock_for, model_devices
 from pytest_vlmlatency.calls.interception import find_target
 from pytest_vlmlatency.errors import InvalidMeasurement, KnobNotApplied, RecordsProblem
-from pytest_vlmlatency.export.refusal import Refused
+from pytest_vlmlatency.export.fields import Refused
 from pytest_vlmlatency.export.runs import record_of
 from pytest_vlmlatency.export.writing import configuration_name
 from pytest_vlmlatency.inspection.user_function import recorded_name

@@ -16,9 +16,9 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import table_of
 from pytest_vlmlatency.estimator.files import load_estimator
-from pytest_vlmlatency.estimator.physics import amounts_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.recipes import Recipe, explained
+from pytest_vlmlatency.estimator.terms import amounts_of
 from pytest_vlmlatency.export import records_of
 from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.records import WALL, Prediction, Standing, fingerprint_of

@@ -7,7 +7,7 @@ import pytest
 
 from pytest_vlmlatency.errors import EstimatorProblem, RecordsProblem
 from pytest_vlmlatency.estimator.__main__ import main as train_main
-from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.estimator.commands.opening import data_sets, read_table
 from pytest_vlmlatency.export import write_records
 from tests.estimator.machines import simulated
 

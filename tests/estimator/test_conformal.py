@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vlmlatency.errors import EstimatorProblem
+from pytest_vlmlatency.estimator.calibration import Spread, spread_of
 from pytest_vlmlatency.estimator.columns import table_of
-from pytest_vlmlatency.estimator.conformal import Spread, spread_of
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
 from tests.estimator.machines import simulated

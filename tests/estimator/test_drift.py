@@ -7,10 +7,9 @@ import pytest
 
 from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.columns import table_of
-from pytest_vlmlatency.estimator.drift import Drift
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL
 from pytest_vlmlatency.estimator.roofline import RooflineEstimator
-from pytest_vlmlatency.estimator.state import OtherMachine
+from pytest_vlmlatency.estimator.state import Drift, OtherMachine
 from tests.estimator.machines import simulated
 from tests.estimator.records import a_record
 from tests.estimator.test_conformal import covered

@@ -10,9 +10,10 @@ from pytest_vlmlatency.estimator.evaluation import (
     held_out,
     judge,
     judge_split,
+    meets_aim,
     score_of,
+    scores_text,
 )
-from pytest_vlmlatency.estimator.evaluation_text import meets_aim, scores_text
 from tests.generated_records import LAUNCH_BOUND, SILENT, generate_records
 
 

@@ -8,9 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmlatency.estimator.columns import table_of
-from pytest_vlmlatency.estimator.law_fit import FittedLaw, fit_law
-from pytest_vlmlatency.estimator.nonnegative import Fit
-from pytest_vlmlatency.estimator.offset import is_offset_told
+from pytest_vlmlatency.estimator.law_fit import Fit, FittedLaw, fit_law, is_offset_told
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP
 from pytest_vlmlatency.estimator.roofline import OF_DECODE, RooflineEstimator
 from tests.estimator.records import a_record

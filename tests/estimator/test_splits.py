@@ -3,7 +3,7 @@
 import numpy as np
 
 from pytest_vlmlatency.estimator.columns import table_of
-from pytest_vlmlatency.estimator.splits import configuration_folds, random_folds, top_levels
+from pytest_vlmlatency.estimator.law_fit import configuration_folds, random_folds, top_levels
 from tests.estimator.machines import simulated
 from tests.estimator.records import a_record
 

@@ -17,7 +17,7 @@ from pytest_vlmlatency.estimator import (
 )
 from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.protocol import PREFILL, TARGETS
-from pytest_vlmlatency.estimator.tensor_inputs import amounts_of
+from pytest_vlmlatency.estimator.tensors import amounts_of
 from tests.estimator.machines import simulated
 
 Through = CalibratedEstimator[Any]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.nonnegative import fit_nonnegative
+from pytest_vlmlatency.estimator.law_fit import fit_nonnegative
 from pytest_vlmlatency.estimator.terms import Factor, Law, Shape, design
 
 NAMES = ("tokens", "top_k", "num_active_blocks")

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
-from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
-from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
-from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.estimator.commands.opening import data_sets, opened, read_table, tell_unlike
 from pytest_vlmlatency.estimator.commands.training import KINDS
 from pytest_vlmlatency.printing import has_terminal, tell, tell_json, tell_ready, warn, write_over
 
@@ -123,7 +121,7 @@ def _judged_model(given: argparse.Namespace) -> tuple[dict[str, Judged], list[st
 def _judged_splits(given: argparse.Namespace) -> dict[str, Judged]:
     from pytest_vlmlatency.errors import EstimatorProblem  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
-    from pytest_vlmlatency.estimator.kinds import maker_of  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.files import maker_of  # noqa: PLC0415
 
     knobs = knobs_of(given.knobs)
     table = read_table(data_sets(given.results_dir, given.dataset_names), knobs=knobs)
@@ -144,12 +142,11 @@ def _judged_splits(given: argparse.Namespace) -> dict[str, Judged]:
 
 def _print(groups: Groups, name: str, first: Judged) -> None:
     from pytest_vlmlatency.estimator.calibration import outliers  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.evaluation import outliers_text, scores_text  # noqa: PLC0415
 
-    found = outliers(first.table, first.predicted)
-    told = outliers_text(found, f"on {name}", "they stay in every figure")
     tell_ready(f"{scores_text(groups)}\n")
-    tell(told)
+    found = outliers(first.table, first.predicted)
+    tell(outliers_text(found, f"on {name}", "they stay in every figure"))
 
 
 def _bound(text: str) -> tuple[str, float]:

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.commands import file_to_write
-from pytest_vlmlatency.estimator.commands.opening import opened, tell_unlike
-from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.estimator.commands.opening import data_sets, opened, read_table, tell_unlike
 from pytest_vlmlatency.printing import tell
 
 if TYPE_CHECKING:

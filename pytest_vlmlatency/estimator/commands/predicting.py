@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Print a row a request; return the exit status."""
-    from pytest_vlmlatency.estimator.evaluation_text import table_text  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.evaluation import table_text  # noqa: PLC0415
 
     estimator = opened_for(given)
     inputs = inputs_of(given.inputs, estimator.knobs)

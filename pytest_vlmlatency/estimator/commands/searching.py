@@ -238,7 +238,7 @@ def _of_tier(value: object, config: Config) -> object:
 def _print(
     rows: list[dict[str, object]], *, n_configurations: int, given: argparse.Namespace
 ) -> None:
-    from pytest_vlmlatency.estimator.evaluation_text import table_text  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.evaluation import table_text  # noqa: PLC0415
 
     if given.json:
         tell_json(rows, indent=None)

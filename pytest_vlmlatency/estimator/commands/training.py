@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
-from pytest_vlmlatency.estimator.commands.outliers_text import outliers_text
-from pytest_vlmlatency.estimator.commands.sources import data_sets, read_table
+from pytest_vlmlatency.estimator.commands.opening import data_sets, read_table
 from pytest_vlmlatency.printing import has_terminal, tell, tell_ready, warn, write_over
 
 if TYPE_CHECKING:
@@ -78,8 +77,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Train, report, and write the file; return the exit status."""
     from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator  # noqa: PLC0415
-    from pytest_vlmlatency.estimator.evaluation import Split, judge_split  # noqa: PLC0415
-    from pytest_vlmlatency.estimator.evaluation_text import scores_text  # noqa: PLC0415
+    from pytest_vlmlatency.estimator.evaluation import (  # noqa: PLC0415
+        Split,
+        judge_split,
+        outliers_text,
+        scores_text,
+    )
     from pytest_vlmlatency.estimator.undeclared import (  # noqa: PLC0415 - as above
         undeclared_knobs,
         undeclared_text,
@@ -129,7 +132,7 @@ def _kind(given: argparse.Namespace) -> str:
 
 
 def _maker(kind: str, given: argparse.Namespace, knobs: Sequence[Knob]) -> Callable[[], Estimator]:
-    from pytest_vlmlatency.estimator.kinds import maker_of  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.estimator.files import maker_of  # noqa: PLC0415 - light --help
 
     if kind != "network":
         return maker_of(kind, knobs=knobs)
