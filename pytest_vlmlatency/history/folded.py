@@ -26,8 +26,10 @@ from pytest_vlmlatency.history.names import RunName, parse_name
 from pytest_vlmlatency.history.pieces import pieces_of
 from pytest_vlmlatency.history.places import COMPACTED, Folder
 from pytest_vlmlatency.history.slim import (
+    CaseSummary,
     Gone,
     Plain,
+    RunSummary,
     Unreadable,
     checked,
     form_of_a_run,
@@ -37,7 +39,7 @@ from pytest_vlmlatency.history.slim import (
     upgraded,
     was_measured,
 )
-from pytest_vlmlatency.records import DIGEST, N_DIGEST_DIGITS, Rounds, RunDigest, RunRounds
+from pytest_vlmlatency.records import DIGEST, N_DIGEST_DIGITS, TOTAL, Rounds, RunDigest, RunRounds
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,6 +74,8 @@ N_CASES = "n_cases"
 N_DIGITS = 16  # of a digest in a file's name
 _DIGEST_IN_NAME = re.compile(rf"_[0-9a-f]{{16}}_([0-9a-f]{{{N_DIGITS}}})\.parquet")
 ROWS_AT_ONCE = 100
+SUMMARIES_AT_ONCE = 2_000
+_TOTALS_MS = f"map_extract(times_ms, '{TOTAL}')[1]"
 UNREADABLE = (duckdb.Error, OSError, ValueError, OverflowError, MemoryError)
 """What reading a damaged file raises: DuckDB, fsspec, and making Python's values of its values."""
 # No extension is fetched from anywhere: Parquet and JSON are built in.
@@ -156,6 +160,70 @@ def read_rounds(
             if any(isinstance(rows[name], Unreadable) for name in names) and _gone(place, path):
                 found |= dict.fromkeys(names, Gone(f"{path} is not there (any more)"))
     return found
+
+
+def has_digest(path: str) -> bool:
+    """Whether a Parquet file's name ends with the digest of its bytes (format 2)."""
+    return _DIGEST_IN_NAME.search(path) is not None
+
+
+def read_summaries(folder: Folder, path: str, names: Sequence[RunName]) -> dict[str, RunSummary]:
+    """Return the summaries of some runs of a file by the text of the name; others are left out.
+
+    One query, without the checks of each row: the file's digest covers them, which must be in its
+    name. Raises Unreadable if the bytes are not those of the name.
+    """
+    texts = sorted(name.text for name in names)
+    query = (
+        f"SELECT name, header->>'started_at', header->'commit'->>'branch', case_id, case_name, "
+        f"device, measure, len({_TOTALS_MS}), list_median({_TOTALS_MS}) FROM {ROWS.format('?')} "
+        f"WHERE name BETWEEN ? AND ? AND (case_index IS NULL OR times_ms IS NOT NULL) "
+        f"ORDER BY name, case_index NULLS FIRST"
+    )
+    wanted = set(texts)
+    headers: dict[str, tuple[str, str | None]] = {}
+    cases: dict[str, list[CaseSummary]] = {}
+    with closing(connect(folder)) as connection:
+        try:
+            answer = connection.execute(query, [checked_path(folder, path), texts[0], texts[-1]])
+            while rows := answer.fetchmany(SUMMARIES_AT_ONCE):
+                for name, started_at, branch, case_id, *case in rows:
+                    if name not in wanted:
+                        continue
+                    if case_id is None:
+                        headers[name] = started_at, branch
+                        cases[name] = []
+                    else:
+                        cases[name].append(_case_summary(case_id, *case))
+        except (*UNREADABLE, KeyError) as problem:
+            raise Unreadable(f"its Parquet file cannot be read: {problem}") from None
+    return {
+        name: RunSummary(started_at=started_at, branch=branch, cases=tuple(cases[name]))
+        for name, (started_at, branch) in headers.items()
+    }
+
+
+def _case_summary(
+    case_id: str, name: str, device: str, measure: str, n_rounds: int, median_ms: float
+) -> CaseSummary:
+    return CaseSummary(
+        id=case_id,
+        name=name,
+        device=device,
+        measure=measure,
+        n_rounds=n_rounds,
+        median_total_ms=median_ms,
+    )
+
+
+def near(place: Place, path: str, scratch: Folder) -> Folder:
+    """Return a folder of this machine that has a file, fetched if it lies elsewhere."""
+    if isinstance(place, Folder):
+        return place
+    content = place.read([path])[path]
+    if isinstance(content, bytes):
+        scratch.write(path, content)
+    return scratch
 
 
 def read_plain(place: Place, path: str, name: RunName) -> Plain:

@@ -5,36 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.history.location import shortened
-from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.printing import printable
-from pytest_vlmlatency.records import TOTAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_vlmlatency.history.names import RunName
+    from pytest_vlmlatency.history.slim import CaseSummary, RunSummary
     from pytest_vlmlatency.history.store import Store
-    from pytest_vlmlatency.records import Rounds, RunRounds
 
-RUNS_AT_ONCE = 20
 COMMIT_DIGITS = 12
 GAP = "  "
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedCase:
-    """One case of one run: its median total in the measure that it is judged by."""
-
-    id: str
-    name: str
-    device: str
-    measure: str
-    n_rounds: int
-    median_total_ms: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +33,7 @@ class ListedRun:
     machine: str
     is_dirty: bool
     is_pull_request: bool
-    cases: tuple[ListedCase, ...]
+    cases: tuple[CaseSummary, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,19 +51,15 @@ def listing_of(store: Store, *, cases: Sequence[str] = (), n_last: int = 0) -> L
     """Return the last runs, all with 0; where cases are named, the last that have one of them."""
     index = store.index()
     names = index.names if cases else index.names[-n_last:]
-    having: list[ListedRun] = []
-    problems = list(index.problems)
-    for start in range(0, len(names), RUNS_AT_ONCE):  # all rounds of a history fill the memory
-        stored = store.read(names[start : start + RUNS_AT_ONCE])
-        listed = [_listed(run, cases) for run in stored.runs]
-        having += [run for run in listed if run.cases or not cases]
-        problems += stored.problems
+    found, problems = store.summaries(names)
+    listed = [_listed(name, found[name], cases) for name in names if name in found]
+    having = [run for run in listed if run.cases or not cases]
     return Listing(
         url=store.url,
         n_runs=len(index.names),
         has_cases=bool(cases),
         runs=tuple(having[-n_last:]),
-        problems=tuple(problems),
+        problems=(*index.problems, *problems),
     )
 
 
@@ -99,33 +80,18 @@ def page_lines(listing: Listing) -> list[str]:
     return lines
 
 
-def _listed(run: RunRounds, cases: Sequence[str]) -> ListedRun:
-    header, name = run.header, name_of(run.header)
+def _listed(name: RunName, run: RunSummary, cases: Sequence[str]) -> ListedRun:
     return ListedRun(
-        id=header.id,
-        started_at=header.started_at,
+        id=name.id,
+        started_at=run.started_at,
         commit=name.commit,
-        branch=None if header.commit is None else header.commit.branch,
+        branch=run.branch,
         machine=name.fingerprint,
         is_dirty=name.is_dirty,
         is_pull_request=name.is_pull_request,
-        cases=tuple(_case(case) for case in run.cases if _is_asked(case.case_id, cases)),
-    )
-
-
-def _is_asked(case_id: str, cases: Sequence[str]) -> bool:
-    return not cases or any(text in case_id for text in cases)
-
-
-def _case(rounds: Rounds) -> ListedCase:
-    total_ms = rounds.times_ms[TOTAL]
-    return ListedCase(
-        id=rounds.case_id,
-        name=rounds.case_name,
-        device=rounds.device,
-        measure=rounds.measure,
-        n_rounds=len(total_ms),
-        median_total_ms=median(total_ms),
+        cases=tuple(
+            case for case in run.cases if not cases or any(text in case.id for text in cases)
+        ),
     )
 
 
@@ -175,7 +141,7 @@ def _when(run: ListedRun) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _total(case: ListedCase) -> str:
+def _total(case: CaseSummary) -> str:
     measure = "CPU" if case.measure.startswith("cpu") else "wall"
     return f"{case.median_total_ms:.2f} ms {measure}"
 

@@ -118,7 +118,7 @@ def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str
             connection.execute(f"CREATE TABLE loaded ({columns})")
             _load(connection, own, _own_rows(store, own, problems), problems)
             for path in sorted(set(store.folded.values())):
-                _load(connection, _near(store.place, path, own), path, problems)
+                _load(connection, folded.near(store.place, path, own), path, problems)
             connection.execute(_VIEWS)
         with closing(
             duckdb.connect(database, read_only=True, config=dict(READ_ALONE))
@@ -140,19 +140,6 @@ def _load(
         )
     except (Unreadable, *folded.UNREADABLE) as problem:
         problems.append(f"{path}: {problem}")
-
-
-def _near(place: Place, path: str, scratch: Folder) -> Place:
-    """Return a folder of this machine that has a file, fetched if it lies elsewhere.
-
-    All of it is read, and there its digest is checked first.
-    """
-    if isinstance(place, Folder):
-        return place
-    content = place.read([path])[path]
-    if isinstance(content, bytes):
-        scratch.write(path, content)
-    return scratch
 
 
 def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:

@@ -12,7 +12,7 @@ import math
 import reprlib
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass, replace
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from functools import cache
 from statistics import median
 from types import UnionType
@@ -41,7 +41,7 @@ from pytest_vlmlatency.records import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_vlmlatency.history.names import RunName
 
@@ -74,6 +74,47 @@ class Unreadable(Quoting, Exception):
 
 class Gone(Unreadable):
     """The file is not where it was: compaction moved the run, or somebody removed it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseSummary:
+    """One case of a run: how many rounds, and their median total in the measure that gates."""
+
+    id: str
+    name: str
+    device: str
+    measure: str
+    n_rounds: int
+    median_total_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """What a listing shows of a run beside its name."""
+
+    started_at: str
+    branch: str | None
+    cases: tuple[CaseSummary, ...]
+
+
+def summary_of(run: RunRounds) -> RunSummary:
+    """Return what a listing shows of a run."""
+    commit = run.header.commit
+    return RunSummary(
+        started_at=run.header.started_at,
+        branch=None if commit is None else commit.branch,
+        cases=tuple(
+            CaseSummary(
+                id=rounds.case_id,
+                name=rounds.case_name,
+                device=rounds.device,
+                measure=rounds.measure,
+                n_rounds=len(rounds.times_ms[TOTAL]),
+                median_total_ms=median(rounds.times_ms[TOTAL]),
+            )
+            for rounds in run.cases
+        ),
+    )
 
 
 def parse(content: bytes) -> Plain:
@@ -182,33 +223,44 @@ def slim_rounds(slim: Mapping[str, Any], times_ms: Mapping[str, Sequence[float]]
 
 def check_kinds(record: Any) -> None:
     """Raise TypeError for a field whose value is not of its declared type: none is converted."""
-    for name, kind in _fields_of(record.__class__).items():
-        value = getattr(record, name)
-        if not _is_of(value, kind):
+    for name, is_of_kind in _fields_of(record.__class__):
+        if not is_of_kind(value := getattr(record, name)):
             raise TypeError(f"{name} is {reprlib.repr(value)}")
 
 
 @cache
-def _fields_of(record: Any) -> Mapping[str, Any]:
-    return get_type_hints(record)
+def _fields_of(record: Any) -> tuple[tuple[str, Callable[[Any], bool]], ...]:
+    return tuple((name, _check_of(kind)) for name, kind in get_type_hints(record).items())
 
 
-def _is_of(value: object, kind: Any) -> bool:
+@cache
+def _check_of(kind: Any) -> Callable[[Any], bool]:
+    """Return a check of values of a type; types are taken apart once and not for each value."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin is UnionType:
-        return any(_is_of(value, one) for one in arguments)
+        checks = tuple(map(_check_of, arguments))
+        return lambda value: any(check(value) for check in checks)
     if origin is tuple:
-        return isinstance(value, tuple) and all(_is_of(one, arguments[0]) for one in value)
+        check_item = _check_of(arguments[0])
+        return lambda value: isinstance(value, tuple) and all(map(check_item, value))
     if origin is Mapping:
-        return isinstance(value, Mapping) and all(
-            _is_of(name, arguments[0]) and _is_of(one, arguments[1]) for name, one in value.items()
+        check_key, check_value = map(_check_of, arguments)
+        return lambda value: (
+            isinstance(value, Mapping)
+            and all(map(check_key, value))
+            and all(map(check_value, value.values()))
         )
     if kind is float or kind is int:
         allowed = (int, float) if kind is float else (int,)
-        return type(value) in allowed and -math.inf < value < math.inf  # type: ignore[operator]
-    if is_dataclass(kind) and isinstance(value, kind):  # type: ignore[arg-type]  # a class
-        check_kinds(value)
-    return isinstance(value, kind)
+        return lambda value: type(value) in allowed and -math.inf < value < math.inf
+    if is_dataclass(kind):
+        return lambda value: isinstance(value, kind) and _has_kinds(value)  # type: ignore[arg-type]  # a class
+    return lambda value: isinstance(value, kind)
+
+
+def _has_kinds(record: Any) -> bool:
+    check_kinds(record)
+    return True
 
 
 def _tuple(values: object) -> tuple[Any, ...]:

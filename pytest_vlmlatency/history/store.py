@@ -7,6 +7,7 @@ fatal, and never deleted. What a baseline is, and what is slower, is decided els
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,16 +20,17 @@ from pytest_vlmlatency.history.slim import (
     Unreadable,
     checked,
     parse,
+    summary_of,
 )
 from pytest_vlmlatency.records import RunRounds
-from pytest_vlmlatency.whole_files import is_draft
+from pytest_vlmlatency.whole_files import is_draft, scratch_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
-    from pytest_vlmlatency.history.slim import Plain
+    from pytest_vlmlatency.history.slim import Plain, RunSummary
     from pytest_vlmlatency.records import Run
 
 FETCHED_AT_ONCE = 20
@@ -160,6 +162,37 @@ class Store:
         ]
         runs = [got for name in asked if isinstance(got := found[name], RunRounds)]
         return StoredRuns(runs=tuple(runs), problems=tuple(problems))
+
+    def summaries(
+        self, names: Sequence[RunName]
+    ) -> tuple[dict[RunName, RunSummary], tuple[str, ...]]:
+        """Return what a listing shows of runs, by name, and what could not be read.
+
+        Memory holds the summaries, and of the runs a few at once.
+        """
+        found: dict[RunName, RunSummary] = {}
+        by_file: dict[str, list[RunName]] = {}
+        for name in names:
+            if name not in self.files and name in self.folded:
+                by_file.setdefault(self.folded[name], []).append(name)
+        if by_file:
+            from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+
+            for path, of_it in by_file.items():
+                with suppress(Unreadable), scratch_folder() as scratch:
+                    if folded.has_digest(path):
+                        near = folded.near(self.place, path, Folder(scratch))
+                        by_text = folded.read_summaries(near, path, of_it)
+                        found |= {n: by_text[n.text] for n in of_it if n.text in by_text}
+        problems: list[str] = []
+        others = [name for name in names if name not in found]
+        for start in range(0, len(others), FETCHED_AT_ONCE):
+            some = others[start : start + FETCHED_AT_ONCE]
+            stored = self.read(some)
+            problems += stored.problems
+            by_id = {name.id: name for name in some}
+            found |= {by_id[run.header.id]: summary_of(run) for run in stored.runs}
+        return found, tuple(problems)
 
     def read_whole(self, name: RunName) -> Run:
         """Return a run with every call and span, or raise HistoryProblem."""

@@ -251,7 +251,7 @@ def test_a_query_names_what_it_left_out(tmp_path: Path, said: Said) -> None:
 def test_a_long_history_is_read_a_few_runs_at_a_time(
     tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pytest_vlmlatency.history.listing.RUNS_AT_ONCE", 2)
+    monkeypatch.setattr("pytest_vlmlatency.history.store.FETCHED_AT_ONCE", 2)
     keep(tmp_path, *(a_run(number) for number in range(1, 6)))
     at_once: list[int] = []
     read = Store.read
@@ -266,6 +266,48 @@ def test_a_long_history_is_read_a_few_runs_at_a_time(
 
     assert at_once == [2, 2, 1]
     assert all(a_run(number).id in printed for number in range(1, 6))
+
+
+def test_compacted_runs_are_listed_as_they_were_before(tmp_path: Path, said: Said) -> None:
+    cases = [a_case(name="test_a"), a_case(name="test_b")]
+    keep(tmp_path, *(a_run(number, cases=cases[: number % 3]) for number in range(1, 6)))
+    arguments = ("history", "--history", tmp_path, "--last", "4", "--json")
+    before = said(*arguments), said(*arguments, "--case", "test_b")
+    said("compact", "--history", tmp_path)
+
+    after = said(*arguments), said(*arguments, "--case", "test_b")
+
+    assert after == before
+
+
+def test_compacted_runs_are_listed_without_reading_their_rounds(
+    tmp_path: Path, said: Said, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(tmp_path, a_run(1), a_run(2))
+    said("compact", "--history", tmp_path)
+
+    def read(_store: Store, names: Sequence[RunName]) -> StoredRuns:
+        raise AssertionError(f"{names} are read with their rounds")
+
+    monkeypatch.setattr(Store, "read", read)
+
+    printed = said("history", "--history", tmp_path, "--last", "0")
+
+    assert a_run(1).id in printed
+    assert a_run(2).id in printed
+
+
+def test_a_listing_names_compacted_runs_that_are_damaged(tmp_path: Path, said: Said) -> None:
+    keep(tmp_path, a_run(1), a_run(2))
+    said("compact", "--history", tmp_path)
+    (parquet,) = (tmp_path / "compacted").glob("*.parquet")
+    content = bytearray(parquet.read_bytes())
+    content[len(content) // 2] ^= 1
+    parquet.write_bytes(content)
+
+    printed = said("history", "--history", tmp_path)
+
+    assert f"compacted/{parquet.name}: its Parquet file is damaged" in printed
 
 
 def test_a_query_to_an_empty_history_has_an_empty_answer(tmp_path: Path, said: Said) -> None:
