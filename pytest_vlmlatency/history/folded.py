@@ -79,7 +79,14 @@ _TOTALS_MS = f"map_extract(times_ms, '{TOTAL}')[1]"
 UNREADABLE = (duckdb.Error, OSError, ValueError, OverflowError, MemoryError)
 """What reading a damaged file raises: DuckDB, fsspec, and making Python's values of its values."""
 # No extension is fetched from anywhere: Parquet and JSON are built in.
-CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+CONFIG = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    # Rows of thousands of cases fill the memory otherwise: a group of rows for each thread, and all
+    # groups that wait for their turn. One thread keeps the order of rows, and every query sorts.
+    "threads": "1",
+    "preserve_insertion_order": "false",
+}
 
 
 def connect(place: Place | None = None, database: Path | None = None) -> duckdb.DuckDBPyConnection:

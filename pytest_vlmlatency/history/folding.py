@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.slim import Plain
 
 ROWS_PER_GROUP = 2048  # DuckDB's least: a few dozen runs are read without the others
+BYTES_PER_GROUP = 16_000_000  # of large rows there are fewer: a group is held in memory whole
 LEAST_OBJECT_BYTES = 16 * 2**20  # DuckDB's own default for one line of JSON
 
 
@@ -134,7 +135,7 @@ def _copy(
     try:
         connection.execute(
             f"COPY ({source}) TO {_literal(str(target))} (FORMAT parquet, COMPRESSION zstd, "
-            f"ROW_GROUP_SIZE {ROWS_PER_GROUP}, "
+            f"ROW_GROUP_SIZE {ROWS_PER_GROUP}, ROW_GROUP_SIZE_BYTES {BYTES_PER_GROUP}, "
             f"KV_METADATA {{format: '{FORMAT}', names: '{listed}'}})"
         )
     except UNREADABLE as problem:

@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.store import Store
 
 _VIEWS = """\
-CREATE VIEW stored AS SELECT * EXCLUDE (nth) FROM (
-    SELECT *, row_number() OVER (PARTITION BY name, case_index) AS nth FROM loaded
-) WHERE nth = 1;
+CREATE VIEW stored AS SELECT * FROM loaded
+WHERE rowid IN (SELECT min(rowid) FROM loaded GROUP BY name, case_index);
 CREATE VIEW runs AS SELECT
     name,
     header->>'id' AS id,
@@ -91,6 +90,7 @@ def _shown(value: object) -> object:
     return value if is_plain else printable(str(value))
 
 
+LOADING_LIMIT = "200MB"  # of memory: the tables are on a disk; a query may take what it needs
 READ_ALONE = {
     **folded.CONFIG,
     "enable_external_access": "false",
@@ -114,6 +114,7 @@ def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str
         own = Folder(scratch)
         database = scratch / "history.duckdb"
         with closing(folded.connect(database=database)) as connection:
+            connection.execute(f"SET memory_limit = '{LOADING_LIMIT}'")
             columns = ", ".join(f"{name} {kind}" for name, kind in folded.COLUMNS.items())
             connection.execute(f"CREATE TABLE loaded ({columns})")
             _load(connection, own, _own_rows(store, own, problems), problems)
