@@ -17,7 +17,7 @@ NEWEST := .venv-newest/bin
 # Parts of the tests move to the worker that has none left.
 WORKERS := -n 2 --dist worksteal
 
-.PHONY: test test-all test-pinned test-evidence test-oldest test-newest bench check evidence clean
+.PHONY: test test-all test-pinned test-evidence test-oldest test-newest bench check docs evidence clean
 
 # What one waits for: without the tests that tests/conftest.py marks as slow.
 test: check
@@ -75,6 +75,11 @@ check: $(READY)
 	@echo "== who may import whom"
 	$(BIN)/lint-imports --no-logo
 
+# The pages as a site; a link that leads nowhere fails.
+docs: $(READY)
+	@echo "== docs: site/"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 # All scripts run, whatever becomes of the others; then it fails if one of them did.
 evidence: $(READY)
 	@failed=; \
@@ -87,7 +92,7 @@ evidence: $(READY)
 
 clean:
 	@echo "== removing the environment and what tools left behind"
-	rm -rf .venv .venv-oldest .venv-newest .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-oldest .venv-newest site .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find pytest_vlmlatency tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Written last, so that an interrupted installation starts over.

@@ -1,9 +1,11 @@
-"""docs/gate.md and README.md: what they say of the gate is what the code does."""
+"""docs/gate.md and docs/ci.md: what they say of the gate is what the code does."""
 
 import re
 
 import pytest
 
+from benchmarks.evidence import _gate_sample
+from benchmarks.evidence._docs import blocks
 from benchmarks.evidence._record import ROOT
 from pytest_vlmlatency.options import MARKER_KEYS
 from pytest_vlmlatency.records import GateStatus, Verdict
@@ -19,8 +21,7 @@ from pytest_vlmlatency.stats import GateRule
 from tests.gate_reports import ALSO_SAME, SAME, SLOWER, UNDECIDED, a_report
 
 PAGE = (ROOT / "docs" / "gate.md").read_text(encoding="utf-8")
-WIDTH = 88
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+CI_PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
 
 
 def first_cells(text: str, header: str) -> list[str]:
@@ -30,7 +31,7 @@ def first_cells(text: str, header: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("text", "header"), [(PAGE, "status | meaning"), (README, "status | what it means")]
+    ("text", "header"), [(PAGE, "status | meaning"), (CI_PAGE, "status | what it means")]
 )
 def test_every_exit_status_is_in_the_table(text: str, header: str) -> None:
     failing = [str(status.value) for status in GateStatus if status is not GateStatus.PASSED]
@@ -38,12 +39,23 @@ def test_every_exit_status_is_in_the_table(text: str, header: str) -> None:
     assert first_cells(text, header) == [*failing, "other"]
 
 
-def test_the_example_is_what_the_terminal_shows() -> None:
-    report = a_report([SLOWER, UNDECIDED, SAME, ALSO_SAME])
-    title = f"- {title_of(report)} -".center(WIDTH, "-")
-    shown = [title, *(line.text for line in gate_lines(report, width=WIDTH))]
+def test_the_sample_is_of_a_gate_that_failed() -> None:
+    """Its figures are a machine's, and are not looked at: `_gate_sample` runs a real gate."""
+    origin, _, report = blocks(PAGE)["gate_sample"].partition("\n\n```text\n")
 
-    assert "```text\n" + "\n".join(shown) + "\n```" in PAGE
+    assert origin.startswith(f"`{_gate_sample.COMMAND}`, ")
+    assert "- vlm gate FAILED: " in report.splitlines()[0]
+    assert report.endswith("The gate failed with exit status 10: slower, or over a budget.\n```")
+
+
+def test_a_sample_is_the_section_of_the_gate() -> None:
+    report = a_report([SLOWER, UNDECIDED, SAME, ALSO_SAME])
+    shown = [f"- {title_of(report)} -", *(line.text for line in gate_lines(report, width=88))]
+    printed = "\n".join(["1 passed", *shown, "====== the end ======"])
+
+    block = _gate_sample.block_of(printed, "today")
+
+    assert block.partition("```text\n")[2] == "\n".join([*shown, "```"])
 
 
 def test_every_verdict_is_explained() -> None:

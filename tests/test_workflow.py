@@ -1,4 +1,4 @@
-"""The GitHub Actions workflow in README.md: it can be read, and all that it names exists."""
+"""The GitHub Actions workflow in docs/ci.md: it can be read, and all that it names exists."""
 
 import re
 from typing import TypedDict
@@ -8,8 +8,8 @@ import yaml
 from benchmarks.evidence._record import ROOT
 from pytest_vlmlatency.session import option_table
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-(SOURCE,) = re.findall(r"^```yaml\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+PAGE = (ROOT / "docs" / "ci.md").read_text(encoding="utf-8")
+(SOURCE,) = re.findall(r"^```yaml\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 OPTION = re.compile(r"(?<![\w-])--vlm-[a-z-]+")
 READONLY = "${{ github.event_name == 'pull_request' && '--vlm-history-readonly' || '' }}"
 

@@ -1,4 +1,4 @@
-"""The sample of `vlmlatency inspect` in README.md: what the command prints, copied by this script.
+"""The sample of `vlmlatency inspect` in docs/inspecting.md: what the command prints.
 
 python -m benchmarks.evidence._inspection
 
@@ -12,7 +12,7 @@ import sys
 from benchmarks.evidence._docs import filled
 from benchmarks.evidence._record import ROOT
 
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "inspecting.md"
 NAME = "inspection"
 WIDTH = 80
 ARGUMENTS = ("inspect", "dummy:molmoe-nano")
@@ -20,7 +20,7 @@ COMMAND = " ".join(("vlmlatency", *ARGUMENTS))
 
 
 def main() -> int:
-    """Inspect a model, and put the page into the README."""
+    """Inspect a model, and put the page into the page."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest_vlmlatency", *ARGUMENTS],
         env={**os.environ, "COLUMNS": str(WIDTH)},
@@ -30,12 +30,12 @@ def main() -> int:
         check=True,
     )
     text = block_of(done.stdout)
-    README.write_text(filled(README.read_text(encoding="utf-8"), NAME, text), encoding="utf-8")
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), NAME, text), encoding="utf-8")
     return 0
 
 
 def block_of(printed: str) -> str:
-    """Return what stands between the README's markers."""
+    """Return what stands between the page's markers."""
     return f"`{COMMAND}`:\n\n```text\n{printed.rstrip()}\n```"
 
 

@@ -1,4 +1,4 @@
-"""The sample table of README.md: what pytest prints in a terminal, copied there by this script.
+"""The sample tables of README.md and docs/index.md: what pytest prints in a terminal.
 
 python -m benchmarks.evidence._sample
 
@@ -9,28 +9,53 @@ import os
 import pty
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.evidence._docs import filled
 from benchmarks.evidence._record import ROOT, machine_kind, now, read_machine
 from pytest_vlmlatency.machine.cpu import pinned_threads
 
-README = ROOT / "README.md"
-NAME = "sample"
-WIDTH = 118
-ARGUMENTS = ("benchmarks/", "-q", "--vlm-rounds", "10", "-k", "512 or page or text_only")
-COMMAND = shlex.join(("pytest", *ARGUMENTS))
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A table in a document: its block, the terminal's width, and which benchmarks it shows."""
+
+    document: Path
+    block: str
+    width: int
+    keyword: str
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The arguments of pytest."""
+        return ("benchmarks/", "-q", "--vlm-rounds", "10", "-k", self.keyword)
+
+    @property
+    def command(self) -> str:
+        """The command as a user types it."""
+        return shlex.join(("pytest", *self.arguments))
+
+
+SAMPLES = (
+    Sample(ROOT / "README.md", "sample_short", 88, "test_caption and 512 and not molmoe"),
+    Sample(ROOT / "docs" / "index.md", "sample", 118, "512 or page or text_only"),
+)
 
 
 def main() -> int:
-    """Measure a few of the benchmarks in a terminal, and put the table into the README."""
-    os.environ["COLUMNS"] = str(WIDTH)
-    printed = in_terminal([sys.executable, "-m", "pytest", *ARGUMENTS, "--color=no"])
-    with pinned_threads(1):  # as the cases were measured
+    """Measure some of the benchmarks in a terminal, and put the tables into the documents."""
+    with pinned_threads(1):  # as the cases are measured
         machine = machine_kind(read_machine())
-    origin = f"`{COMMAND}`, {now()[:10]}, in a terminal {WIDTH} columns wide, on {machine}:"
-    text = f"{origin}\n\n```text\n{section_of(printed)}\n```"
-    README.write_text(filled(README.read_text(encoding="utf-8"), NAME, text), encoding="utf-8")
+    for sample in SAMPLES:
+        os.environ["COLUMNS"] = str(sample.width)
+        printed = in_terminal([sys.executable, "-m", "pytest", *sample.arguments, "--color=no"])
+        text = (
+            f"`{sample.command}`, {now()[:10]}, in a terminal {sample.width} columns wide, on "
+            f"{machine}:\n\n```text\n{section_of(printed)}\n```"
+        )
+        document = sample.document.read_text(encoding="utf-8")
+        sample.document.write_text(filled(document, sample.block, text), encoding="utf-8")
     return 0
 
 

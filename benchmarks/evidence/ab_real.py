@@ -108,16 +108,20 @@ IGNORED = "__pycache__/\n.vlm_latency/\n.benchmarks/\n.pytest_cache/\n"
 
 def two_commits(root: Path) -> None:
     """Make the repository: HEAD~1 has the first model, HEAD the one with 5 % more vision."""
+    commits_of(root, (N_LAYERS, N_MORE_LAYERS))
+
+
+def commits_of(root: Path, n_vision_layers: Sequence[int]) -> None:
+    """Make a repository with a commit of the model for each number of vision layers."""
     files = {
-        "src/captioner/__init__.py": MODEL.replace("{n_vision_layers}", str(N_LAYERS)),
         "benchmarks/test_caption.py": BENCHMARK,
         "pytest.ini": "[pytest]\npythonpath = src\n",
         ".gitignore": IGNORED,
     }
     _git(root, "init", "--quiet", "--initial-branch=main")
-    _commit(root, files)
-    slower = MODEL.replace("{n_vision_layers}", str(N_MORE_LAYERS))
-    _commit(root, {"src/captioner/__init__.py": slower})
+    for number in n_vision_layers:
+        model = MODEL.replace("{n_vision_layers}", str(number))
+        _commit(root, {**files, "src/captioner/__init__.py": model})
 
 
 def _commit(root: Path, files: Mapping[str, str]) -> None:

@@ -27,7 +27,7 @@ MARKER_LINE = (
     "measures this test, and how --vlm-gate judges it; see the --vlm-* options."
 )
 
-_GPU_HELP = (
+GPU_HELP = (
     "Measure on the accelerator that torch finds (CUDA, XPU or MPS): as --vlm-device, without "
     "knowing its name. An error where there is none."
 )
@@ -56,7 +56,7 @@ def add_gpu_option(parser: pytest.Parser, args: Sequence[str]) -> None:
     """
     if {GPU, "-h", "--help"} & set(args) and _is_free(parser, GPU):
         group = parser.getgroup("vlmlatency")
-        group.addoption(GPU, dest="vlm_gpu", action="store_true", help=_GPU_HELP)
+        group.addoption(GPU, dest="vlm_gpu", action="store_true", help=GPU_HELP)
 
 
 def _is_free(parser: pytest.Parser, name: str) -> bool:
