@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
 from pytest_vlmlatency.history.arguments import add_history
-from pytest_vlmlatency.printing import printable, tell, warn
+from pytest_vlmlatency.printing import plural, printable, tell, warn
 
 if TYPE_CHECKING:
     import argparse
@@ -80,11 +80,7 @@ def run(given: argparse.Namespace) -> int:
     written = write_records(contention.counted(records), given.to, is_kept=True)
     for reader in readers:
         left_out += reader.report_lines()
-    n_files = len(written)
-    tell(
-        f"{given.to}: {sum(written.values()):,} records in {n_files} "
-        f"file{'' if n_files == 1 else 's'}"
-    )
+    tell(f"{given.to}: {sum(written.values()):,} records in {plural(len(written), 'file')}")
     warn(*unread, *left_out, *contention.lines())
     return 1 if unread else 0
 

@@ -51,6 +51,16 @@ class Reporter(Protocol):
         """Write a line."""
 
 
+def plural(number: int, noun: str) -> str:
+    """Return a count with its noun: "1 case", "2,000 cases"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def short_commit(commit: str) -> str:
+    """Return the first digits of a commit's id, as many as people need to tell commits apart."""
+    return commit[:10]
+
+
 def printable(text: str) -> str:
     """Return text as one line without control characters, which no CI service takes for an order.
 

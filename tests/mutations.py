@@ -194,7 +194,7 @@ MUTATIONS = (
     ),
     Mutation(
         "a budget of a kind of device is for none",
-        "gate/budgets.py",
+        "gate/verdicts.py",
         'kind = device.partition(":")[0]',
         'kind = device.partition(":")[2]',
         ("gate/test_budgets.py",),

@@ -18,7 +18,7 @@ from pytest_vlmlatency.estimator.calibration import measured
 from pytest_vlmlatency.estimator.law_fit import configuration_folds, random_folds, top_levels
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, Prediction
 from pytest_vlmlatency.estimator.recipes import PER_TOKEN, Predicted, Recipe
-from pytest_vlmlatency.printing import printable
+from pytest_vlmlatency.printing import plural, printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -243,7 +243,7 @@ N_NAMED = 5
 
 def outliers_text(found: Sequence[Outlier], where: str, kept: str) -> str:
     """Return how many outliers were found where, what is done with them, and the first few."""
-    lines = [f"{len(found):,} outlier{'' if len(found) == 1 else 's'} {where}; {kept}"]
+    lines = [f"{plural(len(found), 'outlier')} {where}; {kept}"]
     lines += [
         f"  {outlier.source or f'record {outlier.record}'}: {outlier.target} "
         f"{outlier.measured_ms:.1f} ms, expected {outlier.expected_ms:.1f} ms"

@@ -1,16 +1,16 @@
 """From a candidate's run to a GateReport: baseline, comparability, screen, confirmation.
 
-    gate          one judgement of a run, from the history and the repository to the report
-     ├ repository     what git says: where HEAD left the baseline's branch, and what lies before
+    gate          one verdict on a run: history and repository in, report out
+     ├ repository     git: where HEAD left the baseline's branch, and the commits before
      ├ pins           the runs that were accepted, one file for each machine
-     ├ baseline       which stored runs a judgement compares with
-     └ flow           the verdicts
-         ├ comparability  what must be the same, and what is named and judged all the same
+     ├ baseline       which stored runs to compare with
+     └ flow           from the question to the report, every step in `answer`
+         ├ comparability  what must be the same; other differences are named
          ├ comparisons    phases of cases, each with its history, its rule and its noise
          ├ confirming     looks at fresh pairs for all that is undecided
-         └ verdicts       cases as they are reported: shares, budgets, notes
+         └ verdicts       cases as they are reported: budgets, shares, notes
 
-    compare       the same of stored runs that a user names, without measuring
+    compare, ab, trend: the same of stored runs, of two commits now, over many commits
 
 `repository` asks git and `pins` reads and writes files; `gate` wires them. The rest is pure.
 """

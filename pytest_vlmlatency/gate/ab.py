@@ -11,11 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed
-from pytest_vlmlatency.gate.budgets import budgets_of
 from pytest_vlmlatency.gate.comparisons import CaseBaseline
-from pytest_vlmlatency.gate.flow import answer
-from pytest_vlmlatency.gate.question import Question
-from pytest_vlmlatency.gate.unchanged import Sameness, sameness
+from pytest_vlmlatency.gate.flow import Question, answer
+from pytest_vlmlatency.gate.repository import Sameness, sameness
+from pytest_vlmlatency.gate.verdicts import budgets_of
 from pytest_vlmlatency.paired.changes import changes_between, read_by
 from pytest_vlmlatency.paired.checkouts import open_checkouts
 from pytest_vlmlatency.paired.launch import survey

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.history.arguments import add_history
-from pytest_vlmlatency.printing import tell
+from pytest_vlmlatency.printing import short_commit, tell
 
 if TYPE_CHECKING:
     import argparse
@@ -196,7 +196,7 @@ def _accepted_lines(
         else "commit that file"
     )
     of = "all cases" if cases is None else ", ".join(cases)
-    commit = "no commit" if header.commit is None else f"commit {header.commit.id[:9]}"
+    commit = "no commit" if header.commit is None else f"commit {short_commit(header.commit.id)}"
     doubt = [
         "  It was measured with uncommitted changes: a gate can compare with it, and not measure "
         "it again."

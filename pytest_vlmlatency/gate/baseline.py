@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.gate.repository import SHORT
+from pytest_vlmlatency.printing import plural, short_commit
 
 if TYPE_CHECKING:
     from collections.abc import Container, Sequence
@@ -49,12 +49,12 @@ class Choice:
         unread = len(self.names) - len(found)
         without = f" ({unread} more could not be read)" if unread else ""
         if self.is_accepted:
-            return f"{_runs(found)}{without} of {self.where}"
+            return f"{plural(len(found), 'run')}{without} of {self.where}"
         if not found:
             return f"no stored run{without}; {self.where}"
         n_commits = len({name.commit for name in found})
         of = "1 commit" if n_commits == 1 else f"{n_commits} commits"
-        return f"{_runs(found)}{without} of {of} up to {self.where}"
+        return f"{plural(len(found), 'run')}{without} of {of} up to {self.where}"
 
 
 def rolling(
@@ -95,9 +95,5 @@ def _clean_ones(names: Sequence[RunName], fingerprint: str) -> list[RunName]:
     ]
 
 
-def _runs(chosen: Sequence[RunName]) -> str:
-    return f"{len(chosen)} run{'' if len(chosen) == 1 else 's'}"
-
-
 def _commit(commit: str | None) -> str:
-    return "no commit" if commit is None else commit[:SHORT]
+    return "no commit" if commit is None else short_commit(commit)

@@ -1,21 +1,23 @@
-"""What is comparable, by named rules. Pure.
+"""What is comparable, by named rules: machines, and rounds of a case. Pure.
 
-Machines must be the same (`records.machine_differences`), and so must the work of a case: what it
-was given, what came out of it in tokens, how generate() was set. Versions of software, the dtype,
-the attention implementation, the number of parameters and the output itself may differ: they are
-what a commit changes, so they are named and judged all the same. Clocks and temperatures, dates
-and paths are no difference at all.
+Machines must be the same (`records.machine_differences`), and so must the work of a case: inputs,
+output tokens, settings of generate(). Versions of software, the dtype, the attention
+implementation, the number of parameters and the output itself may differ: a commit changes them,
+so differences are named and the case is judged. Clocks, temperatures, dates and paths are no
+differences.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
-    from pytest_vlmlatency.records import Environment, Rounds, Workload
+    from pytest_vlmlatency.records import Environment, Rounds, RunRounds, Workload
+
 
 PACKAGES_OF_TESTS = frozenset({"pytest", "pytest-benchmark", "pytest-xdist", "pytest-vlmlatency"})
 """What runs the tests and not the model: a newer one is no reason for another latency, but for
@@ -109,3 +111,84 @@ def _shape(described: str) -> str:
 
 def _dtypes(described: str) -> str | None:
     return ", ".join(dict.fromkeys(_DTYPE.findall(described))) or None
+
+
+def software_remarks(before: Environment, after: Environment) -> list[str]:
+    """Return a remark for each version that differs and is judged all the same."""
+    return [f"Judged all the same: {what}" for what in version_differences(before, after)]
+
+
+def matching(
+    rounds: Rounds, runs: Sequence[RunRounds], *, beside: Container[str] = ()
+) -> tuple[tuple[Rounds, ...], str]:
+    """Return the rounds of a case in runs that did the same work, or why there are none.
+
+    `beside` are the ids of the other cases of its run. Runs of earlier versions have the case under
+    its former id. Runs in which several cases have its id are left out: which of them it is, is not
+    known.
+    """
+    named = [run.named(rounds.case_id, rounds.former_id) for run in runs]
+    found = [of_run[0] for of_run in named if len(of_run) == 1]
+    same = tuple(one for one in found if not work_differences(one, rounds))
+    if same:
+        return same, ""
+    if found:
+        differences = "; ".join(work_differences(found[-1], rounds))
+        return (), f"the stored runs of this case did other work ({differences})"
+    return (), _doubt(rounds, named, runs, beside)
+
+
+def new_names(case_ids: Iterable[str], renamed: Mapping[str, str]) -> tuple[str, ...]:
+    """Return ids of cases by the paths of their files now; `renamed` are those with former ones."""
+    now = {before: after for after, before in renamed.items()}
+    parted = (case_id.partition("::") for case_id in case_ids)
+    return tuple(f"{now.get(file, file)}{separator}{rest}" for file, separator, rest in parted)
+
+
+def under_new_names(run: RunRounds, renamed: Mapping[str, str]) -> RunRounds:
+    """Return a stored run whose cases have the ids that the renamed files give them now."""
+    if not renamed:
+        return run
+    ids = new_names([rounds.case_id for rounds in run.cases], renamed)
+    cases = zip(run.cases, ids, strict=True)
+    return replace(run, cases=tuple(replace(rounds, case_id=now) for rounds, now in cases))
+
+
+def uncollected(candidate: RunRounds, runs: Sequence[RunRounds]) -> tuple[Rounds, ...]:
+    """Return the cases of the newest run of the baseline that the candidate doesn't have."""
+    if not runs:
+        return ()
+    collected = {name for rounds in candidate.cases for name in (rounds.case_id, rounds.former_id)}
+    return tuple(rounds for rounds in runs[-1].cases if rounds.case_id not in collected)
+
+
+def _doubt(
+    rounds: Rounds,
+    named: Sequence[Sequence[Rounds]],
+    runs: Sequence[RunRounds],
+    beside: Container[str],
+) -> str:
+    """Return why stored cases may be of this test and are not compared with; "" if none may be."""
+    several = max(named, key=len, default=())
+    if several:
+        return (
+            f"the stored runs have {len(several)} cases under the id {several[0].case_id}: an "
+            f"earlier version kept tests of several folders, or attempts at one, under one id"
+        )
+    folders = rounds.case_id.partition("::")[0].count("/")
+    shorter = [rounds.case_id.split("/", n)[n] for n in range(1, folders + 1)]
+    former = next(
+        (
+            name
+            for run in reversed(runs)
+            for name in shorter
+            if name in run.by_id and name not in beside
+        ),
+        None,
+    )
+    if former is None:
+        return ""
+    return (
+        f"the stored runs have {former}, which may be this test: an earlier version named tests "
+        f"of submodules from their own root, and several may have had this id"
+    )

@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.gate import repository
 from pytest_vlmlatency.gate.baseline import pinned
-from pytest_vlmlatency.gate.budgets import budgets_for_others, budgets_of
-from pytest_vlmlatency.gate.comparisons import CaseBaseline
-from pytest_vlmlatency.gate.flow import answer
-from pytest_vlmlatency.gate.matching import (
+from pytest_vlmlatency.gate.comparability import (
     matching,
     software_remarks,
     uncollected,
     under_new_names,
 )
+from pytest_vlmlatency.gate.comparisons import CaseBaseline
+from pytest_vlmlatency.gate.flow import Question, answer
 from pytest_vlmlatency.gate.naming import ACCEPTED, names_of
 from pytest_vlmlatency.gate.pins import pin_of, read_pins
-from pytest_vlmlatency.gate.question import Question
+from pytest_vlmlatency.gate.verdicts import budgets_for_others, budgets_of
 from pytest_vlmlatency.history.choosing import is_file, rounds_in_file, run_in_file
 from pytest_vlmlatency.paired.git import GitUnusable
 from pytest_vlmlatency.paired.own_tests import renamed_files
+from pytest_vlmlatency.printing import plural, short_commit
 from pytest_vlmlatency.records import (
     GateReport,
     fingerprint_of,
@@ -194,7 +194,7 @@ def _accepted(
 
 
 def _told_gone(pin: Pin, store: Store) -> str:
-    commit = None if pin.commit is None else pin.commit[: repository.SHORT]
+    commit = None if pin.commit is None else short_commit(pin.commit)
     told = f"the accepted run {pin.run} of {pin.started_at[:10]}"
     if commit is None:
         return (
@@ -235,4 +235,4 @@ def _refused(
 
 
 def _told(text: str, runs: Sequence[RunRounds]) -> str:
-    return f"{text}: {len(runs)} run{'' if len(runs) == 1 else 's'}"
+    return f"{text}: {plural(len(runs), 'run')}"

@@ -1,19 +1,24 @@
-"""From a candidate's run and its baselines to a GateReport. Pure but for what pairs measure.
+"""From a candidate's run and its baselines to a GateReport. Pure but for measuring pairs.
 
-Every comparison is screened with the noise that all of them share; what the screen suspects goes to
-confirmation, together, one launch a side and pair for all that is open. Where no pair can be
-measured the history alone speaks, and says so; a case without either is not applied, and fails.
+`gate`, `ab` and `compare` make the Question; `answer` names every step to the report. Every
+comparison is screened with the noise that all of them share; what the screen suspects is confirmed
+together, with one launch a side and pair for all that is undecided. Where no pair can be measured,
+the history alone decides and the report says so; a case without either is "not applied", and
+fails.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.gate.comparability import work_differences
 from pytest_vlmlatency.gate.comparisons import Comparison, comparisons_of
-from pytest_vlmlatency.gate.confirming import RunPair, confirm, pair_rounds
+from pytest_vlmlatency.gate.confirming import PairSource, RunPair, confirm, pair_rounds
 from pytest_vlmlatency.gate.verdicts import JudgedCase, judged, unjudged
 from pytest_vlmlatency.paired.checkouts import Side
 from pytest_vlmlatency.records import (
@@ -33,10 +38,65 @@ from pytest_vlmlatency.stats import Suspicion, pool_noise, screen
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from datetime import date
 
+    from pytest_vlmlatency.gate.comparisons import CaseBaseline
     from pytest_vlmlatency.gate.confirming import Key
-    from pytest_vlmlatency.gate.question import MeasuringPairs, OpenPairs, Question
     from pytest_vlmlatency.paired.pairs import Failure
+    from pytest_vlmlatency.records import BudgetVerdict, Confirmation, Rounds, RunHeader, RunRounds
+
+
+class MeasuringPairs(PairSource, Protocol):
+    """A source of pairs that says in the end what was measured, and where it came from."""
+
+    @property
+    def failures(self) -> Sequence[Failure]:
+        """The tests that a side could not measure, and why."""
+
+    @property
+    def interrupted_by(self) -> str | None:
+        """What ended the measuring from outside: Ctrl-C or SIGTERM; None where nothing did."""
+
+    def look_for_missing_tests(self) -> None:
+        """Find out which of them the baseline does not have; no pair is asked for after."""
+
+    def confirmation(self) -> Confirmation:
+        """Return how many pairs there are, how long they took and what cut them short."""
+
+
+OpenPairs = Callable[[str], AbstractContextManager[MeasuringPairs]]
+"""Opens a source of pairs against one commit; NotConfirmed where that can't be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is to be judged: a run, and what each of its cases is compared with.
+
+    `baselines` has each case that has one; `new` are those that the baseline's runs don't have,
+    `unmatched` says why stored rounds of a case are not comparable, `uncollected` are cases of the
+    newest baseline run. `no_pairs_because` says why nothing can be measured now, where that is so;
+    `no_baseline_because` why there can be no baseline yet, which fails nothing. `unchanged` says
+    why a case's code is certainly the same on both sides: it is the same, without pairs.
+    `is_fail_fast`: no more pairs are measured once it is certain that the gate fails.
+    """
+
+    candidate: RunRounds
+    today: date
+    baseline: str
+    baselines: Mapping[str, CaseBaseline]
+    runs: tuple[RunHeader, ...] = ()
+    new: frozenset[str] = frozenset()
+    unmatched: Mapping[str, str] = field(default_factory=dict)
+    unchanged: Mapping[str, str] = field(default_factory=dict)
+    uncollected: tuple[Rounds, ...] = ()
+    budgets: Mapping[str, tuple[BudgetVerdict, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
+    not_applied_because: tuple[str, ...] = ()
+    no_pairs_because: str = ""
+    no_baseline_because: str = ""
+    is_strict: bool = False
+    is_fail_fast: bool = False
 
 
 def answer(question: Question, open_pairs: OpenPairs | None) -> GateReport:

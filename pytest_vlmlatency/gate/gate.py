@@ -13,26 +13,24 @@ from typing import TYPE_CHECKING, Protocol
 from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
 from pytest_vlmlatency.gate import repository
 from pytest_vlmlatency.gate.baseline import Choice, pinned, rolling
-from pytest_vlmlatency.gate.budgets import budgets_for_others, budgets_of
-from pytest_vlmlatency.gate.comparability import version_differences
-from pytest_vlmlatency.gate.comparisons import CaseBaseline
-from pytest_vlmlatency.gate.flow import answer
-from pytest_vlmlatency.gate.matching import (
+from pytest_vlmlatency.gate.comparability import (
     matching,
     new_names,
     software_remarks,
     uncollected,
     under_new_names,
+    version_differences,
 )
+from pytest_vlmlatency.gate.comparisons import CaseBaseline
+from pytest_vlmlatency.gate.flow import OpenPairs, Question, answer
 from pytest_vlmlatency.gate.pins import Pin, pin_file, pin_of, read_pins
-from pytest_vlmlatency.gate.question import OpenPairs, Question
-from pytest_vlmlatency.gate.repository import SHORT
-from pytest_vlmlatency.gate.unchanged import sameness
+from pytest_vlmlatency.gate.repository import sameness
+from pytest_vlmlatency.gate.verdicts import budgets_for_others, budgets_of
 from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.paired.changes import changes_between, read_by
 from pytest_vlmlatency.paired.git import commit_of, local_commit
 from pytest_vlmlatency.paired.own_tests import renamed_files
-from pytest_vlmlatency.printing import tell
+from pytest_vlmlatency.printing import short_commit, tell
 from pytest_vlmlatency.records import (
     GateReport,
     Run,
@@ -258,9 +256,9 @@ class _Baselines:
             brought = repository.commit_that_brought(self.root, file, pin.run)
             if brought is None:
                 return commit
-            remark = f"The accepted commit {commit[:SHORT]} is gone ({problem})"
+            remark = f"The accepted commit {short_commit(commit)} is gone ({problem})"
             self.remarks.append(
-                f"{remark}; {brought[:SHORT]}, which brought its pin, stands in its place."
+                f"{remark}; {short_commit(brought)}, which brought its pin, stands in its place."
             )
             return brought
 

@@ -13,6 +13,7 @@ from pytest_vlmlatency.errors import UsageProblem
 from pytest_vlmlatency.gate import repository
 from pytest_vlmlatency.history.choosing import find
 from pytest_vlmlatency.paired.git import local_commit
+from pytest_vlmlatency.printing import short_commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,7 +44,7 @@ def names_of(text: str, names: Sequence[RunName]) -> tuple[RunName, ...]:
     if not clean:
         others = f", only {len(of_commit)} of uncommitted changes or pull requests: name one by "
         raise UsageProblem(
-            f"{text} is commit {commit[: repository.SHORT]}, of which the history holds no clean "
+            f"{text} is commit {short_commit(commit)}, of which the history holds no clean "
             f"run{f'{others}its id' if of_commit else '; `vlmlatency history` lists what it holds'}"
         )
     return clean

@@ -1,7 +1,7 @@
-"""What git says of the commits that a judgement may compare with. Asks git, and decides nothing.
+"""What git knows of the commits that a verdict compares with, and of changes that no test reads.
 
-A branch that this clone lacks, as one of a single commit does, is fetched. A shallow clone and a
-folder without a repository are named in what is returned, never silent.
+A branch that this clone lacks, as a clone of a single commit does, is fetched. A shallow clone and
+a folder without a repository are named in what is returned.
 """
 
 from __future__ import annotations
@@ -10,15 +10,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed
-from pytest_vlmlatency.paired.git import GitUnusable, asked, commit_of, local_commit, remote_of
-from pytest_vlmlatency.printing import tell
+from pytest_vlmlatency.paired.changes import files_in_words, possibly_read
+from pytest_vlmlatency.paired.git import (
+    GitUnusable,
+    asked,
+    commit_of,
+    local_commit,
+    remote_of,
+)
+from pytest_vlmlatency.printing import short_commit, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
+    from pytest_vlmlatency.paired.changes import Changes, Read
+
+
 FARTHEST = 2000  # commits: what lies farther back is no baseline of today's code
-SHORT = 9  # characters of a commit that people read
 DEFAULT_BRANCHES = ("origin/main", "origin/master", "main", "master")
 
 
@@ -112,24 +121,24 @@ def _start(
     if base is None:
         return (
             tip,
-            f"{name} ({tip[:SHORT]})",
+            f"{name} ({short_commit(tip)})",
             (
                 f"Where HEAD left {name} is not known here (a shallow clone, or another history), "
                 f"so {name} itself is compared with",
             ),
         )
     if base != head:
-        return base, f"{base[:SHORT]}, where HEAD left {name}", ()
+        return base, f"{short_commit(base)}, where HEAD left {name}", ()
     if is_dirty:
-        return head, f"HEAD ({head[:SHORT]}), before the uncommitted changes", ()
+        return head, f"HEAD ({short_commit(head)}), before the uncommitted changes", ()
     parent = _first_parent(root, head)
     if parent is None:
         raise NothingBefore(_told_first(head))
-    return parent, f"{parent[:SHORT]}, the commit before HEAD on {name}", ()
+    return parent, f"{short_commit(parent)}, the commit before HEAD on {name}", ()
 
 
 def _told_first(head: str) -> str:
-    return f"HEAD ({head[:SHORT]}) is the first commit: nothing was before it"
+    return f"HEAD ({short_commit(head)}) is the first commit: nothing was before it"
 
 
 def _default_branch(root: Path) -> str | None:
@@ -168,3 +177,35 @@ def _parents(root: Path, commit: str) -> tuple[str, ...]:
     """Return a commit's parents by its own record, which names them in a shallow clone too."""
     headers = (asked(root, "cat-file", "-p", commit) or "").partition("\n\n")[0].splitlines()
     return tuple(line.removeprefix("parent ") for line in headers if line.startswith("parent "))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sameness:
+    """Why both sides run the same code, "" where that is not certain, and what to report of it."""
+
+    reason: str = ""
+    remarks: tuple[str, ...] = ()
+
+
+def sameness(
+    root: Path, commit: str, changes: Changes, read: Read, *, is_skipping: bool
+) -> Sameness:
+    """Return whether a change is none, or, where such ones are skipped, none that tests read."""
+    short = short_commit(commit)
+    if changes.is_identical:
+        reason = f"the same files as {short}, whose tree is identical: no pair can differ"
+        return Sameness(reason=reason, remarks=(f"Same without fresh pairs: {reason}.",))
+    if changes.hidden_from_git and not changes.paths:
+        why = f"git ignores files that the tests import: {files_in_words(changes.hidden_from_git)}"
+        return Sameness(remarks=(f"Measured, though the tree is that of {short}: {why}.",))
+    may_be_read = possibly_read(root, changes, read)
+    if may_be_read:
+        files = f"the tests may read {files_in_words(may_be_read)}, changed since {short}"
+        remark = f"Measured in spite of --vlm-skip-unchanged: {files}."
+        return Sameness(remarks=(remark,) if is_skipping else ())
+    what = f"since {short}, only files changed that the tests do not read: "
+    what += files_in_words(changes.paths)
+    if is_skipping:
+        return Sameness(reason=what, remarks=(f"Same without fresh pairs: {what}.",))
+    remark = f"{what[0].upper()}{what[1:]}. Such a change passes at once with --vlm-skip-unchanged."
+    return Sameness(remarks=(remark,))

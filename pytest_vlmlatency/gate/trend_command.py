@@ -18,7 +18,7 @@ from pytest_vlmlatency.printing import has_terminal, tell_json, tell_ready
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from pytest_vlmlatency.gate.trend_runs import Chosen
+    from pytest_vlmlatency.gate.trend import Chosen
     from pytest_vlmlatency.records import RunHeader, Trend
 
 NAME = "trend"
@@ -100,7 +100,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _trend(given: argparse.Namespace) -> Trend:
-    from pytest_vlmlatency.gate import trend_runs  # noqa: PLC0415
+    from pytest_vlmlatency.gate import trend  # noqa: PLC0415
     from pytest_vlmlatency.gate.trend import Wanted, series_of_runs  # noqa: PLC0415
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.records import Trend  # noqa: PLC0415
@@ -108,10 +108,10 @@ def _trend(given: argparse.Namespace) -> Trend:
     root = Path.cwd()
     store = named_or_default(given.history, is_readonly=True)
     index = store.index()
-    clean = trend_runs.clean_runs(index.names)
+    clean = trend.clean_runs(index.names)
     here = () if given.machine else _fingerprints_here()
-    machine = trend_runs.machine_of(clean, named=given.machine, here=here)
-    chosen = trend_runs.in_order(
+    machine = trend.machine_of(clean, named=given.machine, here=here)
+    chosen = trend.in_order(
         [name for name in clean if name.fingerprint == machine], _commits_to_head(root)
     )
     stored = store.read(chosen.names[-given.last :])
@@ -125,7 +125,7 @@ def _trend(given: argparse.Namespace) -> Trend:
         series=series_of_runs(
             stored.runs,
             Wanted(cases=tuple(given.case), phases=tuple(given.phase)),
-            lambda good, bad: trend_runs.subjects_between(root, good, bad),
+            lambda good, bad: trend.subjects_between(root, good, bad),
         ),
         remarks=_remarks(chosen, [*index.problems, *stored.problems]),
     )
@@ -133,7 +133,7 @@ def _trend(given: argparse.Namespace) -> Trend:
 
 def _commits_to_head(root: Path) -> tuple[str, ...] | str:
     """Return the commits in order, or why they are not known: then the order is that of time."""
-    from pytest_vlmlatency.gate.trend_runs import commits_to_head  # noqa: PLC0415
+    from pytest_vlmlatency.gate.trend import commits_to_head  # noqa: PLC0415
     from pytest_vlmlatency.paired.git import GitUnusable  # noqa: PLC0415 - light --help
 
     try:

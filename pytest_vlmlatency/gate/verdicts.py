@@ -1,30 +1,135 @@
-"""A case as it is reported: its phases' verdicts, budgets, shares and notes. Pure."""
+"""A case as it is reported: its phases' verdicts, budgets, shares and notes. Pure.
+
+Budgets are bounds on medians in wall time, and need no baseline: a new case can exceed one. The
+parts of a call add up to its total, and so do their shares of a change: both are means over the
+same rounds, the fastest half by total, from which a run's value is made.
+"""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from statistics import fmean, median
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.gate.comparability import named_differences
 from pytest_vlmlatency.gate.comparisons import calm_ones, disturbances
-from pytest_vlmlatency.gate.shares import shares_ms, value_ms
 from pytest_vlmlatency.records import (
+    ANY_DEVICE,
     TOTAL,
     VISION_OUTSIDE,
+    WALL,
     BudgetVerdict,
     CaseState,
     CaseVerdict,
     Judgement,
+    Phase,
     PhaseVerdict,
     Rounds,
     Verdict,
 )
+from pytest_vlmlatency.stats import GateRule, RunValue, value_of
+from pytest_vlmlatency.terms import QUANTITIES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import date
 
     from pytest_vlmlatency.gate.comparisons import CaseBaseline, Comparison
+    from pytest_vlmlatency.records import Case, Environment
+
+
+CPU_KIND = "cpu"
+
+
+def budgets_of(case: Case, environment: Environment) -> tuple[BudgetVerdict, ...]:
+    """Return a verdict for each budget that is there for the case's device.
+
+    A device is named by its model ("NVIDIA H200"), by its kind ("cuda"), or "*" stands for any.
+    """
+    names = device_names(case.device, environment)
+    return tuple(
+        BudgetVerdict(
+            quantity=quantity,
+            device=name,
+            measured_ms=_median_ms(case, quantity),
+            budget_ms=budgets[name],
+        )
+        for quantity, budgets in case.terms.budgets_ms.items()
+        for name in [next((name for name in names if name in budgets), None)]
+        if name is not None
+    )
+
+
+def budgets_for_others(case: Case, environment: Environment) -> tuple[str, ...]:
+    """Return in words which budgets say nothing of the case's device."""
+    names = device_names(case.device, environment)
+    return tuple(
+        f"budget_ms of {quantity} is for {', '.join(budgets)}, and says nothing of {names[0]}"
+        for quantity, budgets in case.terms.budgets_ms.items()
+        if not set(names) & set(budgets)
+    )
+
+
+def device_names(device: str, environment: Environment) -> tuple[str, ...]:
+    """Return what a budget may call a device: its model, its kind, or any."""
+    kind = device.partition(":")[0]
+    models = [_model_of(facts) for facts in environment.devices if facts.get("device") == device]
+    if kind == CPU_KIND:
+        models = [str(environment.machine.get("cpu"))]
+    return (*dict.fromkeys([*models, kind, ANY_DEVICE]),)
+
+
+def _model_of(facts: Mapping[str, object]) -> str:
+    return str(facts.get("name"))
+
+
+def _median_ms(case: Case, quantity: str) -> float | None:
+    if quantity in QUANTITIES:
+        is_absent = quantity in set(Phase) and not _occurs(case, quantity)
+        return None if is_absent else case.median_of(f"{quantity}_ms")
+    if not _occurs(case, quantity):
+        return None
+    return median(call.phase_time(quantity, WALL) for call in case.calls)
+
+
+def _occurs(case: Case, name: str) -> bool:
+    return any(span.name == name for call in case.calls for span in call.spans)
+
+
+def value_ms(runs: Sequence[Sequence[float]], rule: GateRule) -> float | None:
+    """Return the value of runs as the gate makes it, in ms; None where none has a value."""
+    values = [value_of(rounds, rule) for rounds in runs]
+    logs = [value.log_ms for value in values if isinstance(value, RunValue)]
+    return math.exp(fmean(logs)) if logs else None
+
+
+def shares_ms(before: Sequence[Rounds], after: Sequence[Rounds]) -> dict[str, float]:
+    """Return the change of each part in ms, `other` included; {} where a side has no run."""
+    if not before or not after:
+        return {}
+    old, new = _mean_parts(before), _mean_parts(after)
+    names = dict.fromkeys((*new, *old))
+    return {name: new.get(name, 0.0) - old.get(name, 0.0) for name in names}
+
+
+def _mean_parts(runs: Sequence[Rounds]) -> dict[str, float]:
+    parts = [_parts_ms(rounds.times_ms) for rounds in runs]
+    names = dict.fromkeys(name for one in parts for name in one)
+    return {name: fmean(one.get(name, 0.0) for one in parts) for name in names}
+
+
+def _parts_ms(times_ms: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return each part's mean over the fastest half of a run's rounds, by their total."""
+    totals = times_ms[TOTAL]
+    n_fastest = math.ceil(len(totals) * GateRule().fastest_share)
+    fastest = sorted(range(len(totals)), key=lambda index: totals[index])[:n_fastest]
+    return {
+        name: fmean(values[index] for index in fastest)
+        for name, values in times_ms.items()
+        if name not in (TOTAL, VISION_OUTSIDE)
+    }
+
 
 Pairs = tuple[tuple[Rounds, Rounds], ...]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
 from pytest_vlmlatency.history.location import shortened
-from pytest_vlmlatency.printing import printable
+from pytest_vlmlatency.printing import plural, printable, short_commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.history.slim import CaseSummary, RunSummary
     from pytest_vlmlatency.history.store import Store
 
-COMMIT_DIGITS = 12
 GAP = "  "
 
 
@@ -67,7 +66,7 @@ def page_lines(listing: Listing) -> list[str]:
     """Return the listing as a page: a table of runs, one of cases, and the problems."""
     if not listing.n_runs and not listing.problems:
         return [f"{shortened(listing.url)}: no runs yet"]
-    title = f"{shortened(listing.url)}: {_counted(listing.n_runs, 'run')}"
+    title = f"{shortened(listing.url)}: {plural(listing.n_runs, 'run')}"
     if len(listing.runs) < listing.n_runs:
         title += f", {len(listing.runs)} shown"
     lines = [title]
@@ -106,7 +105,7 @@ def _rows(listing: Listing) -> list[tuple[str, ...]]:
         about = (
             _when(run),
             run.id,
-            (run.commit or "none")[:COMMIT_DIGITS],
+            short_commit(run.commit or "none"),
             run.branch or "-",
             run.machine,
             ", ".join(state) or "clean",
@@ -153,7 +152,3 @@ def _table(rows: Sequence[tuple[str, ...]]) -> list[str]:
         GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.printing import short_commit
 from pytest_vlmlatency.records import machine_differences, with_devices_of_all
 
 if TYPE_CHECKING:
@@ -71,4 +72,4 @@ def _measured(commit: Commit | None) -> tuple[str, bool] | None:
 def _in_words(commit: Commit | None) -> str:
     if commit is None:
         return "none"
-    return f"{commit.id[:12]}{', with changes' if commit.is_dirty else ''}"
+    return f"{short_commit(commit.id)}{', with changes' if commit.is_dirty else ''}"

@@ -151,11 +151,6 @@ def number_of_parameters(n: int) -> str:
     return str(n)
 
 
-def counted(n: int, noun: str) -> str:
-    """Return a count with its noun: 1 step, 7 steps."""
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
 def times(n: int) -> str:
     """Return how often: never, once, 7 times."""
     return {0: "never", 1: "once"}.get(n, f"{n} times")

@@ -28,12 +28,13 @@ from pytest_vlmlatency.inspection.attribution import (
     module_rows,
     phases_by_module,
 )
-from pytest_vlmlatency.inspection.findings import Check, Inspection, Tokens, Verdict, counted
+from pytest_vlmlatency.inspection.findings import Check, Inspection, Tokens, Verdict
 from pytest_vlmlatency.inspection.sources import Source, open_source
 from pytest_vlmlatency.machine.environment import read_environment
 from pytest_vlmlatency.measure.case import describe_workload, labels_of
 from pytest_vlmlatency.measure.single import Single, observe
 from pytest_vlmlatency.options import Options
+from pytest_vlmlatency.printing import plural
 from pytest_vlmlatency.records import Phase, PhaseMap
 
 if TYPE_CHECKING:
@@ -243,8 +244,8 @@ def _count_check(model: torch.nn.Module, phase_map: PhaseMap) -> Check:
     n_seen = len(phase_map.blocks)
     return Check(
         what="config",
-        said=None if said is None else counted(said, "block"),
-        seen=f"{counted(n_seen, 'block')} ran",
+        said=None if said is None else plural(said, "block"),
+        seen=f"{plural(n_seen, 'block')} ran",
         verdict=_verdict(said, is_right=said == n_seen),
     )
 

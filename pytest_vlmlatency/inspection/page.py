@@ -14,10 +14,10 @@ from pytest_vlmlatency.inspection.findings import (
     ModuleRow,
     Tokens,
     Verdict,
-    counted,
     number_of_parameters,
     times,
 )
+from pytest_vlmlatency.printing import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -155,10 +155,10 @@ def _padding(tokens: Tokens) -> str:
 def _prefill(found: Inspection) -> str:
     """Say how the blocks get the prompt: joined with vision, or beside it."""
     tokens = found.tokens
-    forwards = counted(tokens.n_prompt_forwards, "forward")
+    forwards = plural(tokens.n_prompt_forwards, "forward")
     if tokens.n_block_positions is None:
         return f"{forwards}, the prompt in chunks" if tokens.n_prompt_forwards > 1 else forwards
-    text = f"{forwards}, {counted(tokens.n_block_positions, 'position')} into the first block"
+    text = f"{forwards}, {plural(tokens.n_block_positions, 'position')} into the first block"
     if found.is_encoder_decoder:
         return f"{text}: what the decoder starts with; it attends to an encoder's output"
     if not tokens.n_vision or tokens.n_text is None:
@@ -172,9 +172,9 @@ def _prefill(found: Inspection) -> str:
 def _decode(found: Inspection) -> str:
     tokens = found.tokens
     n_out = "tokens that were not returned" if tokens.n_output is None else ""
-    out = n_out or f"{counted(tokens.n_output or 0, 'token')} out"
+    out = n_out or f"{plural(tokens.n_output or 0, 'token')} out"
     words = ", ".join(dict.fromkeys((found.mode, *found.labels)))
-    steps = f"{counted(tokens.n_decode_steps, 'step')} after the prompt's, {out} ({words})"
+    steps = f"{plural(tokens.n_decode_steps, 'step')} after the prompt's, {out} ({words})"
     if tokens.accepted_lengths is None:
         return steps
     return f"{steps}; tokens by forward: {', '.join(map(str, tokens.accepted_lengths))}"

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed, UsageProblem
 from pytest_vlmlatency.paired.git import (
-    SHORT,
     GitFailed,
     asked,
     commit_of,
@@ -36,7 +35,7 @@ from pytest_vlmlatency.paired.git import (
     local_commit,
     quiet_environment,
 )
-from pytest_vlmlatency.printing import tell, without_private, without_secrets
+from pytest_vlmlatency.printing import short_commit, tell, without_private, without_secrets
 from pytest_vlmlatency.signals import ending_signals_raise, uninterrupted
 from pytest_vlmlatency.whole_files import remove_if_abandoned, scratch_folder
 
@@ -75,7 +74,7 @@ class Checkout:
     @property
     def described(self) -> str:
         """The commit, short enough to be read; the working tree is named as such."""
-        commit = self.commit[:SHORT]
+        commit = short_commit(self.commit)
         return commit if self.is_worktree else f"the working tree at {commit}"
 
 

@@ -119,9 +119,6 @@ def _told(args: tuple[str, ...]) -> str:
     return f"git {' '.join(args)}"
 
 
-SHORT = 10  # digits of a commit that people can still tell apart
-
-
 def repository_of(folder: Path) -> Path:
     """Return the root of the working tree around a folder; NotConfirmed outside of any."""
     root = asked(folder, "rev-parse", "--show-toplevel")

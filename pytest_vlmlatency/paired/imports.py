@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import NotConfirmed
+from pytest_vlmlatency.printing import plural
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,7 +57,7 @@ def imported_by(
         )
     counted = Counter(name.partition(".")[0] for name in own)
     return tuple(
-        f"{top}: {n} module{'' if n == 1 else 's'} of {_place(files, own, top, root)}"
+        f"{top}: {plural(n, 'module')} of {_place(files, own, top, root)}"
         for top, n in sorted(counted.items())
     )
 

@@ -29,7 +29,7 @@ from pytest_vlmlatency.paired.arguments import Invocation, cached_in, with_model
 from pytest_vlmlatency.paired.git import git, quiet_environment
 from pytest_vlmlatency.paired.imports import imported_by
 from pytest_vlmlatency.plain import run_of_json
-from pytest_vlmlatency.printing import without_private
+from pytest_vlmlatency.printing import short_commit, without_private
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -170,7 +170,7 @@ class Launch:
         return self.checkout.root / real.relative_to(self.working_tree) if inside else path
 
     def _told_of(self, what: str, output: Path) -> str:
-        side, commit = self.checkout.side, self.checkout.commit[:10]
+        side, commit = self.checkout.side, short_commit(self.checkout.commit)
         tail = told_output(output)
         return f"the launch of the {side} ({commit}) {what}; the end of its output:\n{tail}"
 
@@ -280,7 +280,8 @@ def survey(
     if not seen["measuring"]:
         raise UsageProblem(
             f"no test that pytest collects with {shlex.join(args)!r} in "
-            f"{checkouts.candidate.commit[:10]} uses the vlm_latency fixture; name some behind --"
+            f"{short_commit(checkouts.candidate.commit)} uses the vlm_latency fixture; "
+            f"name some behind --"
         )
     invocation = _invocation(seen, checkouts, folder)
     return invocation, tuple(seen["measuring"]), tuple(seen["modules"].values())

@@ -24,7 +24,7 @@ from pytest_vlmlatency.paired.checkouts import Checkouts, Side, open_checkouts
 from pytest_vlmlatency.paired.launch import Launch, Launched, MeasuredNothing, OutOfTime
 from pytest_vlmlatency.paired.observer import NOT_COLLECTED
 from pytest_vlmlatency.paired.own_tests import former_name, renamed_files, tests_missing_in
-from pytest_vlmlatency.printing import tell
+from pytest_vlmlatency.printing import plural, tell
 from pytest_vlmlatency.records import Confirmation, Run
 from pytest_vlmlatency.signals import interruption
 
@@ -373,7 +373,7 @@ class Forecast:
 
 def told_before(n_tests: int, forecast: Forecast, *, limit_option: str) -> str:
     """Return what confirming will cost at most; `limit_option` sets the time limit."""
-    tests = f"{n_tests} test{'' if n_tests == 1 else 's'}"
+    tests = plural(n_tests, "test")
     limit = f"{told_time(forecast.limit_s)} ({limit_option})"
     most = "" if forecast.most_pairs is None else f"{forecast.most_pairs} pairs or "
     return f"Confirming {tests} with fresh pairs of processes: at most {most}{limit}."
@@ -387,7 +387,7 @@ def told_within(forecast: Forecast) -> str:
     bar = f"{'#' * int(N_CELLS * share):.<{N_CELLS}}"
     of_most = "" if most is None else f" of at most {most}"
     return (
-        f"[{bar}] {forecast.n_pairs} fresh pair{'' if forecast.n_pairs == 1 else 's'}{of_most} in "
+        f"[{bar}] {plural(forecast.n_pairs, 'fresh pair')}{of_most} in "
         f"{told_time(so_far_s)}, at most {told_time(forecast.most_s)} left"
     )
 

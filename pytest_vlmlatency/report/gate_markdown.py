@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.printing import printable
+from pytest_vlmlatency.printing import plural, printable
 from pytest_vlmlatency.records import TOTAL, Verdict
 from pytest_vlmlatency.report.gate_words import (
     Standing,
     budget_text,
     change_text,
-    counted,
     heading_of,
     probably_text,
     quarantine_text,
@@ -96,7 +95,7 @@ def _group(
 ) -> Iterator[str]:
     shown = cases if most_cases is None else cases[:most_cases]
     n_phases = sum(len(case.phases) for case in cases)
-    number = counted(len(cases), "case") + (f", {counted(n_phases, 'phase')}" if n_phases else "")
+    number = plural(len(cases), "case") + (f", {plural(n_phases, 'phase')}" if n_phases else "")
     heading = f"{heading_of(standing, is_strict=report.is_strict)} ({number})"
     if standing in FOLDED:
         yield f"<details><summary>{heading}</summary>"
@@ -113,7 +112,7 @@ def _group(
 
 
 def _left_out(number: int, noun: str) -> str:
-    return f"{counted(number, noun)} left out, for want of room."
+    return f"{plural(number, noun)} left out, for want of room."
 
 
 def _rows(case: CaseVerdict, standing: Standing) -> Iterator[str]:

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.printing import printable_lines
+from pytest_vlmlatency.printing import plural, printable_lines
 from pytest_vlmlatency.records import TOTAL, CaseVerdict, GateStatus, PhaseVerdict, Verdict
 from pytest_vlmlatency.report.gate_words import (
     Standing,
     budget_text,
     change_text,
-    counted,
     effect_text,
     heading_of,
     probably_text,
@@ -157,7 +156,7 @@ def _in_short(standing: Standing, cases: Sequence[CaseVerdict]) -> list[str]:
     """Return a group in one line, or one for each reason."""
     if standing is Standing.SAME:
         n_phases = sum(len(case.phases) for case in cases)
-        number = f"{counted(len(cases), 'case')}, {counted(n_phases, 'phase')}"
+        number = f"{plural(len(cases), 'case')}, {plural(n_phases, 'phase')}"
         return [f"same: {number} (-v lists them)"]
     names: dict[str, list[str]] = {}
     for case in cases:

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, assert_never
 
 from pytest_vlmlatency.case_ids import told_apart
+from pytest_vlmlatency.printing import plural
 from pytest_vlmlatency.records import CPU, CaseState, GateMode, GateStatus, Verdict
 from pytest_vlmlatency.report.terminal import notes_about
 
@@ -61,8 +62,8 @@ def interval_text(ratio: float, low_ratio: float | None, high_ratio: float | Non
 def evidence_text(judgement: Judgement) -> str:
     """Return what a verdict rests on: fresh pairs of processes where there were any, else runs."""
     if judgement.n_pairs:
-        return counted(judgement.n_pairs, "pair")
-    return counted(judgement.n_runs, "run") if judgement.n_runs else ""
+        return plural(judgement.n_pairs, "pair")
+    return plural(judgement.n_runs, "run") if judgement.n_runs else ""
 
 
 def probably_text(phase: PhaseVerdict) -> str:
@@ -145,7 +146,7 @@ def confirmation_text(confirmation: Confirmation) -> str:
     """Return what was measured anew, and what cut it short."""
     minutes, seconds = divmod(round(confirmation.time_s), S_PER_MIN)
     time = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-    pairs = counted(confirmation.n_pairs, "pair")
+    pairs = plural(confirmation.n_pairs, "pair")
     what = f"Confirmed with {pairs}" if confirmation.n_pairs else "Measured no pair"
     sides = f"{confirmation.baseline} against {confirmation.candidate}"
     measured = f"{what} of fresh processes in {time}: {sides}"
@@ -206,11 +207,6 @@ def accept_text(report: GateReport) -> str:
         f"If this is intended, accept the new level and commit the file that this writes: "
         f'vlmlatency accept {report.accept_as} --why "the reason"'
     )
-
-
-def counted(number: int, noun: str) -> str:
-    """Return a number with its noun: `1 pair`, `5 pairs`."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def listed(names: Sequence[str]) -> str:

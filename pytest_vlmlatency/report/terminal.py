@@ -21,7 +21,7 @@ from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
-from pytest_vlmlatency.printing import printable
+from pytest_vlmlatency.printing import plural, printable
 from pytest_vlmlatency.records import CONTENDED_ABOVE, WALL, Phase, Place
 from pytest_vlmlatency.report.predicted import (
     HEADER,
@@ -59,7 +59,7 @@ _SHOWN = frozenset({Phase.VISION, Phase.PREFILL, Phase.DECODE, Phase.OTHER})
 def title_of(cases: Sequence[Case]) -> str:
     """Return the section's title: how many cases, and where they were measured."""
     devices = ", ".join(dict.fromkeys(case.device for case in cases))
-    number = f"{len(cases)} case{'' if len(cases) == 1 else 's'}"
+    number = plural(len(cases), "case")
     return f"vlm latency: {number} on {devices}" if cases else "vlm latency: nothing measured"
 
 

@@ -14,9 +14,10 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.case_ids import told_apart
+from pytest_vlmlatency.printing import plural, short_commit
 from pytest_vlmlatency.records import GateStatus
 from pytest_vlmlatency.report.gate_terminal import Line, Tone
-from pytest_vlmlatency.report.gate_words import counted, interval_text
+from pytest_vlmlatency.report.gate_words import interval_text
 from pytest_vlmlatency.report.terminal import wrapped
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.records import Trend, TrendSeries, TrendStep
 
 
-SHORT = 9  # digits of a commit that people read
 MOST_COMMITS = 10
 DEFAULT_WIDTH = 80
 INDENT = "  "
@@ -33,7 +33,7 @@ INDENT = "  "
 
 def trend_lines(trend: Trend, *, width: int | None, has_all: bool = False) -> tuple[Line, ...]:
     """Return the whole page; `has_all` shows the series without a step, too."""
-    told = f"vlm trend: {_counts(trend)} in {counted(trend.n_runs, 'run')} of {_commits(trend)}"
+    told = f"vlm trend: {_counts(trend)} in {plural(trend.n_runs, 'run')} of {_commits(trend)}"
     lines = [Line(text) for text in wrapped([f"{told}, {trend.described}"], width)]
     names = told_apart((series.case_id, series.case_name) for series in trend.series)
     named = zip(names, trend.series, strict=True)
@@ -53,7 +53,7 @@ def _counts(trend: Trend) -> str:
 
 
 def _commits(trend: Trend) -> str:
-    return counted(trend.n_commits, "commit")
+    return plural(trend.n_commits, "commit")
 
 
 def _series(series: TrendSeries, name: str, width: int | None) -> Iterator[Line]:
@@ -70,7 +70,7 @@ def _series(series: TrendSeries, name: str, width: int | None) -> Iterator[Line]
         span = f"the strip spans {strip.bottom:.2f} to {strip.top:.2f} ms"
         yield from (
             Line(INDENT + text)
-            for text in wrapped([f"{counted(len(values), 'run')}{left_out}; {span}"], room)
+            for text in wrapped([f"{plural(len(values), 'run')}{left_out}; {span}"], room)
         )
     elif series.n_left_out:
         yield Line(INDENT + _left_out(series))
@@ -95,17 +95,16 @@ def _between(step: TrendStep, file: str) -> list[str]:
     """Return between which commits a step lies, what they did, and how to measure them anew."""
     if step.last_good is None or step.first_bad is None:
         return ["The runs around it know no commit."]
-    ends = f"last before it {step.last_good[:SHORT]}, first with it {step.first_bad[:SHORT]}"
+    good, bad = short_commit(step.last_good), short_commit(step.first_bad)
     if step.last_good == step.first_bad:
-        return [f"At one commit, {step.first_bad[:SHORT]}: not the code, but what it ran on."]
+        return [f"At one commit, {bad}: not the code, but what it ran on."]
     hidden = len(step.commits) - MOST_COMMITS
     more = [f"{INDENT}and {hidden} more"] if hidden > 0 else []
     return [
-        f"Between commits: {ends}.",
+        f"Between commits: last before it {good}, first with it {bad}.",
         *(f"{INDENT}{commit}" for commit in step.commits[:MOST_COMMITS]),
         *more,
-        f"To be sure: vlmlatency ab {step.last_good[:SHORT]} {step.first_bad[:SHORT]} "
-        f"-- {quote(file)}",
+        f"To be sure: vlmlatency ab {good} {bad} -- {quote(file)}",
     ]
 
 

@@ -15,7 +15,7 @@ from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
 from pytest_vlmlatency.history.run_file import write_run
 from pytest_vlmlatency.plain import from_plain
-from pytest_vlmlatency.printing import print_line, printable
+from pytest_vlmlatency.printing import plural, print_line, printable
 from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all
 from pytest_vlmlatency.report.predicted import off_lines
 from pytest_vlmlatency.report.terminal import (
@@ -85,7 +85,7 @@ def run_of(
 def save(run: Run, path: Path) -> str:
     """Write a run to a file, and return what to tell of it."""
     write_run(run, path)
-    return f"Wrote {_cases(len(run.cases))} to {path}."
+    return f"Wrote {plural(len(run.cases), 'case')} to {path}."
 
 
 def export(run: Run, target: Path) -> list[str]:
@@ -151,7 +151,3 @@ def print_summary(
 def cases_of(parcel: Parcel) -> list[Case]:
     """Return the cases of a parcel."""
     return [from_plain(Case, json.loads(text)) for text in parcel["cases"]]
-
-
-def _cases(number: int) -> str:
-    return f"{number} case{'' if number == 1 else 's'}"

@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.printing import plural
 from pytest_vlmlatency.records import Judgement, Verdict
 from pytest_vlmlatency.stats.noise import (
     Noise,
@@ -97,7 +98,7 @@ def _compared(
         error=math.sqrt(noise.variance * (1 + 1 / n_runs)),
         df=noise.df,
         rule=rule,
-        evidence=f"{n_runs} run{'' if n_runs == 1 else 's'}",
+        evidence=plural(n_runs, "run"),
     )
     is_same = change.is_within_target and not change.is_certain(rule.screen_alpha)
     if is_same and not (noise.is_assumed or is_disturbed):

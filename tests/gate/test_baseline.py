@@ -99,7 +99,7 @@ def test_a_pin_ends_older_history_and_nothing_newer_moves_it() -> None:
     choice = pinned(names(runs), a_pin(2), fingerprint=HERE, but=CANDIDATE)
 
     assert (ids(choice), choice.commit) == ([2], commit_id(2))
-    assert choice.described == "1 run of 000000000, accepted on 2026-11-02: a larger model"
+    assert choice.described == "1 run of 0000000000, accepted on 2026-11-02: a larger model"
 
 
 def test_other_clean_runs_of_the_accepted_commit_are_compared_with_too() -> None:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_vlmlatency.gate.budgets import budgets_for_others, budgets_of, device_names
+from pytest_vlmlatency.gate.verdicts import budgets_for_others, budgets_of, device_names
 from pytest_vlmlatency.records import Place, Span
 from pytest_vlmlatency.terms import gate_terms
 from tests.cases import a_call, a_case

@@ -220,7 +220,7 @@ def test_an_accepted_run_is_pinned_with_its_reason_and_compared_with(
     assert (accepted, compared) == (0, SLOWER)
     assert (pin.commit, pin.why, pin.cases) == (project.first, "release 1.2", None)
     assert said == (
-        f"Accepted run {pin.run} of commit {project.first[:9]} for all cases, in "
+        f"Accepted run {pin.run} of commit {project.first[:10]} for all cases, in "
         f".vlm_accepted/{MACHINE}.json: commit that file.\n"
     )
 
@@ -250,7 +250,7 @@ def test_an_accepted_run_that_the_history_lacks_is_an_error_that_says_what_to_do
 
     assert cli.main(["compare", "accepted", "last", "--history", "elsewhere"]) == USAGE
 
-    first = project.first[:9]
+    first = project.first[:10]
     assert capsys.readouterr().err.endswith(
         f"the accepted run {run.id} of 2026-11-01 is not in the history at elsewhere, nor is a "
         f"clean run of its commit {first} on this machine, and a pin holds no times: name the "

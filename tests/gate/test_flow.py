@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import HistoryProblem, NotConfirmed
-from pytest_vlmlatency.gate import gate, repository, unchanged
+from pytest_vlmlatency.gate import gate, repository
 from pytest_vlmlatency.gate.gate import GateRequest, NoHistory, judge_run
 from pytest_vlmlatency.gate.pins import Pin, add_pin
 from pytest_vlmlatency.gate.repository import Lineage, NoLineage
@@ -422,7 +422,7 @@ def test_a_pin_of_a_case_follows_its_renamed_file(
 
     report = judged(candidate(), history)
 
-    assert report.baseline == "1 run of 000000000, accepted on 2026-11-02: the release"
+    assert report.baseline == "1 run of 0000000000, accepted on 2026-11-02: the release"
 
 
 def test_a_case_that_the_baselines_code_does_not_run_is_new() -> None:
@@ -659,7 +659,7 @@ def test_a_pin_stops_a_creep_that_walks_past_a_rolling_baseline(tmp_path: Path) 
     assert verdicts(rolling)["vision"] == "same"
     assert verdicts(only(pinned))["vision"] == "slower"
     assert pairs.opened == [commit_id(1)]
-    assert pinned.baseline == "1 run of 000000000, accepted on 2026-11-02: the release"
+    assert pinned.baseline == "1 run of 0000000000, accepted on 2026-11-02: the release"
 
 
 def test_the_commit_that_brought_a_pin_stands_for_an_accepted_one_that_is_gone(
@@ -703,7 +703,9 @@ def test_a_pin_of_one_case_leaves_the_others_their_own_baseline(tmp_path: Path) 
     first, other = judged(run, history).cases
 
     assert (first.phases[0].judgement.n_runs, other.phases[0].judgement.n_runs) == (N_RUNS, 1)
-    assert other.notes == ("compared with 1 run of 000000000, accepted on 2026-11-02: the release",)
+    assert other.notes == (
+        "compared with 1 run of 0000000000, accepted on 2026-11-02: the release",
+    )
 
 
 @pytest.mark.parametrize("first_seed", range(1000, 1010))
@@ -809,7 +811,7 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> dict[str, Changes | None]:
     """What differs from each commit; every change is outside of what the tests read."""
     known: dict[str, Changes | None] = {}
     monkeypatch.setattr(gate, "changes_between", lambda _root, before, *_: known.get(before))
-    monkeypatch.setattr(unchanged, "possibly_read", lambda *_: ())
+    monkeypatch.setattr(repository, "possibly_read", lambda *_: ())
     return known
 
 
@@ -833,7 +835,7 @@ def test_a_change_that_is_measured_although_it_may_be_skipped_names_what_the_tes
     changes: dict[str, Changes | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes[commit_id(60)] = Changes(paths=(Path("tests/data.json"),))
-    monkeypatch.setattr(unchanged, "possibly_read", lambda _root, changes, _read: changes.paths)
+    monkeypatch.setattr(repository, "possibly_read", lambda _root, changes, _read: changes.paths)
     run = candidate(slower={"vision_ms": 0.05})
 
     skipping, reporting = (

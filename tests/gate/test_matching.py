@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from pytest_vlmlatency.gate.matching import matching, uncollected
+from pytest_vlmlatency.gate.comparability import matching, uncollected
 from pytest_vlmlatency.records import Rounds, RunRounds, run_rounds_of
 from tests.cases import a_case
 from tests.runs import a_run

@@ -52,7 +52,7 @@ def test_on_a_branch_the_baseline_is_where_it_left_the_default_branch(root: Path
     lineage = read_lineage(root, None, is_dirty=False)
 
     assert lineage.commits == main
-    assert lineage.described == f"{main[0][:9]}, where HEAD left main"
+    assert lineage.described == f"{main[0][:10]}, where HEAD left main"
     assert lineage.remarks == ()
 
 
@@ -73,7 +73,7 @@ def test_on_the_default_branch_head_is_no_baseline_of_itself(root: Path) -> None
     lineage = read_lineage(root, None, is_dirty=False)
 
     assert lineage.commits == main[1:]
-    assert lineage.described == f"{main[1][:9]}, the commit before HEAD on main"
+    assert lineage.described == f"{main[1][:10]}, the commit before HEAD on main"
 
 
 def test_head_is_the_baseline_of_uncommitted_changes(root: Path) -> None:
@@ -82,7 +82,7 @@ def test_head_is_the_baseline_of_uncommitted_changes(root: Path) -> None:
     lineage = read_lineage(root, None, is_dirty=True)
 
     assert lineage.commits == main
-    assert lineage.described == f"HEAD ({main[0][:9]}), before the uncommitted changes"
+    assert lineage.described == f"HEAD ({main[0][:10]}), before the uncommitted changes"
 
 
 def test_commits_of_a_merged_branch_are_no_first_parents(root: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_shallow_clone_of_a_merge_knows_its_baseline_by_the_merges_parents(roo
     lineage = read_lineage(shallow(root, "merged"), None, is_dirty=False)
 
     assert lineage.commits[0] == main[0]
-    assert lineage.described == f"{main[0][:9]}, where HEAD left origin/main"
+    assert lineage.described == f"{main[0][:10]}, where HEAD left origin/main"
 
 
 @pytest.mark.parametrize("ref", ["--upload-pack=touch gone", "main:refs/heads/written"])

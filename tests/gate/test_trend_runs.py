@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.gate.trend_runs import (
+from pytest_vlmlatency.gate.trend import (
     clean_runs,
     commits_to_head,
     in_order,

@@ -61,14 +61,14 @@ def test_a_history_is_listed_as_a_table(tmp_path: Path, said: Said) -> None:
     page = said("history", "--history", tmp_path)
 
     machine = name_of(a_run()).fingerprint
-    columns = "started (UTC)        run               commit        branch  machine       state"
+    columns = "started (UTC)        run               commit      branch  machine       state"
     assert page.splitlines() == [
         f"{tmp_path}: 3 runs",
         "",
         f"{columns}                cases",
-        f"2026-11-20 00:00:01  {1:016x}  3f3f3f3f3f3f  main    {machine}  clean                2",
-        f"2026-11-20 00:00:02  {2:016x}  3f3f3f3f3f3f  main    {machine}  pull request, dirty  1",
-        f"2026-11-20 00:00:03  {3:016x}  none          -       {machine}  no baseline          1",
+        f"2026-11-20 00:00:01  {1:016x}  3f3f3f3f3f  main    {machine}  clean                2",
+        f"2026-11-20 00:00:02  {2:016x}  3f3f3f3f3f  main    {machine}  pull request, dirty  1",
+        f"2026-11-20 00:00:03  {3:016x}  none        -       {machine}  no baseline          1",
         "",
         "case                     device  runs  last total",
         "tests/test_x.py::test_a  cpu     3     30.50 ms CPU",
@@ -391,13 +391,13 @@ WITHOUT_TRANSFORMERS = replace(an_environment(), versions={"torch": "2.13.0"})
     [
         (
             a_run(2, cases=[OTHER], commit="a1" * 20),
-            "commit: 3f3f3f3f3f3f, then a1a1a1a1a1a1",
+            "commit: 3f3f3f3f3f, then a1a1a1a1a1",
         ),
         (
             a_run(2, cases=[OTHER], is_dirty=True),
-            "commit: 3f3f3f3f3f3f, then 3f3f3f3f3f3f, with changes",
+            "commit: 3f3f3f3f3f, then 3f3f3f3f3f, with changes",
         ),
-        (a_run(2, cases=[OTHER], commit=None), "commit: 3f3f3f3f3f3f, then none"),
+        (a_run(2, cases=[OTHER], commit=None), "commit: 3f3f3f3f3f, then none"),
         (
             a_run(2, cases=[OTHER], environment=an_environment(n_threads=4)),
             "threads: 1, then 4",

@@ -104,7 +104,7 @@ def test_a_step_between_runs_of_one_commit_is_not_the_codes() -> None:
     same = replace(STEP, last_good=STEP.first_bad)
     lines = trend_lines(replace(TREND, series=(replace(SLOWER, steps=(same,)),)), width=None)
 
-    assert "  At one commit, 3f2a1c93f: not the code, but what it ran on." in [
+    assert "  At one commit, 3f2a1c93f2: not the code, but what it ran on." in [
         line.text for line in lines
     ]
 

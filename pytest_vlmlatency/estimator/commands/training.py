@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.errors import EstimatorProblem, UsageProblem
 from pytest_vlmlatency.estimator.commands.inputs_text import add_knobs, knobs_of
 from pytest_vlmlatency.estimator.commands.opening import data_sets, read_table
-from pytest_vlmlatency.printing import has_terminal, tell, tell_ready, warn, write_over
+from pytest_vlmlatency.printing import has_terminal, plural, tell, tell_ready, warn, write_over
 
 if TYPE_CHECKING:
     import argparse
@@ -92,10 +92,9 @@ def run(given: argparse.Namespace) -> int:
     sets = data_sets(given.results_dir, given.dataset_names)
     knobs = knobs_of(given.knobs)
     table = read_table(sets, knobs=knobs)
-    n_configurations = len(table.configurations)
     tell(
-        f"{len(table):,} records of {n_configurations} configuration"
-        f"{'' if n_configurations == 1 else 's'}, data sets: {', '.join(sets)}",
+        f"{len(table):,} records of {plural(len(table.configurations), 'configuration')}, "
+        f"data sets: {', '.join(sets)}",
         f"{kind}, on records held out:",
     )
     text = undeclared_text(undeclared_knobs(table))
