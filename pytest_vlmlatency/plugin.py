@@ -40,7 +40,7 @@ def pytest_load_initial_conftests(
 ) -> Generator[None]:
     """Give a worker its device before conftests run, and take --gpu if they left it free."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        from pytest_vlmlatency.session.turns import choose_device  # noqa: PLC0415 - workers only
+        from pytest_vlmlatency.machine.turns import choose_device  # noqa: PLC0415 - workers only
 
         named = early_config.known_args_namespace.vlm_device or early_config.getini("vlm_device")
         choose_device(os.environ, named=named)
@@ -87,7 +87,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     is_beside = item.config.stash.get(_MEASURES, False) and "PYTEST_XDIST_WORKER" in os.environ
     if not is_beside and not _may_measure(item):
         return (yield)
-    from pytest_vlmlatency.session.turns import process_in, turns_folder  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.machine.turns import process_in, turns_folder  # noqa: PLC0415 - as above
 
     with process_in(turns_folder()).in_test(_shown_by(item.config)):
         return (yield)

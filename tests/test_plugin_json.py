@@ -8,7 +8,7 @@ import pytest
 
 from pytest_vlmlatency import whole_files
 from pytest_vlmlatency.history.choosing import run_in_file
-from pytest_vlmlatency.session import turns
+from pytest_vlmlatency.machine import turns
 from tests.projects import project, table_of
 
 if TYPE_CHECKING:

@@ -133,7 +133,7 @@ def test_pytest_benchmark_still_warns_about_benchmarks_that_are_not_ours(
 
 
 LOCKS = """\
-from pytest_vlmlatency.session.turns import turns_folder
+from pytest_vlmlatency.machine.turns import turns_folder
 
 
 def locks():

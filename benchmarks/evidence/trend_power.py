@@ -1,4 +1,4 @@
-"""How often change points are found where there are none, how soon where there is one, and where.
+"""How often change points are found where there are none, and where there is one, and where.
 
 Series are values of simulated runs, one run a commit. `detect_change_points`, which `vlmlatency
 trend` shows, is compared with Otava's algorithm. No constant was chosen with this seed.
@@ -8,7 +8,6 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from statistics import median
 
 import numpy as np
 
@@ -27,13 +26,9 @@ from benchmarks.evidence._simulated_runs import (
 )
 from benchmarks.evidence._statistics import counted, rate_interval, table
 from pytest_vlmlatency.machine.cpu import pinned_threads
-from pytest_vlmlatency.stats import GateRule, TrendRule, detect_alarm, detect_change_points
+from pytest_vlmlatency.stats import GateRule, TrendRule, detect_change_points
 
 N_BEFORE, N_AFTER, STEP_RATIO = 60, 40, 0.03
-FIRST_LOOK = 2 * TrendRule().min_length
-N_EARLY_LOOKS = N_BEFORE + 1 - FIRST_LOOK
-WITHIN = 10
-"""Commits within which an alarm is to come."""
 N_PER_DRAW = 500
 
 
@@ -42,10 +37,8 @@ class Trend:
     """Series of one noise: in how many without a step one is found, and what is found of a step.
 
     `n_one`: series with a step of which just one is found. Of those, `n_located` have it within the
-    commits that are named, and `n_enclosed` its size within the interval shown. `delays`: of each
-    series that alarms once the step came, the number of commits with it by then. `n_early`: looks
-    before the step that alarm. `n_crept`: series with a creep in place of the step where one is
-    found.
+    commits that are named, and `n_enclosed` its size within the interval shown. `n_crept`: series
+    with a creep in place of the step where one is found.
     """
 
     weather: str
@@ -58,14 +51,7 @@ class Trend:
     n_one: int
     n_located: int
     n_enclosed: int
-    n_early: int
     n_crept: int
-    delays: tuple[int, ...]
-
-    @property
-    def n_soon(self) -> int:
-        """Series that alarm within ten commits with the step."""
-        return sum(delay <= WITHIN for delay in self.delays)
 
 
 def trend_of(weather: Weather, n_unchanged: int, n_steps: int, *, seed: int) -> Trend:
@@ -75,13 +61,9 @@ def trend_of(weather: Weather, n_unchanged: int, n_steps: int, *, seed: int) -> 
     for values, medians in _series(weather, n_unchanged, 0.0, rng):
         seen["false"] += bool(detect_change_points(values.tolist()))
         seen["false_otava"] += bool(otava_steps(medians))
-    delays: list[int] = []
     for values, medians in _series(weather, n_steps, STEP_RATIO, rng):
         seen += Counter(_seen(values))
         seen["found_otava"] += any(ratio > 1 for ratio in otava_steps(medians).values())
-        alarms = alarms_of(values)
-        seen["early"] += sum(n_commits <= 0 for n_commits in alarms)
-        delays += [n_commits for n_commits in alarms if n_commits > 0][:1]
     creep = (1 + CREEP_RATIO) ** np.maximum(0, np.arange(1 - N_BEFORE, N_AFTER + 1))
     for values, _ in _series(weather, n_steps, 0.0, rng):
         seen["crept"] += any(
@@ -91,7 +73,6 @@ def trend_of(weather: Weather, n_unchanged: int, n_steps: int, *, seed: int) -> 
         weather=weather.name,
         n_unchanged=n_unchanged,
         n_steps=n_steps,
-        delays=tuple(sorted(delays)),
         **{f"n_{what}": seen[what] for what in SEEN},
     )
 
@@ -104,7 +85,6 @@ SEEN = (
     "one",
     "located",
     "enclosed",
-    "early",
     "crept",
 )
 
@@ -142,26 +122,11 @@ def _seen(values: Times) -> dict[str, int]:
     }
 
 
-def alarms_of(values: Times) -> list[int]:
-    """Return after how many commits with the step a look alarms, none or fewer being before it.
-
-    Looks after the first alarm that could be right are not taken.
-    """
-    alarms = []
-    for n_values in range(FIRST_LOOK, len(values) + 1):
-        if detect_alarm(values[:n_values].tolist()) is not None:
-            alarms.append(n_values - N_BEFORE)
-            if n_values > N_BEFORE:
-                break
-    return alarms
-
-
 NAME = "trend_power"
 SEED = 20261122
 CALM = Weather(name="0.3 %, between 0.3 %", within_ratio=0.003, between_ratio=0.003, spread=0)
 WEATHERS = (CALM, QUIET, TAILS)
 N_UNCHANGED, N_STEPS = 20_000, 2000
-FOUND_RATIO = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,23 +158,11 @@ def claims_of(figures: Figures) -> tuple[Claim, ...]:
 
 def _claims_of(trend: Trend) -> tuple[Claim, ...]:
     alpha = TrendRule().alpha
-    n_looks = trend.n_steps * N_EARLY_LOOKS
     return (
         Claim(
             text=f"{trend.weather}: at most 1 in {1 / alpha:,.0f} series without a step has one.",
             holds=trend.n_false <= alpha * trend.n_unchanged,
             seen=f"{trend.n_false} of {trend.n_unchanged:,}.",
-        ),
-        Claim(
-            text=f"{trend.weather}: at most 1 in {1 / alpha:,.0f} looks before a step alarms.",
-            holds=trend.n_early <= alpha * n_looks,
-            seen=f"{trend.n_early} of {n_looks:,}.",
-        ),
-        Claim(
-            text=f"{trend.weather}: {STEP_RATIO:+.0%} alarms within {WITHIN} commits in at least "
-            f"{FOUND_RATIO:.0%} of series.",
-            holds=trend.n_soon >= FOUND_RATIO * trend.n_steps,
-            seen=f"{_share(trend.n_soon, trend.n_steps)}.",
         ),
         Claim(
             text=f"{trend.weather}: it lies between the commits that are named in at least 95% of "
@@ -243,8 +196,6 @@ ROWS: tuple[tuple[str, Callable[[Trend], str]], ...] = (
     ("the step is found", lambda trend: _share(trend.n_found, trend.n_steps)),
     ("the same, Otava's algorithm", lambda trend: _share(trend.n_found_otava, trend.n_steps)),
     ("it is found, and nothing else", lambda trend: _share(trend.n_one, trend.n_steps)),
-    (f"an alarm within {WITHIN} commits", lambda trend: _share(trend.n_soon, trend.n_steps)),
-    ("commits until the alarm, median", lambda trend: f"{median(trend.delays or (0,)):.0f}"),
     ("a creep is found", lambda trend: _share(trend.n_crept, trend.n_steps)),
     ("it lies between the commits named", lambda trend: _share(trend.n_located, trend.n_one)),
     ("its size lies in the interval", lambda trend: _share(trend.n_enclosed, trend.n_one)),

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pytest_vlmlatency.calls.clock import check_devices, clock_for, model_devices
 from pytest_vlmlatency.calls.interception import find_target
 from pytest_vlmlatency.errors import UsageProblem
+from pytest_vlmlatency.machine.turns import alone_with
 from pytest_vlmlatency.measure.case import Identity, unmeasured_case
 from pytest_vlmlatency.measure.rounds import Measured, Progress, measure_in_turn
 from pytest_vlmlatency.measure.subject import prepared
@@ -48,7 +49,8 @@ def measure_generate(
 
     `generate` is a model's generate, or any callable that ends in it when `model=` is given.
     Raises InvalidMeasurement rather than returning a number that cannot be true, PhasesNotFound
-    where the phases cannot be told, UsageProblem for arguments that make no sense.
+    where the phases cannot be told, UsageProblem for arguments that make no sense. Waits for other
+    measurements of this user on the same device, as the fixture does.
     """
     given = {
         "setup": setup,
@@ -63,14 +65,13 @@ def measure_generate(
         "device": device,
     }
     name = str(getattr(generate, "__qualname__", "generate"))
-    return measure(
-        generate,
-        args=args,
-        kwargs=kwargs,
-        options=merge_options(given, source="measure_generate()"),
-        identity=Identity(id=name, name=name),
-        clock=clock,
-    ).case
+    options = merge_options(given, source="measure_generate()")
+    target = find_target(generate, args, kwargs or {}, options.model)
+    with alone_with(model_devices(target.model), progress=None):
+        measured = measure_in_turn(
+            target, [options.config], options, Identity(id=name, name=name), clock, None
+        )
+    return measured[0].case
 
 
 def measure(

@@ -27,6 +27,7 @@ from pytest_vlmlatency.discovery.regions import region_name
 from pytest_vlmlatency.discovery.watch import trace_call
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.machine.allocator import FlushWatch
+from pytest_vlmlatency.machine.turns import alone_with
 from pytest_vlmlatency.measure.isolation import quiet_machine, remember_random_state
 from pytest_vlmlatency.measure.subject import Subject, prepared
 from pytest_vlmlatency.measure.timed import Rig
@@ -77,7 +78,11 @@ def observe(
     devices = model_devices(target.model)
     check_devices(devices, options.device)
     clock = clock or clock_for(devices)
-    with quiet_machine(target, devices, options), FlushWatch() as watch:
+    with (
+        alone_with(devices, progress=report),
+        quiet_machine(target, devices, options),
+        FlushWatch() as watch,
+    ):
         subject = Subject(
             target,
             options=options,

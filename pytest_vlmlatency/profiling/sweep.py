@@ -28,6 +28,7 @@ from pytest_vlmlatency.export.writing import configuration_name
 from pytest_vlmlatency.inspection.user_function import recorded_name
 from pytest_vlmlatency.machine.commit import read_commit
 from pytest_vlmlatency.machine.environment import read_environment
+from pytest_vlmlatency.machine.turns import alone_with
 from pytest_vlmlatency.measure.case import Identity, attention_of
 from pytest_vlmlatency.measure.isolation import quiet_machine
 from pytest_vlmlatency.measure.run import measure
@@ -37,8 +38,6 @@ from pytest_vlmlatency.profiling.ledger import MODEL_NAME, Ledger
 from pytest_vlmlatency.profiling.subject import open_subject
 from pytest_vlmlatency.records import Run, fingerprint_of
 from pytest_vlmlatency.report.progress import StatusLine, Stderr
-from pytest_vlmlatency.session.placement import place_of
-from pytest_vlmlatency.session.turns import alone_on, turns_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -116,8 +115,7 @@ def sweep(plan: Plan, dataset: Dataset, folder: Path) -> Done:
     ledger = Ledger(folder, dataset.name, identity, n_new_tokens=n_new_tokens)
     with closing(ledger):
         sweeper = _Sweep(plan, dataset, run, subject, ledger)
-        places = sorted({place_of(device) for device in devices})
-        with alone_on(places, folder=turns_folder(), progress=sweeper.progress.say):
+        with alone_with(devices, progress=sweeper.progress.say):
             return sweeper.complete()
 
 

@@ -13,11 +13,11 @@ import pytest
 
 from pytest_vlmlatency.case_ids import has_address, name_in_file
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
+from pytest_vlmlatency.machine.turns import turns_folder
 from pytest_vlmlatency.options import marker_layer, merge_options
 from pytest_vlmlatency.session.delivery import USAGE_PROBLEM
 from pytest_vlmlatency.session.keeping import history_of
 from pytest_vlmlatency.session.settings import FIXTURE, chosen_device, said_of
-from pytest_vlmlatency.session.turns import turns_folder
 from pytest_vlmlatency.terms import check_effect
 
 if TYPE_CHECKING:

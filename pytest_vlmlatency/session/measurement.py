@@ -31,13 +31,12 @@ from pytest_vlmlatency.case_ids import id_of, steady_name
 from pytest_vlmlatency.errors import VlmLatencyError
 from pytest_vlmlatency.fixture import VlmLatency
 from pytest_vlmlatency.history.location import repository_root
+from pytest_vlmlatency.machine.turns import alone_with
 from pytest_vlmlatency.measure.case import Identity
 from pytest_vlmlatency.printing import printable_lines
 from pytest_vlmlatency.report.progress import StatusLine
 from pytest_vlmlatency.session import settings
 from pytest_vlmlatency.session.keeping import home_of
-from pytest_vlmlatency.session.placement import place_of
-from pytest_vlmlatency.session.turns import alone_on, turns_folder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -174,8 +173,7 @@ class MeasurementInTurn:
     def _turn(self, work: Work, options: Options) -> Iterator[None]:
         target = find_target(work.generate, work.args, work.kwargs or {}, options.model)
         self.devices = model_devices(target.model)
-        places = {place_of(device) for device in self.devices}
-        with alone_on(sorted(places), folder=turns_folder(), progress=self._progress) as waited_ms:
+        with alone_with(self.devices, progress=self._progress) as waited_ms:
             self.waited_ms += waited_ms
             try:
                 yield

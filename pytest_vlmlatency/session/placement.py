@@ -20,15 +20,6 @@ def resolve_device(named: str | None, *, is_gpu_asked: bool) -> str | None:
     return _current_accelerator() if is_gpu_asked else None
 
 
-def place_of(device: torch.device) -> str:
-    """Name a device so that processes which see it under different numbers agree."""
-    if device.type == "cpu":
-        return "cpu"
-    describe = getattr(torch.get_device_module(device.type), "get_device_properties", None)
-    uuid = None if describe is None else getattr(describe(device), "uuid", None)
-    return f"{device.type}-{uuid or device.index or 0}"
-
-
 def _current_accelerator() -> str:
     accelerator = visible_accelerator()
     if accelerator is None:

@@ -23,9 +23,7 @@ from pytest_vlmlatency.records import Judgement, Verdict
 from pytest_vlmlatency.stats.change_points import (
     ChangePoint,
     TrendRule,
-    detect_alarm,
     detect_change_points,
-    detect_creep,
 )
 from pytest_vlmlatency.stats.judge import Pair, judge, look
 from pytest_vlmlatency.stats.noise import Noise, RunValue, Unusable, pool_noise, value_of
@@ -43,9 +41,7 @@ __all__ = [
     "TrendRule",
     "Unusable",
     "Verdict",
-    "detect_alarm",
     "detect_change_points",
-    "detect_creep",
     "judge",
     "look",
     "pool_noise",

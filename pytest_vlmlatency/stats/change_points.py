@@ -1,14 +1,10 @@
-"""The trend of a history: level steps in the values of many runs, one value a commit. Pure.
+"""The trend of a history: level steps in the values of many runs, one value per commit. Pure.
 
-A commit judged alone is held against its baseline by `judge`; this looks at many at once, so it
-finds steps that are too small for one commit, later and cheaper. What it finds should be confirmed
-by fresh pairs before it fails anything: values of many days share no job.
-
-A series of run values, oldest first: its noise, and how two stretches of it differ. Pure.
-
-All in logarithms, as the values of runs are. Noise comes from first differences, which a level
-step or a slow rise hardly touches: von Neumann, "Distribution of the ratio of the mean square
-successive difference to the variance", Annals of Mathematical Statistics 12 (1941).
+Many commits at once show steps that are too small to find in one. Fresh pairs should confirm a
+step before it fails anything: values of many days share no job. All calculations are on
+logarithms, as the values of runs are. Noise comes from first differences, which a level step or a
+slow rise hardly touches: von Neumann, "Distribution of the ratio of the mean square successive
+difference to the variance", Annals of Mathematical Statistics 12 (1941).
 """
 
 from __future__ import annotations
@@ -52,88 +48,6 @@ def detect_change_points(
     ]
     least = math.log1p(rule.min_effect_ratio)
     return tuple(step for step in steps if abs(math.log(step.ratio)) > least)
-
-
-def detect_alarm(
-    values_ms: Sequence[float], *, rule: TrendRule | None = None
-) -> ChangePoint | None:
-    """Return the step between the last values and those before; None where there is none.
-
-    Ask after each commit. A creep that is slow enough never alarms here, since what it is held
-    against creeps along: that is what `detect_creep` is for.
-    """
-    rule = rule or TrendRule()
-    n_values = len(values_ms)
-    if n_values < 2 * rule.min_length:
-        return None
-    series = series_of(values_ms, rule)
-    starts = [n_values - window for window in rule.windows if n_values - window >= rule.min_length]
-    found = _strongest(
-        series, [_Stretches(max(0, start - rule.n_before), start, start) for start in starts], rule
-    )
-    if found is None:
-        return None
-    gains = gains_of(series.logs[found.start :], rule.min_length)
-    index = found.start + int(np.argmax(gains))
-    return change_point(series, found.start, index, n_values, rule)
-
-
-def detect_creep(
-    pinned_ms: Sequence[float], values_ms: Sequence[float], *, rule: TrendRule | None = None
-) -> ChangePoint | None:
-    """Return the step between a pinned baseline's values and the last ones; None if there is none.
-
-    It may have been a step or a creep: `first_index` to `last_index` is all that came since the
-    pin, counted in `values_ms`.
-    """
-    rule = rule or TrendRule()
-    n_pinned, n_values = len(pinned_ms), len(values_ms)
-    if n_pinned < rule.min_length:
-        return None
-    series = series_of([*pinned_ms, *values_ms], rule)
-    windows = [window for window in rule.windows if window <= n_values]
-    found = _strongest(
-        series, [_Stretches(0, n_pinned, n_pinned + n_values - window) for window in windows], rule
-    )
-    if found is None:
-        return None
-    logs, index = series.logs, found.after - n_pinned
-    change = float(logs[found.after :].mean() - logs[:n_pinned].mean())
-    low, high = interval_of(series, change, n_pinned, n_values - index, rule)
-    return ChangePoint(
-        index=index,
-        ratio=math.exp(change),
-        low_ratio=low,
-        high_ratio=high,
-        first_index=0,
-        last_index=index,
-        n_before=n_pinned,
-        n_after=n_values - index,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Stretches:
-    """Values from `start` up to `stop`, and those from `after` to the end."""
-
-    start: int
-    stop: int
-    after: int
-
-
-def _strongest(
-    series: Series, stretches: Sequence[_Stretches], rule: TrendRule
-) -> _Stretches | None:
-    """Return the stretches that differ most surely, None where noise explains each of them."""
-    surest: tuple[float, _Stretches] | None = None
-    for stretch in stretches:
-        before, after = series.logs[stretch.start : stretch.stop], series.logs[stretch.after :]
-        change = abs(float(after.mean() - before.mean()))
-        p = series.p_of(series.t_of(change, len(before), len(after)))
-        is_sure = p < rule.alpha / len(rule.windows) / 2
-        if is_sure and change > math.log1p(rule.min_effect_ratio):
-            surest = min(surest or (p, stretch), (p, stretch), key=lambda found: found[0])
-    return surest[1] if surest else None
 
 
 def _splits(series: Series, rule: TrendRule) -> list[int]:
@@ -205,16 +119,12 @@ LOCATION_DROP = 7.35
 class TrendRule:
     """How a history's trend is judged. A change is a ratio less one: 0.01 is 1 %.
 
-    `alpha`: the chance that one look at the end of an unchanged series alarms, and the chance that
-    change points are found anywhere in one. `windows`: how many of the last values are held against
-    the `n_before` before them; each takes an equal share of `alpha`. Short ones see large steps
-    soon, long ones small steps at all. `min_length`: values that a level has at least: fewer are an
-    excursion. `min_effect_ratio`: smaller steps are not named. `confidence` is that of intervals.
+    `alpha`: the chance that change points are found anywhere in an unchanged series.
+    `min_length`: values that a level has at least: fewer are an excursion. `min_effect_ratio`:
+    smaller steps are not named. `confidence` is that of intervals.
     """
 
     alpha: float = 1e-4
-    windows: tuple[int, ...] = (5, 8, 13, 20)
-    n_before: int = 30
     min_length: int = 5
     min_effect_ratio: float = 0.01
     min_noise_ratio: float = 1e-4
@@ -229,15 +139,9 @@ class TrendRule:
                     f"{name} of a trend's rule is {value!r}; expected more than 0 and less "
                     f"than {upper}"
                 )
-        if self.min_length < 2 or self.n_before < self.min_length:
+        if self.min_length < 2:
             raise UsageProblem(
-                f"min_length of a trend's rule is {self.min_length} and n_before {self.n_before}; "
-                f"expected 2 or more, and no fewer before"
-            )
-        if not self.windows or min(self.windows) < self.min_length:
-            raise UsageProblem(
-                f"windows of a trend's rule are {self.windows}; expected numbers of values, "
-                f"{self.min_length} (min_length) or more"
+                f"min_length of a trend's rule is {self.min_length}; expected 2 or more"
             )
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from pytest_vlmlatency.errors import NoAccelerator, UsageProblem
-from pytest_vlmlatency.session.placement import place_of, resolve_device
+from pytest_vlmlatency.machine.turns import place_of
+from pytest_vlmlatency.session.placement import resolve_device
 from tests.builders import see_accelerator
 
 

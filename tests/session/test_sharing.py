@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session.turns import (
+from pytest_vlmlatency.machine.turns import (
     ANY,
     PARENTS,
     Process,
@@ -31,7 +31,7 @@ SOON_S = 30.0
 DIES_IN_A_TEST = """\
 import os, sys
 from pathlib import Path
-from pytest_vlmlatency.session.turns import ANY, Process
+from pytest_vlmlatency.machine.turns import ANY, Process
 
 with Process(Path(sys.argv[1]), share=ANY).in_test(None):
     os._exit(9)

@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from filelock import FileLock, Timeout
 
-from pytest_vlmlatency.session import turns
-from pytest_vlmlatency.session.turns import turn_on, turns_folder
+from pytest_vlmlatency.calls.interception import find_target
+from pytest_vlmlatency.machine import turns
+from pytest_vlmlatency.machine.turns import alone_on, turn_on, turns_folder
+from pytest_vlmlatency.measure import run, single
+from pytest_vlmlatency.options import Options
+from tests.zoo import Specimen, build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -119,7 +123,7 @@ def test_a_planted_folder_ends_the_run_before_any_test_and_is_left_alone(
     elsewhere.mkdir()
     if planted == "another user's":
         uid = os.getuid()
-        monkeypatch.setattr("pytest_vlmlatency.session.turns.os.getuid", lambda: uid + 1)
+        monkeypatch.setattr("pytest_vlmlatency.machine.turns.os.getuid", lambda: uid + 1)
         folder.rename(folder.with_name(f"vlmlatency-{uid + 1}"))
     else:
         folder.rmdir()
@@ -131,3 +135,55 @@ def test_a_planted_folder_ends_the_run_before_any_test_and_is_left_alone(
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*is not a folder of this user*set TMPDIR*"])
     assert list(elsewhere.iterdir()) == []
+
+
+def test_a_measurement_inside_another_of_the_same_process_does_not_wait(tmp_path: Path) -> None:
+    with (
+        alone_on(["cpu"], folder=tmp_path, progress=None),
+        alone_on(["cpu"], folder=tmp_path, progress=None) as waited_ms,
+    ):
+        held = not is_free(tmp_path, "cpu")
+
+    assert held
+    assert waited_ms == 0
+    assert is_free(tmp_path, "cpu")
+
+
+@pytest.fixture
+def held_while_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Specimen, list[bool]]:
+    """Return a model that notes at each generate() whether the turn on the CPU is taken."""
+    monkeypatch.setattr("pytest_vlmlatency.machine.turns.turns_folder", lambda: tmp_path)
+    for module in (run, single):
+        monkeypatch.setattr(module, "alone_with", turns.alone_with)
+    specimen, held = build("llava"), list[bool]()
+    generate = specimen.generate
+
+    def noting(*args: object, **kwargs: object) -> object:
+        held.append(not is_free(tmp_path, "cpu"))
+        return generate(*args, **kwargs)
+
+    monkeypatch.setattr(specimen.model, "generate", noting)
+    return specimen, held
+
+
+def test_measure_generate_holds_the_turn(held_while_called: tuple[Specimen, list[bool]]) -> None:
+    specimen, held = held_while_called
+
+    run.measure_generate(specimen.generate, kwargs=specimen.inputs, rounds=1)
+
+    assert held
+    assert all(held)
+
+
+def test_a_call_that_is_inspected_holds_the_turn(
+    held_while_called: tuple[Specimen, list[bool]],
+) -> None:
+    specimen, held = held_while_called
+    target = find_target(specimen.generate, (), specimen.inputs, None)
+
+    single.observe(target, Options(threads=0), report=lambda _text: None)
+
+    assert held
+    assert all(held)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.session import turns
-from pytest_vlmlatency.session.turns import choose_device, count_nvidia_devices
+from pytest_vlmlatency.machine import turns
+from pytest_vlmlatency.machine.turns import choose_device, count_nvidia_devices
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,27 +1,19 @@
 """Measured alone: whoever measures on a device holds its turn, and everyone else waits.
 
-Two measurements side by side on one device, or on the cores that the CPU's are pinned to, measure
-each other. The turn is a lock on a file, so that it also holds between the workers of one run and
-between two runs of one user on one machine; it ends with the process that holds it, however that
-ends. Tests beside a measurement are kept away by `sharing`; other users' runs, and whatever else
-keeps the machine busy, are not.
+Two measurements side by side on one device, or on the CPU cores that one is pinned to, measure
+each other. The turn is a lock on a file, so it also holds between the workers of a run and between
+two runs of one user; it ends with the process that holds it. Other users' runs are not kept away.
 
-Processes that share a device: none runs a test while another one measures.
+A test beside a measurement disturbs it as well: its fixtures load a model, its body computes. So
+each process shows by a lock on a file that it is in a test, and by another that it measures. A
+test begins once nobody measures on a device that its process sees; a measurement begins once
+nobody else who sees the device is in a test. Tests that measure nothing run side by side, and
+workers with a device of their own don't wait.
 
-A turn (`turns`) keeps two measurements apart. A test beside a measurement disturbs it as well: its
-fixtures load a model on the device that is measured, and its body computes there, or on the cores
-that are. What a test touches can't be known, so each process shows, by a lock on a file, that it is
-in a test, and by another one that it measures. A test begins once nobody measures on a device that
-its process sees; a measurement begins once nobody else who sees the device is in a test. Tests that
-measure nothing run side by side, and workers with a device of their own don't wait for each other.
-
-Locks end with their process, however that ends, and hold between the runs of one user.
-
-A device of its own for each pytest-xdist worker, chosen before anything imports torch.
-
-Worker gwK sees device K modulo the number of devices, and no other. The devices are counted
-without torch: torch would fix the choice by looking. Where nothing can be counted, or there is one
-device only, every worker sees the same and `turns` makes them take turns.
+`choose_device` gives each pytest-xdist worker a device before anything imports torch: worker gwK
+sees device K modulo the number of devices. Devices are counted without torch, which would fix the
+choice by looking. Where nothing can be counted, or there is one device only, workers see the same
+and take turns.
 """
 
 from __future__ import annotations
@@ -43,7 +35,10 @@ from pytest_vlmlatency.errors import UsageProblem
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 
+    import torch
     from filelock import FileLock
+
+    Progress = Callable[[str], None] | None
 
 
 POLL_S = 0.1  # a waiting process wakes ten times a second: nothing beside what it waits for
@@ -107,11 +102,6 @@ def _acquire(lock: FileLock, place: str, progress: Callable[[str], None] | None)
     return 0.0
 
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    Progress = Callable[[str], None] | None
-
 ANY = "any"
 """What a process sees that no mask keeps from any device. Measuring on the CPU concerns all."""
 
@@ -121,19 +111,50 @@ PARENTS = "PYTEST_VLMLATENCY_PARENTS"
 
 
 @contextmanager
+def alone_with(devices: Sequence[torch.device], *, progress: Progress) -> Iterator[float]:
+    """Measure on these devices while no other process of this user measures or tests there.
+
+    Yields how long that was waited for, in ms: 0 inside another measurement of this process.
+    """
+    with alone_on(
+        sorted({place_of(device) for device in devices}), folder=turns_folder(), progress=progress
+    ) as waited_ms:
+        yield waited_ms
+
+
+@contextmanager
 def alone_on(places: Sequence[str], *, folder: Path, progress: Progress) -> Iterator[float]:
     """Hold the turn on every place while no other process that sees it is in a test.
 
     Yields how long that was waited for, in ms.
     """
     own = process_in(folder)
+    if own.places.issuperset(places):
+        yield 0.0
+        return
     share = ANY if "cpu" in places else own.share
     with (
         own.out_of_test(),
         turn_on(places, folder=folder, progress=progress) as turn_ms,
         own.measuring(share, progress) as tests_ms,
     ):
-        yield turn_ms + tests_ms
+        before = own.places
+        own.places = before | set(places)
+        try:
+            yield turn_ms + tests_ms
+        finally:
+            own.places = before
+
+
+def place_of(device: torch.device) -> str:
+    """Name a device so that processes which see it under different numbers agree."""
+    import torch  # noqa: PLC0415 - collecting imports no torch
+
+    if device.type == "cpu":
+        return "cpu"
+    describe = getattr(torch.get_device_module(device.type), "get_device_properties", None)
+    uuid = None if describe is None else getattr(describe(device), "uuid", None)
+    return f"{device.type}-{uuid or device.index or 0}"
 
 
 @cache
@@ -153,6 +174,7 @@ class Process:
 
     def __init__(self, folder: Path, *, share: str) -> None:
         self.share = share
+        self.places: frozenset[str] | set[str] = frozenset()  # where this process measures now
         self._folder = folder
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._test = self._lock(TEST, share)
