@@ -70,9 +70,7 @@ def _fingerprints_here() -> frozenset[str]:
 
     Handed to the commands of the estimator, which do not know the engine.
     """
-    from pytest_vlmlatency.gate.this_machine import (  # noqa: PLC0415 - torch, only if asked
-        fingerprints,
-    )
+    from pytest_vlmlatency.machine.environment import fingerprints  # noqa: PLC0415 - torch, only if asked
 
     return fingerprints()
 

@@ -94,7 +94,7 @@ def _records(
     """Yield the records of all that was named, one run in memory at a time."""
     from pytest_vlmlatency.export import read_records, records_of  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.export.files import holds_records  # noqa: PLC0415 - as above
-    from pytest_vlmlatency.history.choosing import is_file  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import is_file  # noqa: PLC0415 - as above
 
     store: Store | None = None
     for text in given.runs:
@@ -125,8 +125,8 @@ def left_out_lines(left_out: Mapping[Reason, LeftOut]) -> list[str]:
 
 def _runs_of(text: str, store: Store | None, unread: list[str]) -> Iterator[Run]:
     """Yield the runs that a word names; one of several that cannot be read is named in `unread`."""
-    from pytest_vlmlatency.gate.naming import names_of  # noqa: PLC0415 - as above
-    from pytest_vlmlatency.history.choosing import is_file, run_in_file  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.gate.named_runs import names_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import is_file, run_in_file  # noqa: PLC0415 - light --help
 
     if is_file(text):
         yield run_in_file(Path(text))

@@ -31,7 +31,7 @@ from pytest_vlmlatency.estimator import LatencyEstimator, load_estimator
 from pytest_vlmlatency.estimator.training import TrainingPlan
 from pytest_vlmlatency.export import read_records, write_records
 from pytest_vlmlatency.gate.pins import Pin, add_pin, read_pins
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.records import digest_of_run
 from pytest_vlmlatency.whole_files import is_draft

@@ -11,7 +11,7 @@ import pytest
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.export import read_records
 from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
 from tests.cases import a_call, a_case
 from tests.export.records import a_record, an_origin_record

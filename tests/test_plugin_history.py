@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.history.run_files import run_in_file
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.records import GateStatus
 from pytest_vlmlatency.session import keeping

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_vlmlatency import whole_files
-from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.history.run_files import run_in_file
 from pytest_vlmlatency.machine import turns
 from tests.projects import project, table_of
 

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.history.run_files import run_in_file
 from pytest_vlmlatency.records import Phase
 from tests.projects import REPOSITORY, in_subprocess, table_of
 from tests.zoo import build

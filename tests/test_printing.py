@@ -18,7 +18,7 @@ import pytest_vlmlatency
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import EstimatorProblem, HistoryProblem
 from pytest_vlmlatency.gate.pins import Pin, add_pin, pin_file
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.printing import printable, printable_lines, without_secrets
 from pytest_vlmlatency.records import Commit, fingerprint_of

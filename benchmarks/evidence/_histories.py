@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.evidence._statistics import counted
 from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.plain import to_plain
 from pytest_vlmlatency.records import (

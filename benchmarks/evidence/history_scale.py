@@ -64,7 +64,7 @@ import sys
 import time
 from datetime import date
 from pathlib import Path
-from pytest_vlmlatency.history.choosing import run_in_file
+from pytest_vlmlatency.history.run_files import run_in_file
 from pytest_vlmlatency.history.store import open_store
 from pytest_vlmlatency.gate.gate import GateRequest, judge_run
 

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from pytest_vlmlatency.discovery.compiled_regions import compiled_regions
 from pytest_vlmlatency.discovery.fingerprint import (
     UnknownKind,
     call_kind,
@@ -23,7 +24,6 @@ from pytest_vlmlatency.discovery.fingerprint import (
     kind_in_words,
 )
 from pytest_vlmlatency.discovery.override import Named, read_override
-from pytest_vlmlatency.discovery.regions import compiled_regions
 from pytest_vlmlatency.discovery.watch import read_phases, watch_call, watching
 from pytest_vlmlatency.errors import InvalidMeasurement, PhasesNotFound
 from pytest_vlmlatency.records import Discovery, PhaseMap

@@ -34,6 +34,7 @@ from pytest_vlmlatency.calls.interception import configured_part
 from pytest_vlmlatency.calls.loop import watching_loop
 from pytest_vlmlatency.calls.output import new_rows
 from pytest_vlmlatency.calls.workload import in_force, read_inputs
+from pytest_vlmlatency.discovery.compiled_regions import seen_from_outside
 from pytest_vlmlatency.discovery.fingerprint import LENGTHS, UnknownKind, call_kind
 from pytest_vlmlatency.discovery.one_prompt import (
     attends_across,
@@ -41,7 +42,6 @@ from pytest_vlmlatency.discovery.one_prompt import (
     outermost_calls,
 )
 from pytest_vlmlatency.discovery.phases import CallKind, PromptAlone, VisionNotSeen, find_phases
-from pytest_vlmlatency.discovery.regions import seen_from_outside
 from pytest_vlmlatency.discovery.trace import descend, tracing
 from pytest_vlmlatency.discovery.vision import check_no_sound
 from pytest_vlmlatency.errors import PhasesNotFound, VlmLatencyError

@@ -81,8 +81,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write a pin for each machine; return the exit status."""
-    from pytest_vlmlatency.history.choosing import is_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.location import repository_root  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import is_file  # noqa: PLC0415 - light --help
 
     root = repository_root(Path.cwd())
     if root is None:
@@ -102,7 +102,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _stored(which: str, history: str | None) -> tuple[Accepted, ...]:
     """Return the stored runs that a text names, the newest one of each machine."""
-    from pytest_vlmlatency.gate.naming import names_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.gate.named_runs import names_of  # noqa: PLC0415 - as above
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - light --help
 
     store = named_or_default(history, is_readonly=True)

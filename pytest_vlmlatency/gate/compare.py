@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.gate import repository
 from pytest_vlmlatency.gate.baseline import pinned
 from pytest_vlmlatency.gate.comparability import (
     matching,
@@ -20,11 +19,11 @@ from pytest_vlmlatency.gate.comparability import (
 )
 from pytest_vlmlatency.gate.comparisons import CaseBaseline
 from pytest_vlmlatency.gate.flow import Question, answer
-from pytest_vlmlatency.gate.naming import ACCEPTED, names_of
+from pytest_vlmlatency.gate.named_runs import ACCEPTED, names_of
 from pytest_vlmlatency.gate.pins import pin_of, read_pins
 from pytest_vlmlatency.gate.verdicts import budgets_for_others, budgets_of
-from pytest_vlmlatency.history.choosing import is_file, rounds_in_file, run_in_file
-from pytest_vlmlatency.paired.git import GitUnusable
+from pytest_vlmlatency.history.run_files import is_file, rounds_in_file, run_in_file
+from pytest_vlmlatency.paired.git import GitUnusable, root_around
 from pytest_vlmlatency.paired.own_tests import renamed_files
 from pytest_vlmlatency.printing import plural, short_commit
 from pytest_vlmlatency.records import (
@@ -167,7 +166,7 @@ def _accepted(
     candidate: RunRounds, store: Store, names: Sequence[RunName]
 ) -> tuple[dict[str, tuple[RunRounds, ...]], list[str]]:
     """Return by case the runs that were accepted for the candidate's machine."""
-    root = repository.find_root(Path.cwd())
+    root = root_around(Path.cwd())
     fingerprint = fingerprint_of(candidate.header.environment)
     pins = () if root is None else read_pins(root, fingerprint)
     if not pins:

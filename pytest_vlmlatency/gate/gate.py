@@ -28,7 +28,7 @@ from pytest_vlmlatency.gate.repository import sameness
 from pytest_vlmlatency.gate.verdicts import budgets_for_others, budgets_of
 from pytest_vlmlatency.history.store import Index, StoredRuns
 from pytest_vlmlatency.paired.changes import changes_between, read_by
-from pytest_vlmlatency.paired.git import commit_of, local_commit
+from pytest_vlmlatency.paired.git import commit_of, local_commit, root_around
 from pytest_vlmlatency.paired.own_tests import renamed_files
 from pytest_vlmlatency.printing import short_commit, tell
 from pytest_vlmlatency.records import (
@@ -150,7 +150,7 @@ class _Baselines:
         self.nothing_before = ""
         self.lineage = self._lineage(request)
         self.names = self._names()
-        self.root = repository.find_root(request.root)
+        self.root = root_around(request.root)
         pins = () if self.root is None else read_pins(self.root, self.fingerprint)
         self.pins = self._followed(pins)
         self.choices = self._choices()

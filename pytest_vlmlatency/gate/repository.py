@@ -17,6 +17,7 @@ from pytest_vlmlatency.paired.git import (
     commit_of,
     local_commit,
     remote_of,
+    root_around,
 )
 from pytest_vlmlatency.printing import short_commit, tell
 
@@ -52,12 +53,6 @@ class NothingBefore(NoLineage):
     """HEAD is the beginning: there can be no baseline yet, and nothing went wrong."""
 
 
-def find_root(folder: Path) -> Path | None:
-    """Return the root of the repository around a folder, None outside of one."""
-    answer = asked(folder, "rev-parse", "--show-toplevel")
-    return None if answer is None else type(folder)(answer)
-
-
 def has_none_of(root: Path, commit: str, files: Collection[str]) -> bool:
     """Whether a commit that is here has none of these files, given by their paths from the root."""
     known = local_commit(root, commit)
@@ -86,7 +81,7 @@ def read_lineage(
     """
     head = local_commit(root, "HEAD")
     if head is None:
-        if find_root(root) is not None:
+        if root_around(root) is not None:
             raise NothingBefore(f"the repository at {root} has no commit yet")
         raise NoLineage(f"there is no commit in a git repository at {root}")
     name = ref or _default_branch(root)

@@ -147,7 +147,7 @@ def _remarks(chosen: Chosen, problems: Sequence[str]) -> tuple[str, ...]:
 
 
 def _fingerprints_here() -> Collection[str]:
-    from pytest_vlmlatency.gate.this_machine import fingerprints  # noqa: PLC0415 - imports torch
+    from pytest_vlmlatency.machine.environment import fingerprints  # noqa: PLC0415 - imports torch
 
     return fingerprints()
 

@@ -14,14 +14,14 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from pytest_vlmlatency.history.benchmark import MS_PER_S, entries_of
-from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.slim import (
+from pytest_vlmlatency.history.checked_runs import (
     Plain,
     Unreadable,
     form_of_a_run,
     json_of,
     rounds_of_run,
 )
+from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.plain import to_plain
 from pytest_vlmlatency.records import WALL, Call, Case, Commit, Environment, Run
 

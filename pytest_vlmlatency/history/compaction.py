@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history import folded, folding
-from pytest_vlmlatency.history.slim import Gone, Unreadable
+from pytest_vlmlatency.history import parquet, parquet_writing
+from pytest_vlmlatency.history.checked_runs import Gone, Unreadable
 from pytest_vlmlatency.history.store import file_of, files_of, parquet_files, readable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from pytest_vlmlatency.history.checked_runs import Plain
     from pytest_vlmlatency.history.names import RunName
-    from pytest_vlmlatency.history.slim import Plain
     from pytest_vlmlatency.history.store import Store
 
 RUNS_PER_FILE = 500
@@ -60,10 +60,10 @@ def compact(
 def _fold(store: Store, names: Sequence[RunName], problems: list[str]) -> int:
     """Fold runs into one file, verify it and remove their own; return how many runs it holds."""
     expected: dict[RunName, int] = {}
-    with folding.Rows() as rows:
+    with parquet_writing.Rows() as rows:
         for name, content in store.contents(files_of(names)):
             try:
-                counted = _Counted(folded.rows_of(name, readable(content)))
+                counted = _Counted(parquet.rows_of(name, readable(content)))
                 rows.add(counted)
                 expected[name] = counted.number
             except Gone:
@@ -83,7 +83,7 @@ def _remove_what_is_folded(store: Store, names: Sequence[RunName], problems: lis
     by_path: dict[str, dict[RunName, int]] = {}
     for name, content in store.contents(files_of(names)):
         with suppress(Unreadable):
-            counted = _Counted(folded.rows_of(name, readable(content)))
+            counted = _Counted(parquet.rows_of(name, readable(content)))
             for _row in counted:
                 pass
             by_path.setdefault(store.folded[name], {})[name] = counted.number
@@ -100,7 +100,7 @@ class _Counted:
 
     def __iter__(self) -> Iterator[Plain]:
         for row in self._rows:
-            self.number += folded.number_of(row)
+            self.number += parquet.number_of(row)
             yield row
 
 
@@ -113,7 +113,7 @@ def _verify_and_remove(
     """
     n_removed = 0
     try:
-        numbers = folded.numbers(store.place, path)
+        numbers = parquet.numbers(store.place, path)
     except Gone:
         return 0  # joined to others by a compaction beside this one; the next time will do
     except Unreadable as problem:
@@ -133,7 +133,7 @@ def _verify_and_remove(
 def _join_small_files(store: Store, problems: list[str]) -> int:
     """Join small Parquet files once there are many; return how many became one."""
     try:
-        held, unread = folded.names_in(store.place, parquet_files(store.place))
+        held, unread = parquet.names_in(store.place, parquet_files(store.place))
     except Gone:
         return 0  # a compaction beside this one is at it
     problems += unread
@@ -141,7 +141,7 @@ def _join_small_files(store: Store, problems: list[str]) -> int:
     if len(small) < MANY_SMALL_FILES:
         return 0
     try:
-        joined = folding.join(store.place, small)
+        joined = parquet_writing.join(store.place, small)
     except HistoryProblem as problem:
         if set(small) <= set(parquet_files(store.place)):
             problems.append(str(problem))
@@ -154,8 +154,8 @@ def _join_small_files(store: Store, problems: list[str]) -> int:
 def _remove_joined(store: Store, path: str, joined: str, problems: list[str]) -> int:
     """Remove a Parquet file if another one, as it is now, holds all of it; return 1 if so."""
     try:
-        n_missing = folding.rows_missing(store.place, path, joined)
-    except folded.UNREADABLE as problem:
+        n_missing = parquet_writing.rows_missing(store.place, path, joined)
+    except parquet.UNREADABLE as problem:
         if path in parquet_files(store.place):
             problems.append(f"{path} stays beside {joined}: {problem}")
         return 0  # removed by another compaction, which had verified it

@@ -14,8 +14,8 @@ from pytest_vlmlatency.printing import plural, printable, short_commit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_vlmlatency.history.checked_runs import CaseSummary, RunSummary
     from pytest_vlmlatency.history.names import RunName
-    from pytest_vlmlatency.history.slim import CaseSummary, RunSummary
     from pytest_vlmlatency.history.store import Store
 
 GAP = "  "

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, cast
 import duckdb
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.history import folded, folding
+from pytest_vlmlatency.history import parquet, parquet_writing
+from pytest_vlmlatency.history.checked_runs import Unreadable
 from pytest_vlmlatency.history.places import Folder
-from pytest_vlmlatency.history.slim import Unreadable
 from pytest_vlmlatency.history.store import files_of, readable
 from pytest_vlmlatency.printing import printable
 from pytest_vlmlatency.whole_files import scratch_folder
@@ -92,7 +92,7 @@ def _shown(value: object) -> object:
 
 LOADING_LIMIT = "200MB"  # of memory: the tables are on a disk; a query may take what it needs
 READ_ALONE = {
-    **folded.CONFIG,
+    **parquet.CONFIG,
     "enable_external_access": "false",
     "python_enable_replacements": "false",  # a table's name is no variable of this process
 }
@@ -113,13 +113,13 @@ def _loaded(store: Store) -> Iterator[tuple[duckdb.DuckDBPyConnection, tuple[str
     with scratch_folder() as scratch:
         own = Folder(scratch)
         database = scratch / "history.duckdb"
-        with closing(folded.connect(database=database)) as connection:
+        with closing(parquet.connect(database=database)) as connection:
             connection.execute(f"SET memory_limit = '{LOADING_LIMIT}'")
-            columns = ", ".join(f"{name} {kind}" for name, kind in folded.COLUMNS.items())
+            columns = ", ".join(f"{name} {kind}" for name, kind in parquet.COLUMNS.items())
             connection.execute(f"CREATE TABLE loaded ({columns})")
             _load(connection, own, _own_rows(store, own, problems), problems)
             for path in sorted(set(store.folded.values())):
-                _load(connection, folded.near(store.place, path, own), path, problems)
+                _load(connection, parquet.near(store.place, path, own), path, problems)
             connection.execute(_VIEWS)
         with closing(
             duckdb.connect(database, read_only=True, config=dict(READ_ALONE))
@@ -133,13 +133,13 @@ def _load(
     connection: duckdb.DuckDBPyConnection, place: Place, path: str, problems: list[str]
 ) -> None:
     """Load a Parquet file; one that cannot be read is added to `problems`."""
-    rows = folded.ROWS.format("?")
+    rows = parquet.ROWS.format("?")
     try:
         connection.execute(
-            f"INSERT INTO loaded SELECT {', '.join(folded.COLUMNS)} FROM {rows}",
-            [folded.checked_path(place, path)],
+            f"INSERT INTO loaded SELECT {', '.join(parquet.COLUMNS)} FROM {rows}",
+            [parquet.checked_path(place, path)],
         )
-    except (Unreadable, *folded.UNREADABLE) as problem:
+    except (Unreadable, *parquet.UNREADABLE) as problem:
         problems.append(f"{path}: {problem}")
 
 
@@ -149,10 +149,10 @@ def _own_rows(store: Store, scratch: Folder, problems: list[str]) -> str:
     What cannot be read is added to `problems`.
     """
     names = sorted(name for name in store.files if name not in store.folded)
-    with folding.Rows() as rows:
+    with parquet_writing.Rows() as rows:
         for name, content in store.contents(files_of(names)):
             try:
-                rows.add(folded.rows_of(name, readable(content)))
+                rows.add(parquet.rows_of(name, readable(content)))
             except Unreadable as problem:
                 problems.append(f"{name.text}: {problem}")
             finally:

@@ -12,16 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
+from pytest_vlmlatency.history.checked_runs import Gone, Unreadable, checked, parse, summary_of
 from pytest_vlmlatency.history.names import SUFFIX, RunName, name_of, parse_name
-from pytest_vlmlatency.history.pieces import rounds_of_pieces
 from pytest_vlmlatency.history.places import COMPACTED, RUNS, Folder, place_of
-from pytest_vlmlatency.history.slim import (
-    Gone,
-    Unreadable,
-    checked,
-    parse,
-    summary_of,
-)
+from pytest_vlmlatency.history.streamed import rounds_of_pieces
 from pytest_vlmlatency.records import RunRounds
 from pytest_vlmlatency.whole_files import is_draft, scratch_folder
 
@@ -29,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_vlmlatency.history.checked_runs import Plain, RunSummary
     from pytest_vlmlatency.history.places import Place
-    from pytest_vlmlatency.history.slim import Plain, RunSummary
     from pytest_vlmlatency.records import Run
 
 FETCHED_AT_ONCE = 20
@@ -128,7 +122,7 @@ class Store:
     def _index(self) -> Index:
         # Files first: a run goes from there into Parquet, and is in both for a while.
         files = [path for path in self.place.list(RUNS) if not is_draft(path)]
-        parquet = parquet_files(self.place)
+        compacted = parquet_files(self.place)
         named = {path: parse_name(stem_of(path)) for path in sorted(files)}
         foreign = [f"{path}: not named as a run is" for path, name in named.items() if not name]
         foreign += [
@@ -138,10 +132,10 @@ class Store:
         ]
         self.files = {name: path for path, name in named.items() if name is not None}
         self.folded = {}
-        if parquet:
-            from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+        if compacted:
+            from pytest_vlmlatency.history import parquet  # noqa: PLC0415 - imports duckdb
 
-            contents, problems = folded.names_in(self.place, parquet)
+            contents, problems = parquet.names_in(self.place, compacted)
             foreign += problems
             self.folded = {name: path for path, names in contents.items() for name in names}
         names = sorted({*self.files, *self.folded})
@@ -176,13 +170,13 @@ class Store:
             if name not in self.files and name in self.folded:
                 by_file.setdefault(self.folded[name], []).append(name)
         if by_file:
-            from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+            from pytest_vlmlatency.history import parquet  # noqa: PLC0415 - imports duckdb
 
             for path, of_it in by_file.items():
                 with suppress(Unreadable), scratch_folder() as scratch:
-                    if folded.has_digest(path):
-                        near = folded.near(self.place, path, Folder(scratch))
-                        by_text = folded.read_summaries(near, path, of_it)
+                    if parquet.has_digest(path):
+                        near = parquet.near(self.place, path, Folder(scratch))
+                        by_text = parquet.read_summaries(near, path, of_it)
                         found |= {n: by_text[n.text] for n in of_it if n.text in by_text}
         problems: list[str] = []
         others = [name for name in names if name not in found]
@@ -196,7 +190,7 @@ class Store:
 
     def read_whole(self, name: RunName) -> Run:
         """Return a run with every call and span, or raise HistoryProblem."""
-        from pytest_vlmlatency.history.whole import whole_run  # noqa: PLC0415 - imports cattrs
+        from pytest_vlmlatency.history.run_files import whole_run  # noqa: PLC0415 - imports cattrs
 
         try:
             return whole_run(self.read_plain(name))
@@ -220,9 +214,9 @@ class Store:
             raise Unreadable(str(content))
         if name not in self.folded:
             raise Gone("there is no such run (any more)")
-        from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+        from pytest_vlmlatency.history import parquet  # noqa: PLC0415 - imports duckdb
 
-        return folded.read_plain(self.place, self.folded[name], name)
+        return parquet.read_plain(self.place, self.folded[name], name)
 
     def contents(self, files: Mapping[str, RunName]) -> Iterator[tuple[RunName, bytes | Exception]]:
         """Yield the run of each file by its path, and the content, or why it cannot be read.
@@ -245,10 +239,10 @@ class Store:
             del content  # before the next file is read
         folded_names = [n for n in names if n not in self.files and n in self.folded]
         if folded_names:
-            from pytest_vlmlatency.history import folded  # noqa: PLC0415 - imports duckdb
+            from pytest_vlmlatency.history import parquet  # noqa: PLC0415 - imports duckdb
 
             paths = {name: self.folded[name] for name in folded_names}
-            found |= folded.read_rounds(self.place, paths)
+            found |= parquet.read_rounds(self.place, paths)
         return {name: found.get(name, Gone("there is no such run (any more)")) for name in names}
 
 

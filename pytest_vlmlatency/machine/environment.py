@@ -3,6 +3,10 @@
 Only what is named here is read: no host name, user, path, URL, argument, and of the environment's
 variables only the few in `VARIABLES`, in so far as their value is a number, and the known keys of
 the allocator's own. What a machine does not tell is None.
+
+Which fingerprints the runs of this machine may have: without, and with each of its devices.
+
+Imports torch, which knows the devices; loaded only where nobody named a machine.
 """
 
 from __future__ import annotations
@@ -17,13 +21,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from pytest_vlmlatency.machine.device_state import NvmlUnavailable, cuda_uuid, open_driver
-from pytest_vlmlatency.records import Environment
+from pytest_vlmlatency.records import Environment, fingerprint_of
 from pytest_vlmlatency.versions import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_vlmlatency.records import Scalar
+
 
 PACKAGES = (
     "torch",
@@ -218,3 +223,19 @@ def _driver_facts(device: torch.device) -> dict[str, Scalar]:
             }
     except NvmlUnavailable as problem:
         return {"driver": f"not available: {problem}", "power_limit_w": None}
+
+
+def fingerprints() -> frozenset[str]:
+    """Return the fingerprints of runs on the CPU, on each device, and on all of them together."""
+    devices = _devices()
+    choices = [(), *((device,) for device in devices), devices]
+    return frozenset(fingerprint_of(read_environment(chosen)) for chosen in choices)
+
+
+def _devices() -> tuple[torch.device, ...]:
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if kind is None:
+        return ()
+    return tuple(
+        torch.device(kind.type, index) for index in range(torch.accelerator.device_count())
+    )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.discovery.regions import compiled_regions
+from pytest_vlmlatency.discovery.compiled_regions import compiled_regions
 from pytest_vlmlatency.machine.cpu import count_cores, pinned_threads
 
 if TYPE_CHECKING:

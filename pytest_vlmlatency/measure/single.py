@@ -22,8 +22,8 @@ from pytest_vlmlatency.calls.handles import Handles, part_of
 from pytest_vlmlatency.calls.hooks import COMPILED_CALL, Method, replaced_method
 from pytest_vlmlatency.calls.interception import call_target
 from pytest_vlmlatency.calls.workload import read_inputs
+from pytest_vlmlatency.discovery.compiled_regions import region_name
 from pytest_vlmlatency.discovery.override import read_override
-from pytest_vlmlatency.discovery.regions import region_name
 from pytest_vlmlatency.discovery.watch import trace_call
 from pytest_vlmlatency.errors import InvalidMeasurement
 from pytest_vlmlatency.machine.allocator import FlushWatch

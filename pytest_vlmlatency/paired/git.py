@@ -119,14 +119,20 @@ def _told(args: tuple[str, ...]) -> str:
     return f"git {' '.join(args)}"
 
 
+def root_around(folder: Path) -> Path | None:
+    """Return the root of the working tree around a folder, as git has it; None outside of any."""
+    root = asked(folder, "rev-parse", "--show-toplevel")
+    return None if root is None else Path(root)
+
+
 def repository_of(folder: Path) -> Path:
     """Return the root of the working tree around a folder; NotConfirmed outside of any."""
-    root = asked(folder, "rev-parse", "--show-toplevel")
+    root = root_around(folder)
     if root is None:
         raise NotConfirmed(
             f"{folder} is in no git repository, so no other commit can be checked out beside it"
         )
-    return Path(root)
+    return root
 
 
 def commit_of(root: Path, ref: str, *, say: Callable[[str], None]) -> str:

@@ -136,7 +136,7 @@ def _put_aside(run: Run, waiting: Store | None) -> str:
 
     Where it waits, the next run uploads it; else `vlmlatency import` takes it from a file.
     """
-    from pytest_vlmlatency.history.run_file import write_run  # noqa: PLC0415 - light collecting
+    from pytest_vlmlatency.history.run_files import write_run  # noqa: PLC0415 - light collecting
 
     path = Path(gettempdir()) / f"vlmlatency-{run.id}.json"
     try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.history.benchmark import entries_of, is_asked_for
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.plain import from_plain
 from pytest_vlmlatency.printing import plural, print_line, printable
 from pytest_vlmlatency.records import Case, Environment, Run, with_devices_of_all

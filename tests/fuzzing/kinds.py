@@ -28,10 +28,9 @@ from pytest_vlmlatency.estimator.training import TrainingPlan
 from pytest_vlmlatency.export import read_records, write_records
 from pytest_vlmlatency.gate.pins import Pin, add_pin, read_pins
 from pytest_vlmlatency.history.benchmark_files import file_of_run
-from pytest_vlmlatency.history.choosing import run_in_file
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import run_in_file, write_run
 from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.profiling.configurations import read_configurations
 from pytest_vlmlatency.profiling.dataset import open_dataset

@@ -11,7 +11,7 @@ import pytest
 
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.gate.pins import FOLDER, read_pins
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.history.store import file_of, open_store
 from pytest_vlmlatency.records import Commit, Run, fingerprint_of
 from pytest_vlmlatency.terms import gate_terms

@@ -55,7 +55,7 @@ def _linear_history(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Commits 1 to 60 lie behind each other; the root of the repository is a test's folder."""
     line = Lineage(commits=tuple(map(commit_id, range(60, 0, -1))), described="the merge base")
     monkeypatch.setattr(repository, "read_lineage", lambda *_args, **_kwargs: line)
-    monkeypatch.setattr(repository, "find_root", lambda _folder: tmp_path)
+    monkeypatch.setattr("pytest_vlmlatency.gate.gate.root_around", lambda _folder: tmp_path)
 
 
 class SimulatedPairs:

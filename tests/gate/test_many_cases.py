@@ -12,7 +12,7 @@ import pytest
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.gate import gate
 from pytest_vlmlatency.gate.gate import GateRequest, judge_run
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from tests.gate.runs import RunsInMemory, a_noisy_case, a_run
 
 if TYPE_CHECKING:

@@ -9,10 +9,9 @@ from pytest_vlmlatency.gate.repository import (
     NoLineage,
     NothingBefore,
     commit_that_brought,
-    find_root,
     read_lineage,
 )
-from pytest_vlmlatency.paired.git import GitUnusable
+from pytest_vlmlatency.paired.git import GitUnusable, root_around
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -137,7 +136,7 @@ def test_a_repository_without_any_commit_has_nothing_before_it(tmp_path: Path) -
 def test_without_a_repository_that_is_said(tmp_path: Path) -> None:
     with pytest.raises(NoLineage, match="no commit in a git repository at"):
         read_lineage(tmp_path, None, is_dirty=False)
-    assert find_root(tmp_path) is None
+    assert root_around(tmp_path) is None
 
 
 def test_a_repository_without_a_known_default_branch_asks_for_one(tmp_path: Path) -> None:
@@ -219,7 +218,7 @@ def test_a_git_that_does_not_answer_is_no_repository_without_commits(
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
 
     with pytest.raises(GitUnusable, match=r"git config --global --add safe\.directory"):
-        find_root(root)
+        root_around(root)
 
 
 def test_the_commit_that_brought_a_text_is_known_in_a_whole_clone_alone(root: Path) -> None:

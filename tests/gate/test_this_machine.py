@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from pytest_vlmlatency.gate.this_machine import fingerprints
-from pytest_vlmlatency.machine.environment import read_environment
+from pytest_vlmlatency.machine.environment import fingerprints, read_environment
 from pytest_vlmlatency.records import fingerprint_of
 from tests.builders import see_accelerator
 

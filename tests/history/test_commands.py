@@ -14,7 +14,7 @@ import pytest
 
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.run_file import write_run
+from pytest_vlmlatency.history.run_files import write_run
 from pytest_vlmlatency.history.store import Store, StoredRuns, file_of, open_store
 from pytest_vlmlatency.records import run_rounds_of
 from tests.cases import a_call, a_case

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history import compaction, folding
+from pytest_vlmlatency.history import compaction, parquet_writing
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
 from pytest_vlmlatency.history.places import Folder
@@ -184,9 +184,9 @@ def test_a_file_that_does_not_give_a_run_back_removes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, column: str
 ) -> None:
     store, runs = a_history(tmp_path, 1)
-    add = folding.Rows.add
+    add = parquet_writing.Rows.add
     monkeypatch.setattr(
-        folding.Rows,
+        parquet_writing.Rows,
         "add",
         lambda self, rows: add(self, [{**row, column: None} for row in rows]),
     )
@@ -260,8 +260,8 @@ def test_a_parquet_file_of_a_newer_format_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store, _ = a_history(tmp_path, 1)
-    monkeypatch.setattr(folding, "FORMAT", "vlmlatency-runs-3")
-    monkeypatch.setattr("pytest_vlmlatency.history.folded.FORMAT", "vlmlatency-runs-3")
+    monkeypatch.setattr(parquet_writing, "FORMAT", "vlmlatency-runs-3")
+    monkeypatch.setattr("pytest_vlmlatency.history.parquet.FORMAT", "vlmlatency-runs-3")
     compact(store)
     monkeypatch.undo()
 

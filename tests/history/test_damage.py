@@ -13,13 +13,13 @@ import pytest
 
 from pytest_vlmlatency import cli
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history import pieces
+from pytest_vlmlatency.history import streamed
+from pytest_vlmlatency.history.checked_runs import Unreadable, parse
 from pytest_vlmlatency.history.compaction import compact
 from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.pieces import pieces_of
-from pytest_vlmlatency.history.slim import Unreadable, parse
+from pytest_vlmlatency.history.run_files import whole_run
 from pytest_vlmlatency.history.store import Store, file_of, open_store
-from pytest_vlmlatency.history.whole import whole_run
+from pytest_vlmlatency.history.streamed import pieces_of
 from pytest_vlmlatency.plain import run_json
 from pytest_vlmlatency.records import Run, run_rounds_of
 from tests.cases import a_case
@@ -216,7 +216,7 @@ def test_a_run_may_begin_with_a_byte_order_mark_or_white_space(tmp_path: Path, s
 def test_a_run_is_the_same_wherever_its_file_is_divided(
     monkeypatch: pytest.MonkeyPatch, part_bytes: int
 ) -> None:
-    monkeypatch.setattr(pieces, "PART_BYTES", part_bytes)
+    monkeypatch.setattr(streamed, "PART_BYTES", part_bytes)
     run = a_run(1, cases=[a_case(name="test_é"), a_case(name="test_b")])
     plain = parse(run_json(run).encode())
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_vlmlatency.history.slim import parse, rounds_of_run
+from pytest_vlmlatency.history.checked_runs import parse, rounds_of_run
+from pytest_vlmlatency.history.run_files import whole_run
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.history.whole import whole_run
 from pytest_vlmlatency.records import SCHEMA_VERSION, GateTerms, run_rounds_of
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pytest_vlmlatency.history.run_file import write_run
-from pytest_vlmlatency.history.slim import parse
+from pytest_vlmlatency.history.checked_runs import parse
+from pytest_vlmlatency.history.run_files import whole_run, write_run
 from pytest_vlmlatency.history.store import open_store
-from pytest_vlmlatency.history.whole import whole_run
 from pytest_vlmlatency.plain import run_json, to_plain
 from pytest_vlmlatency.records import (
     DIGEST,

@@ -256,3 +256,10 @@ class LinkedClock(DeviceClock):
     def stamp(self, *, wait: bool) -> Stamp:
         stamp = super().stamp(wait=wait)
         return stamp._replace(wall_ns=round(self._line.now_ms * 1_000_000))
+
+
+def test_the_times_between_two_stamps_are_in_ms() -> None:
+    start = Stamp(wall_ns=1_000_000, cpu_ns=2_000_000, events=())
+    end = Stamp(wall_ns=9_500_000, cpu_ns=7_000_000, events=())
+
+    assert HostClock().measures(start, end) == {WALL: 8.5, CPU: 5.0}

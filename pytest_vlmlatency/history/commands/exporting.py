@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Write the files, and name them; return the exit status."""
     from pytest_vlmlatency.history.benchmark_files import file_of_run  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.history.choosing import is_file, run_at, run_in_file  # noqa: PLC0415
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import is_file, run_at, run_in_file  # noqa: PLC0415
     from pytest_vlmlatency.whole_files import make_folder, write_all_whole  # noqa: PLC0415
 
     paths = [Path(text) for text in given.runs]

@@ -63,8 +63,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _read(path: Path) -> tuple[Run, tuple[str, ...]]:
     from pytest_vlmlatency.history import benchmark_files  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.history.choosing import run_in_file  # noqa: PLC0415 - as above
-    from pytest_vlmlatency.history.slim import Unreadable, json_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.checked_runs import Unreadable, json_of  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import run_in_file  # noqa: PLC0415 - as above
 
     try:
         if path.exists() and not path.is_file():  # a pipe would be waited for

@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Join the runs and write the one; return the exit status."""
-    from pytest_vlmlatency.history.choosing import is_file, run_in_file  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.merging import merged  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import is_file, run_in_file  # noqa: PLC0415 - light --help
 
     if len(given.runs) < 2:
         raise UsageProblem("merge was given one run; expected the runs of all shards of a job")
@@ -64,15 +64,15 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _in_history(texts: list[str], url: str | None) -> list[Run]:
-    from pytest_vlmlatency.history.choosing import run_at  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.location import named_or_default  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.history.run_files import run_at  # noqa: PLC0415 - light --help
 
     store = named_or_default(url, is_readonly=True)
     return [run_at(text, store) for text in texts]
 
 
 def _write(whole: Run, target: str) -> str:
-    from pytest_vlmlatency.history.run_file import write_run  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.history.run_files import write_run  # noqa: PLC0415 - light --help
     from pytest_vlmlatency.history.store import open_store  # noqa: PLC0415 - as above
 
     if target.endswith(".json") and "://" not in target:

@@ -1,22 +1,49 @@
-"""Runs as a user names them: a file, or a run of a history by its id, its name or its commit."""
+"""A stored run in full: a Run from its plain values, with the records' own checks.
+
+A whole run as one JSON file: written whole, or not at all.
+
+Runs as a user names them: a file, or a run of a history by its id, its name or its commit.
+"""
 
 from __future__ import annotations
 
 import os
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_vlmlatency.errors import HistoryProblem, UsageProblem
+from pytest_vlmlatency.errors import HistoryProblem, UsageProblem, reason_in_words
+from pytest_vlmlatency.history.checked_runs import Unreadable, form_of_a_run, parse, rounds_of_run
 from pytest_vlmlatency.history.names import name_of
-from pytest_vlmlatency.history.slim import Unreadable, form_of_a_run, parse, rounds_of_run
-from pytest_vlmlatency.history.whole import whole_run
+from pytest_vlmlatency.plain import from_plain, run_pieces
+from pytest_vlmlatency.records import Run
+from pytest_vlmlatency.whole_files import write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_vlmlatency.history.checked_runs import Plain
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.store import Store
-    from pytest_vlmlatency.records import Run, RunRounds
+    from pytest_vlmlatency.records import RunRounds
+
+
+def whole_run(plain: Plain) -> Run:
+    """Return the Run, or raise Unreadable with what is wrong in it."""
+    try:
+        run = from_plain(Run, plain)
+    except ExceptionGroup as problems:
+        raise Unreadable(reason_in_words(problems)) from problems
+    with form_of_a_run():
+        name_of(run)  # a file of another name is never made of it
+    rounds_of_run(plain)  # what cannot be judged is no run, either
+    return run
+
+
+def write_run(run: Run, path: Path) -> None:
+    """Write a run; a file of that name is replaced at once, and stays if anything goes wrong."""
+    write_whole(path, chain(run_pieces(run, indent=1), ["\n"]))
+
 
 SHOWN = 5
 LEAST_DIGITS = 4

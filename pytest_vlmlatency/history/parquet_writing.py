@@ -13,7 +13,7 @@ from glob import escape
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import HistoryProblem
-from pytest_vlmlatency.history.folded import (
+from pytest_vlmlatency.history.parquet import (
     COLUMNS,
     FORMAT,
     ROWS,
@@ -31,9 +31,10 @@ if TYPE_CHECKING:
 
     import duckdb
 
+    from pytest_vlmlatency.history.checked_runs import Plain
     from pytest_vlmlatency.history.names import RunName
     from pytest_vlmlatency.history.places import Place
-    from pytest_vlmlatency.history.slim import Plain
+
 
 ROWS_PER_GROUP = 2048  # DuckDB's least: a few dozen runs are read without the others
 BYTES_PER_GROUP = 16_000_000  # of large rows there are fewer: a group is held in memory whole

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
     from pytest_vlmlatency.history.names import RunName
 
+
 Plain = dict[str, Any]
 """What JSON holds, of any shape: reading it is finding out."""
 

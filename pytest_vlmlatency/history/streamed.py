@@ -10,7 +10,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_vlmlatency.history.slim import (
+from pytest_vlmlatency.history.checked_runs import (
     KEYS,
     OTHER_DIGEST,
     Unreadable,
@@ -34,8 +34,9 @@ from pytest_vlmlatency.records import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_vlmlatency.history.checked_runs import Plain
     from pytest_vlmlatency.history.names import RunName
-    from pytest_vlmlatency.history.slim import Plain
+
 
 TAIL_LENGTH = 4096
 """What follows the cases in a file that we wrote is shorter."""

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_vlmlatency.errors import UsageProblem
-from pytest_vlmlatency.gate import repository
-from pytest_vlmlatency.history.choosing import find
-from pytest_vlmlatency.paired.git import local_commit
+from pytest_vlmlatency.history.run_files import find
+from pytest_vlmlatency.paired.git import local_commit, root_around
 from pytest_vlmlatency.printing import short_commit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pytest_vlmlatency.history.names import RunName
+
 
 LAST = "last"
 ACCEPTED = "accepted"
@@ -52,5 +52,5 @@ def names_of(text: str, names: Sequence[RunName]) -> tuple[RunName, ...]:
 
 def commit_named(text: str) -> str | None:
     """Return the commit that a text names in the repository around the working directory."""
-    root = repository.find_root(Path.cwd())
+    root = root_around(Path.cwd())
     return None if root is None else local_commit(root, text)

@@ -22,10 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import duckdb
 
-from pytest_vlmlatency.history.names import RunName, parse_name
-from pytest_vlmlatency.history.pieces import pieces_of
-from pytest_vlmlatency.history.places import COMPACTED, Folder
-from pytest_vlmlatency.history.slim import (
+from pytest_vlmlatency.history.checked_runs import (
     CaseSummary,
     Gone,
     Plain,
@@ -39,6 +36,9 @@ from pytest_vlmlatency.history.slim import (
     upgraded,
     was_measured,
 )
+from pytest_vlmlatency.history.names import RunName, parse_name
+from pytest_vlmlatency.history.places import COMPACTED, Folder
+from pytest_vlmlatency.history.streamed import pieces_of
 from pytest_vlmlatency.records import DIGEST, N_DIGEST_DIGITS, TOTAL, Rounds, RunDigest, RunRounds
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_vlmlatency.history.places import Place
+
 
 FORMAT = "vlmlatency-runs-2"
 FORMATS = ("vlmlatency-runs-1", FORMAT)
