@@ -25,7 +25,7 @@ from pytest_vlmlatency.estimator.calibration import (
     unseen_predictions,
 )
 from pytest_vlmlatency.estimator.columns import Record, Source, Table, check_alike, table_of
-from pytest_vlmlatency.estimator.files import write_file
+from pytest_vlmlatency.estimator.files import remove_former_weights, weights_beside, write_file
 from pytest_vlmlatency.estimator.inputs import (
     Columns,
     Knob,
@@ -38,6 +38,7 @@ from pytest_vlmlatency.estimator.inputs import (
 from pytest_vlmlatency.estimator.protocol import Prediction
 from pytest_vlmlatency.estimator.search import Planning
 from pytest_vlmlatency.estimator.state import State, state_of, warn_of_another
+from pytest_vlmlatency.whole_files import locked
 
 if TYPE_CHECKING:
     import os
@@ -205,9 +206,16 @@ class CalibratedEstimator(Planning, ABC, Generic[AnyModel]):
         return self
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a JSON file that `load_estimator` reads, and that runs no code."""
+        """Write a JSON file that `load_estimator` reads, and that runs no code.
+
+        Weights of a network that the file held before are removed, unless another file names them.
+        """
         model, state = self._known()
-        write_file(path, kind=self.kind, state=state, model=self._plain(model, Path(path)))
+        path = Path(path)
+        write_file(path, kind=self.kind, state=state, model=self._plain(model, path))
+        if weights_beside(path):
+            with locked(path.parent):
+                remove_former_weights(path)
 
     @classmethod
     def from_plain(cls, state: State, model: Mapping[str, object], path: Path) -> Self:

@@ -10,6 +10,7 @@ import hashlib
 import importlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from functools import partial
 from importlib import import_module
@@ -46,6 +47,10 @@ KINDS = {  # what a file may name, and where its class is: nothing else is ever 
     "network": ("pytest_vlmlatency.estimator.network", "LatencyEstimator"),
 }
 
+WEIGHTS_SUFFIX = ".safetensors"
+N_DIGITS = 16  # of the digest, in the name of a file of weights
+N_BYTES_OF_START = 4096  # the format is named there, also where another program sorted the keys
+
 OF_A_RECIPE = ("network",)  # the kinds that may say decode / N, and may know no errors of their own
 
 Plain = Mapping[str, object]
@@ -76,6 +81,38 @@ def write_file(
         **content,
     }
     write_whole(Path(path), json.dumps(document, indent=1, allow_nan=False))
+
+
+def remove_former_weights(path: Path) -> None:
+    """Remove the weights of networks that this file held before, unless a file here names them.
+
+    The caller holds the folder's lock: another process may have written weights and not yet the
+    file that names them.
+    """
+    named = {_weights_named_in(beside) for beside in path.parent.iterdir()}
+    for beside in weights_beside(path):
+        if beside.name not in named:
+            beside.unlink(missing_ok=True)
+
+
+def weights_beside(path: Path) -> list[Path]:
+    """Return the files of weights, today's and earlier ones, of an estimator's file."""
+    digits = rf"(\.[0-9a-f]{{{N_DIGITS}}})?"
+    own = re.compile(rf"{re.escape(path.name)}{digits}{re.escape(WEIGHTS_SUFFIX)}")
+    return [beside for beside in path.parent.iterdir() if own.fullmatch(beside.name)]
+
+
+def _weights_named_in(path: Path) -> str | None:
+    """Return the name of the weights of an estimator's file, None if it is no such file."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            start = file.read(N_BYTES_OF_START)
+            document = json.loads(start + file.read()) if FORMAT.encode() in start else {}
+        return str(document["model"]["weights"])
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        return None
 
 
 def load_estimator(path: str | os.PathLike[str], *, machine: str | None = None) -> Estimator:

@@ -22,7 +22,7 @@ from pytest_vlmlatency.errors import EstimatorProblem
 from pytest_vlmlatency.estimator.budgets import Limits, Predicts, output_length
 from pytest_vlmlatency.estimator.calibrated import CalibratedEstimator
 from pytest_vlmlatency.estimator.columns import Source, Table, table_of
-from pytest_vlmlatency.estimator.files import write_file
+from pytest_vlmlatency.estimator.files import remove_former_weights, write_file
 from pytest_vlmlatency.estimator.inputs import INPUTS, are_scalars, columns_of, has_tensors
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
 from pytest_vlmlatency.estimator.protocol import DECODE_STEP, PREFILL, Prediction
@@ -37,7 +37,7 @@ from pytest_vlmlatency.estimator.training import (
     begun,
     train,
 )
-from pytest_vlmlatency.estimator.weights import read_weights, remove_former_weights, write_weights
+from pytest_vlmlatency.estimator.weights import read_weights, write_weights
 from pytest_vlmlatency.whole_files import locked
 
 if TYPE_CHECKING:
@@ -237,14 +237,15 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
         """Write a JSON file that `load_estimator` reads, and the weights beside it as safetensors.
 
         It names the recipe and whether the network was calibrated. An estimator that the file held
-        before stays whole until the file is replaced; then its weights are removed.
+        before stays whole until the file is replaced; then its weights are removed, unless another
+        estimator's file in the folder names them.
         """
         state = None if self._fitted is None else self.state
         path = Path(path)
         with locked(path.parent):
             model = write_weights(self, path)
             write_file(path, kind=self.kind, state=state, model=model)
-            remove_former_weights(path, str(model["weights"]))
+            remove_former_weights(path)
 
     def _in_steps(self, limits: Limits) -> tuple[Predicts, Limits]:
         return (self, limits) if self.recipe is Recipe.MENDED else in_steps(self, limits)

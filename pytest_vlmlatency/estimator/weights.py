@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from pytest_vlmlatency.errors import EstimatorProblem
-from pytest_vlmlatency.estimator.files import from_plain, to_plain
+from pytest_vlmlatency.estimator.files import N_DIGITS, WEIGHTS_SUFFIX, from_plain, to_plain
 from pytest_vlmlatency.estimator.layers import LatencyNetwork
 from pytest_vlmlatency.estimator.recipes import Recipe
 from pytest_vlmlatency.whole_files import write_whole
@@ -52,8 +52,6 @@ class WeightsFile:
 
 
 SMALLEST_BYTES = 2  # of a weight, as float16 has
-SUFFIX = ".safetensors"
-N_DIGITS = 16  # of the digest, in the name of a file of weights
 A_NAME = re.compile(r"[^/\\\x00]+")
 
 
@@ -65,7 +63,7 @@ def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
     _check_finite(network, "this network")
     content = save({name: value.cpu() for name, value in network.state_dict().items()})
     digest = hashlib.sha256(content).hexdigest()
-    beside = path.with_name(f"{path.name}.{digest[:N_DIGITS]}{SUFFIX}")
+    beside = path.with_name(f"{path.name}.{digest[:N_DIGITS]}{WEIGHTS_SUFFIX}")
     write_whole(beside, content)
     return to_plain(
         WeightsFile(
@@ -76,15 +74,6 @@ def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
             sha256=digest,
         )
     )
-
-
-def remove_former_weights(path: Path, current: str) -> None:
-    """Remove the weights of estimators that this file replaced, `current` being those it names."""
-    digits = rf"(\.[0-9a-f]{{{N_DIGITS}}})?"
-    former = re.compile(rf"{re.escape(path.name)}{digits}{re.escape(SUFFIX)}")
-    for beside in path.parent.iterdir():
-        if beside.name != current and former.fullmatch(beside.name):
-            beside.unlink(missing_ok=True)
 
 
 def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:

@@ -173,6 +173,32 @@ def test_an_estimator_is_whole_until_the_file_that_replaces_it_is(
     assert (len(left), former & left) == (2, {other})
 
 
+def test_another_kind_that_replaces_a_network_removes_its_weights(
+    fitted: Fitted, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.json"
+    fitted["network"].save(path)
+
+    fitted["look-up"].save(path)
+
+    assert not list(tmp_path.glob("*.safetensors"))
+    assert isinstance(load_estimator(path), LookUpEstimator)
+
+
+def test_weights_that_a_copied_file_names_stay(fitted: Fitted, tmp_path: Path) -> None:
+    path, copied = tmp_path / "model.json", tmp_path / "copied.json"
+    network = fitted["network"]
+    network.save(path)
+    copied.write_bytes(path.read_bytes())
+    changed = copy.deepcopy(network)
+    means(changed).add_(1)
+
+    changed.save(path)
+
+    assert means(load_estimator(copied)).equal(means(network))
+    assert means(load_estimator(path)).equal(means(changed))
+
+
 def means(estimator: object) -> torch.Tensor:
     assert isinstance(estimator, LatencyEstimator)
     return estimator.input_mean
