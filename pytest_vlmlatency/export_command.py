@@ -69,15 +69,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Write the records, and say how many and what was left out; return the exit status."""
-    from pytest_vlmlatency.export import write_records  # noqa: PLC0415 - light --help
-    from pytest_vlmlatency.export.contention import Contention  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.export.contention import Contention  # noqa: PLC0415 - light --help
+    from pytest_vlmlatency.export.writing import write_checked  # noqa: PLC0415 - as above
 
     readers: list[RecordReader] = []
     left_out: list[str] = []
     unread: list[str] = []
     records = _records(given, readers, left_out, unread)
     contention = Contention()
-    written = write_records(contention.counted(records), given.to, is_kept=True)
+    written = write_checked(contention.counted(records), given.to, is_kept=True)
     for reader in readers:
         left_out += reader.report_lines()
     tell(f"{given.to}: {sum(written.values()):,} records in {plural(len(written), 'file')}")

@@ -47,19 +47,17 @@ def write_records(
     times, and the counts are of what is new. Without `is_kept` such files are replaced. A record
     that could not be read back is a RecordsProblem, and then nothing is written.
     """
-    target = Path(target)
-    mode = mode_of(target)
-    if target.suffix in SUFFIXES:
-        if mode is not None and not stat.S_ISREG(mode):
-            seen = "a folder" if stat.S_ISDIR(mode) else "no regular file"
-            raise RecordsProblem(f"{shown_path(target)} is {seen}; expected a file to write")
-        return _write(records, lambda _record: target, target.parent, is_kept=is_kept)
-    if mode is not None and not stat.S_ISDIR(mode):
-        raise RecordsProblem(
-            f"{shown_path(target)} is a file; expected a folder, or a name that ends in "
-            f"{', '.join(SUFFIXES)}"
-        )
-    return _write(records, lambda record: target / file_of(record), target, is_kept=is_kept)
+    return _write(records, Path(target), is_kept=is_kept, is_checked=False)
+
+
+def write_checked(
+    records: Iterable[Record], target: Path | str, *, is_kept: bool = True
+) -> dict[Path, int]:
+    """Write records of `records_of` or `read_records`, which checked them, without another check.
+
+    They must be unchanged since; otherwise as `write_records`.
+    """
+    return _write(records, Path(target), is_kept=is_kept, is_checked=True)
 
 
 def file_of(record: Mapping[str, object], *, suffix: str = ".json") -> Path:
@@ -89,18 +87,38 @@ def _safe(word: str) -> str:
 
 
 def _write(
-    records: Iterable[Record],
-    path_of: Callable[[Record], Path],
-    folder: Path,
-    *,
-    is_kept: bool,
+    records: Iterable[Record], target: Path, *, is_kept: bool, is_checked: bool
 ) -> dict[Path, int]:
     """Collect all records in drafts beside their target, then put the files in their places."""
+    mode = mode_of(target)
+    is_file = target.suffix in SUFFIXES
+    if is_file and mode is not None and not stat.S_ISREG(mode):
+        seen = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise RecordsProblem(f"{shown_path(target)} is {seen}; expected a file to write")
+    if not is_file and mode is not None and not stat.S_ISDIR(mode):
+        raise RecordsProblem(
+            f"{shown_path(target)} is a file; expected a folder, or a name that ends in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    folder = target.parent if is_file else target
+    placed = (
+        (record if is_checked else _read_back(index, record), record)
+        for index, record in enumerate(records)
+    )
     try:
         make_folder(folder)
         with locked(folder), TemporaryDirectory(prefix=SCRATCH, dir=folder) as scratch:
             _remove_abandoned_scratch(folder, but=Path(scratch))
-            drafts = _drafted(records, path_of, Path(scratch), is_kept=is_kept)
+            drafts: dict[Path, _Draft] = {}
+            for held, record in placed:
+                path = target if is_file else target / file_of(record)
+                if path not in drafts:
+                    drafts[path] = _Draft(path, Path(scratch) / str(len(drafts)))
+                    if is_kept and drafts[path].stood is not None:
+                        drafts[path].keep(path)
+                drafts[path].add(record, held)
+            if not drafts:
+                raise RecordsProblem("there is no record to write; nothing was written")
             whole = {path: draft.whole() for path, draft in drafts.items()}
             for path, draft in drafts.items() if is_kept else ():
                 draft.check_unchanged(path)
@@ -112,28 +130,6 @@ def _write(
         raise RecordsProblem(str(problem)) from problem
     except OSError as problem:
         raise RecordsProblem(f"records cannot be written: {problem}") from problem
-
-
-def _drafted(
-    records: Iterable[Record],
-    path_of: Callable[[Record], Path],
-    scratch: Path,
-    *,
-    is_kept: bool,
-) -> dict[Path, _Draft]:
-    """Return the drafts of all files; RecordsProblem for a record that could not be read back."""
-    drafts: dict[Path, _Draft] = {}
-    for index, record in enumerate(records):
-        held = _read_back(index, record)
-        path = path_of(record)
-        if path not in drafts:
-            drafts[path] = _Draft(path, scratch / str(len(drafts)))
-            if is_kept and drafts[path].stood is not None:
-                drafts[path].keep(path)
-        drafts[path].add(record, held)
-    if not drafts:
-        raise RecordsProblem("there is no record to write; nothing was written")
-    return drafts
 
 
 def _remove_abandoned_scratch(folder: Path, *, but: Path) -> None:

@@ -90,8 +90,9 @@ def save(run: Run, path: Path) -> str:
 
 def export(run: Run, target: Path) -> list[str]:
     """Write a run as training records, and return what to tell of it."""
-    from pytest_vlmlatency.export import records_of, write_records  # noqa: PLC0415 - only if asked
+    from pytest_vlmlatency.export import records_of  # noqa: PLC0415 - only if asked
     from pytest_vlmlatency.export.contention import Contention  # noqa: PLC0415 - as above
+    from pytest_vlmlatency.export.writing import write_checked  # noqa: PLC0415 - as above
 
     found = records_of(run)
     left_out = [
@@ -101,7 +102,7 @@ def export(run: Run, target: Path) -> list[str]:
     if not found.records:
         reasons = "; ".join(left_out) or "no case was measured"
         raise RecordsProblem(f"there is no record to write to {target}: {reasons}")
-    write_records(found.records, target, is_kept=True)
+    write_checked(found.records, target, is_kept=True)
     contention = Contention()
     for record in found.records:
         contention.add(record)

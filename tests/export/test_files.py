@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from pytest_vlmlatency.errors import RecordsProblem
 from pytest_vlmlatency.export import Reason, read_records, write_records
+from pytest_vlmlatency.export.writing import write_checked
 from tests.export.records import a_record, an_origin_record
 from tests.folders import forbid_reading
 
@@ -290,3 +291,22 @@ def test_records_of_versions_without_a_digest_are_read(tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text(json.dumps(a_record()) + "\n")
 
     assert [record["source"] for record in read_records(tmp_path)] == [a_record()["source"]]
+
+
+@pytest.mark.parametrize("suffix", [".json", ".jsonl", ".parquet", ""])
+def test_records_that_were_checked_are_written_the_same_without_another_check(
+    tmp_path: Path, suffix: str
+) -> None:
+    machine = a_record()["machine"]
+    given = [
+        an_origin_record(machine=machine),
+        an_origin_record(machine=machine, tier=None, tier_idx=1, batch_size=2),
+    ]
+    given += [a_record(number, dataset="vqa") for number in range(3)]
+    read = list(read_records(given))
+    once, twice = tmp_path / f"once{suffix}", tmp_path / f"twice{suffix}"
+
+    assert sum(write_checked(read, once).values()) == sum(write_records(read, twice).values())
+
+    assert list(read_records(once)) == list(read_records(twice))
+    assert len(list(read_records(once))) == len(given)
