@@ -21,12 +21,24 @@ STATUS_OF_A_SIGNAL = 128
 """A shell adds the number of the signal that ended a program."""
 
 
+_received: list[int] = []
+"""The signals that ended something in this process, of `ENDING`, the newest last."""
+
+
 class Terminated(KeyboardInterrupt):
     """A signal as an exception, as Ctrl-C is one: what was opened is closed on its way out."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         self.number = number
         super().__init__(signal.Signals(number).name)
+
+
+def interrupted() -> KeyboardInterrupt:
+    """Return the exception of the signal that arrived, for a library that raised its own instead.
+
+    DuckDB takes the exception of a handler for a reason to cancel a query: "Query interrupted".
+    """
+    return Terminated(_received[-1]) if _received else KeyboardInterrupt()
 
 
 def interruption(end: KeyboardInterrupt) -> str:
@@ -50,6 +62,7 @@ def ending_signals_raise() -> Iterator[None]:
 
     def end(number: int, _frame: object) -> NoReturn:
         reset()
+        _received.append(number)
         raise Terminated(number)
 
     def reset() -> None:
@@ -57,6 +70,7 @@ def ending_signals_raise() -> Iterator[None]:
             if signal.getsignal(number) is end:
                 signal.signal(number, signal.SIG_DFL)
 
+    _received.clear()
     for number in ours:
         signal.signal(number, end)
     try:

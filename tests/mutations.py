@@ -179,11 +179,11 @@ MUTATIONS = (
         ("stats",),
     ),
     Mutation(
-        "an alarm is for what got faster",
+        "steps are named only where it got slower",
         "stats/change_points.py",
-        "if is_sure and change > math.log1p(rule.min_effect_ratio):",
-        "if is_sure and -change > math.log1p(rule.min_effect_ratio):",
-        ("stats",),
+        "if abs(math.log(step.ratio)) > least",
+        "if math.log(step.ratio) > least",
+        ("stats/test_trend.py",),
     ),
     Mutation(
         "a baseline is of the oldest runs",

@@ -18,6 +18,7 @@ from tests.projects import FAKE_ENGINE, MEASURED, MODEL, in_subprocess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 NOT_IGNORED = """
 import signal
@@ -103,6 +104,33 @@ def test_a_command_ends_as_a_shell_reports_its_signal(
     assert cli.main(["compare", "a", "b"]) == status
     assert capsys.readouterr().err == f"vlmlatency: interrupted by {name}\n"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "name"),
+    [(signal.SIGTERM, 143, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")],
+)
+def test_a_query_that_a_signal_cancels_ends_as_a_shell_reports_it(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    number: int,
+    status: int,
+    name: str,
+) -> None:
+    def cancelled(_found: object) -> None:
+        """Do as DuckDB does with the exception of a handler."""
+        try:
+            signal.raise_signal(number)
+        except KeyboardInterrupt:
+            raise RuntimeError("Query interrupted") from None
+
+    monkeypatch.setattr("pytest_vlmlatency.history.queries._as_python_has_it", cancelled)
+
+    ended = cli.main(["history", "--history", str(tmp_path), "--sql", "SELECT 1"])
+
+    assert ended == status
+    assert capsys.readouterr().err == f"vlmlatency: interrupted by {name}\n"
 
 
 def test_the_second_signal_ends_the_process_at_once() -> None:

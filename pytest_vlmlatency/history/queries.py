@@ -21,6 +21,7 @@ from pytest_vlmlatency.history.checked_runs import Unreadable
 from pytest_vlmlatency.history.places import Folder
 from pytest_vlmlatency.history.store import files_of, readable
 from pytest_vlmlatency.printing import printable
+from pytest_vlmlatency.signals import interrupted
 from pytest_vlmlatency.whole_files import scratch_folder
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ def answer(store: Store, query: str) -> tuple[str, tuple[str, ...]]:
             rows = [] if found is None else _as_python_has_it(found).fetchall()
         except duckdb.Error as problem:
             raise UsageProblem(f"--sql: {problem}; tables: runs, cases, rounds") from problem
+        except RuntimeError as problem:
+            if "interrupted" not in str(problem):
+                raise
+            raise interrupted() from problem
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(names)
