@@ -35,10 +35,10 @@ RUN is
   a run by its id or the beginning of it (vlmlatency history lists them),
   a branch, tag or commit: all its clean runs,
   a file or folder of records (.json, .jsonl, .parquet), to turn them into
-  another form: those of `vlmlatency profile`, or of the origin of the format.
+  another form: those of `vlmlatency profile`, or of the legacy format.
 
 --to names
-  a folder        DIR/<dataset>/<configuration>.json, the origin's layout; the
+  a folder        DIR/<dataset>/<configuration>.json, the legacy layout; the
                   data set is a test's parameter `dataset`, else the test
   a file          all records in one, as its name ends: .json, .jsonl, .parquet
 
@@ -48,7 +48,7 @@ EXAMPLES = """\
 examples:
   vlmlatency export last --to records/
   vlmlatency export main run.json --to records.parquet --measure cpu
-  vlmlatency export profiled/ --to records/    (JSON Lines to the origin's)
+  vlmlatency export profiled/ --to records/    (JSON Lines to legacy)
 """
 
 

@@ -57,7 +57,7 @@ def _statuses() -> str:
 
 def _options() -> str:
     rows = [
-        (_code(option.name, option.metavar), _ini(option.name, option.ini_type), option.help)
+        (_code(option.name, option.metavar), _ini(option.name, option.ini_type), option.help % ())
         for option in SETTINGS
     ]
     rows.append((_code(GPU), "", GPU_HELP))

@@ -1,4 +1,4 @@
-"""`python -m pytest_vlmlatency.estimator`: the origin's training command, with its options.
+"""`python -m pytest_vlmlatency.estimator`: the legacy training command, with its options.
 
 The same as `vlmlatency estimator train`.
 """

@@ -116,7 +116,7 @@ class Outlier:
 
 
 def measured(table: Table) -> Prediction:
-    """Return what was measured, also as the origin has it: decode over N.
+    """Return what was measured, also as in the legacy format: decode over N.
 
     A decode step is NaN where there was none.
     """

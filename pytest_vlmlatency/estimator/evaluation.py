@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 N_FOLDS = 5
 QUANTILE = 0.95
 OUTPUT_LENGTHS = ((1, 1), (2, 2), (3, 5), (6, 10), (11, 20), (21, None))
-"""As the origin grouped them: there, decode / N rose from one group to the next."""
+"""The groups of the legacy project: there, decode / N rose from one group to the next."""
 
 Make = Callable[[], "Estimator"]
 
@@ -76,7 +76,7 @@ class Judged:
         return score_of(measured_ms[known], self.predicted[target][known], upper)
 
     def scores(self) -> dict[str, Score]:
-        """Return the score of each target that there is; of the origin's, the other explains."""
+        """Return the score of each target that there is; of the legacy ones, the other explains."""
         scores = {target: self.score(target) for target in self.predicted}
         found = {target: score for target, score in scores.items() if score is not None}
         if PER_TOKEN in found:  # each record has it
@@ -190,9 +190,9 @@ def _columns(parts: Sequence[Prediction]) -> Prediction:
 
 HEADERS = ("", "target", "records", "MAE ms", "RMSE ms", "MAPE", "R2", "P95 holds", "origin's aim")
 AIMS = {PREFILL: (5.0, 0.05), DECODE_STEP: (1.0, 0.10), PER_TOKEN: (1.0, 0.10)}
-"""MAE in ms and relative error that the origin aimed at, of prefill and of a token."""
+"""MAE in ms and relative error that the legacy project aimed at, of prefill and of a token."""
 SHORT = {PREFILL: "prefill", DECODE_STEP: "decode", PER_TOKEN: "decode / N"}
-"""Targets as options name them, and the origin's."""
+"""Targets as options name them, and the legacy one."""
 
 
 def scores_text(groups: Mapping[str, Mapping[str, Score]]) -> str:
@@ -206,7 +206,7 @@ def scores_text(groups: Mapping[str, Mapping[str, Score]]) -> str:
 
 
 def meets_aim(target: str, score: Score) -> bool:
-    """Whether a score is under both of the origin's bounds."""
+    """Whether a score is under both bounds of the legacy project."""
     mae_ms, relative_error = AIMS[target]
     return score.mae_ms < mae_ms and score.relative_error < relative_error
 

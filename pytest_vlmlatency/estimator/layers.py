@@ -1,7 +1,7 @@
-"""The origin's network: five inputs, a shared trunk, a head for each of two times.
+"""The legacy network: five inputs, a shared trunk, a head for each of two times.
 
 B requests. The trunk is Linear(5 -> H), LayerNorm, ReLU, then as many Linear(H -> H), LayerNorm,
-ReLU as there are further layers. The origin's recipe feeds it raw inputs and ends each head with a
+ReLU as there are further layers. The legacy recipe feeds it raw inputs and ends each head with a
 ReLU; the mended one standardises the inputs and lets the heads say logarithms, so that no head is
 dead at the start and errors count in proportion. Owns no training and no file.
 """
@@ -67,7 +67,7 @@ class LatencyNetwork(nn.Module):
         """Return both times in ms: five tensors (B,) -> two of (B,); scalars are broadcast.
 
         The names are `T_prefill_total` and, of the mended recipe, `T_decode_per_step`, of the
-        origin's, `T_decode_per_token`; the other one is an error that explains the difference.
+        legacy one, `T_decode_per_token`; the other one is an error that explains the difference.
         """
         given = (vision_tokens, text_tokens, tier_idx, top_k, num_active_blocks)
         prefill, decode = self._heads(_stacked(given, self.input_mean))  # (B, 5) -> 2 x (B,)

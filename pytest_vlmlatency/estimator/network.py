@@ -61,7 +61,7 @@ ALIVE = (
 
 @dataclass(frozen=True, slots=True)
 class TokensAsSteps:
-    """A network of the origin's recipe, its decode / N given for the time of a step."""
+    """A network of the legacy recipe, its decode / N given for the time of a step."""
 
     network: Predicts
 
@@ -121,7 +121,7 @@ class NetworkModel:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The origin's five."""
+        """The five legacy inputs."""
         return INPUTS
 
     def predict(self, columns: Columns) -> Prediction:
@@ -143,7 +143,7 @@ class NetworkModel:
 
 
 class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
-    """Predicts prefill and decode with the origin's network; a torch module like any other."""
+    """Predicts prefill and decode with the legacy network; a torch module like any other."""
 
     kind: ClassVar[str] = "network"
     n_folds: ClassVar[int] = 3  # each is a training of seconds
@@ -171,13 +171,13 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """The origin's five."""
+        """The five legacy inputs."""
         return INPUTS
 
     def fit(self, records: Source | Table) -> Self:
         """Train on records, and calibrate on what folds had not seen.
 
-        A network of the origin's recipe begins with the first seed, from the plan's on, that leaves
+        A network of the legacy recipe begins with the first seed, from the plan's on, that leaves
         both of its heads alive; one that ends with a time of 0 ms is refused.
         """
         CalibratedEstimator.fit(self, table_of(records))
@@ -220,7 +220,7 @@ class LatencyEstimator(LatencyNetwork, CalibratedEstimator[NetworkModel]):
     ) -> int | NDArray[np.int64]:
         """Return the longest output within a budget; 0 if not even the first token fits.
 
-        Of the origin's recipe, each token takes decode / N, the first one too.
+        In the legacy recipe, each token takes decode / N, the first one too.
         """
         if self.recipe is Recipe.MENDED:
             return CalibratedEstimator.max_output_tokens(self, config, budget_ms, quantile=quantile)

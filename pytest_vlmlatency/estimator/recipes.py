@@ -1,6 +1,6 @@
 """How the network is trained, and which of two decode times it then says.
 
-N output tokens take one prefill and N - 1 decode steps. The origin's recipe divides the decode time
+N output tokens take one prefill and N - 1 decode steps. The legacy recipe divides the decode time
 by N, the mended one by N - 1: two different numbers, under two names, and neither is ever given for
 the other. Knows no torch.
 """
@@ -20,7 +20,7 @@ Value = TypeVar("Value")
 
 
 class Recipe(StrEnum):
-    """The origin's way, kept as it was, or the one that works."""
+    """The legacy recipe, unchanged, or the corrected one."""
 
     ORIGIN = "origin"
     MENDED = "mended"

@@ -218,7 +218,7 @@ def begun(
 ) -> LatencyNetwork:
     """Return a new network by the plan's seed.
 
-    Many seeds leave a head of the origin's recipe dead: 0 ms, and no gradient. It begins with the
+    Many seeds leave a head of the legacy recipe dead: 0 ms, and no gradient. It begins with the
     first seed, from the plan's on, that says more than 0 ms for every record.
     """
     for seed in range(plan.seed, plan.seed + MOST_SEEDS):

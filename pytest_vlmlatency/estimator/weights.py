@@ -79,7 +79,7 @@ def write_weights(network: LatencyNetwork, path: Path) -> Mapping[str, object]:
 def read_weights(plain: Mapping[str, object], path: Path) -> LatencyNetwork:
     """Return the network of an estimator's file, of its recipe and dtype.
 
-    The first files named no recipe: a network of the origin's could not be saved.
+    The first files named no recipe: a legacy network could not be saved.
     """
     said = from_plain(WeightsFile, {"recipe": Recipe.MENDED.value, **plain})
     if not A_NAME.fullmatch(said.weights) or said.weights in {".", ".."}:

@@ -34,7 +34,7 @@ from pytest_vlmlatency.export.fields import (
 )
 
 ROUNDING_MS = 0.005
-"""The origin's files have two decimals, each half of the last one off at most."""
+"""Legacy files have two decimals, each half of the last one off at most."""
 ALIASES = {"tier": ("tier", "tier_idx")}
 """A tier may stand by its name, by its index, or by both."""
 RELATIVE = 1e-6
@@ -95,7 +95,7 @@ def digest_of_content(record: Record) -> str | None:
 
 
 def _batch_size(given: Mapping[str, object]) -> int:
-    """Return the rows of a call; a file that does not say has one, as the origin's."""
+    """Return the rows of a call; a file without it has one, as legacy files."""
     n_rows = optional_count(given, "batch_size")
     if n_rows == 0:
         raise Refused(Reason.IMPOSSIBLE, "batch_size is 0; a call has at least one row")
@@ -177,7 +177,7 @@ def _equal(one: float, other: float, *, most_ms: float) -> bool:
 
 
 def _configuration(given: Mapping[str, object]) -> dict[str, object]:
-    """Return the knobs: those of `configuration`, and the origin's three wherever they stand."""
+    """Return the knobs: those of `configuration`, and the three legacy ones wherever they stand."""
     found = _scalars(given.get(CONFIGURATION))
     for name in KNOBS:
         said = [

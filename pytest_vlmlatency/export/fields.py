@@ -20,7 +20,7 @@ Record = dict[str, Any]
 """One call as it is exported: JSON values by the names below, and others that pass unread."""
 
 SCHEMA_VERSION = 1
-"""Of the records. Those without a version are the origin's own."""
+"""Of the records. Those without a version are legacy records."""
 RESULTS = "per_sample_results"
 TIERS = ("low", "medium", "high")
 KNOBS = ("tier", "top_k", "num_active_blocks")
@@ -119,7 +119,7 @@ MOST_MS = 10**9
 
 
 def schema_version(given: Mapping[str, object]) -> int | None:
-    """Return the version of a record or a whole file, None where it says none, as the origin's."""
+    """Return the version of a record or a whole file, None where it has none, as legacy ones."""
     version = given.get("schema_version")
     if version is None:
         return None

@@ -49,7 +49,7 @@ Found = tuple[str, object]
 def record_files(path: Path) -> list[tuple[Path, str | None]]:
     """Return the record files that a path means, in order, each with its data set by the layout.
 
-    In a folder, `<dataset>/<configuration>.json` is the origin's layout. Hidden names are left
+    In a folder, `<dataset>/<configuration>.json` is the legacy layout. Hidden names are left
     alone: a file on its way is one. Linked folders are looked into.
     """
     mode = mode_of(path)
@@ -79,7 +79,7 @@ def record_files(path: Path) -> list[tuple[Path, str | None]]:
 def holds_records(path: Path) -> bool:
     """Whether a path is records and no run: a folder, or a file by its name.
 
-    A JSON file by what is in it: a list of records, or the origin's object, of which
+    A JSON file by what is in it: a list of records, or the legacy object, of which
     `per_sample_results` is a member.
     """
     try:

@@ -1,4 +1,4 @@
-"""A run as training records: one for each kept call, under the origin's names."""
+"""A run as training records: one for each kept call, under the legacy names."""
 
 from __future__ import annotations
 

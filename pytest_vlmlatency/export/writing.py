@@ -1,4 +1,4 @@
-"""Writing records: the origin's layout, or one file of JSON, JSON Lines or Parquet.
+"""Writing records: the legacy layout, or one file of JSON, JSON Lines or Parquet.
 
 A file is written whole or not at all, and piece by piece: the records may be a stream.
 """

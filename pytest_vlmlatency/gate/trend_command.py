@@ -26,7 +26,7 @@ SUMMARY = "look for change points over the runs of many commits"
 DESCRIPTION = """\
 Look for level steps in the history: in each phase of each case, over the runs
 of many commits on one machine. A step too small for one commit's gate is found
-here, later; so is a slow creep, as several steps. Each step is told with its
+here, later; so is a slow creep, as several steps. Each step comes with its
 interval and with the commits between which it lies.
 
 Clean runs count, in the order of HEAD's first parents; runs of dirty trees and

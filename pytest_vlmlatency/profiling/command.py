@@ -39,7 +39,7 @@ or a grid, of which every combination is measured,
   {"tier": ["low", "high"], "top_k": [4, 8, 12], "num_active_blocks": [8, 16]}
 They are the knobs of a MolmoE-shaped model. For a model of your own, name a
 class that takes your knobs: --configuration path.py:Class, with
-  values()          what was asked for, by knob
+  values()          the configured values, by knob
   apply(model)      a context manager that sets the knobs, and undoes it
   read_back(model)  the knobs of the parts that will run
 Without --configs, any model is measured as it is.
@@ -56,7 +56,7 @@ examples:
       --dataset photos/ --prompt "What is this?" --to profiled/
   vlmlatency profile --model mine.py:build --dataset photos/ --prompt "What?" \\
       --configs grid.json --configuration mine.py:Knobs --to profiled/
-  vlmlatency export profiled/ --to records/     the origin's layout, or one file
+  vlmlatency export profiled/ --to records/     the legacy layout, or one file
 
 exit status: 0 all measured, 1 some refused, 2 usage error, 130 stopped
 """

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.evaluation import Judged, Score
 
 NAME = "evaluate"
-SUMMARY = "say how far an estimator is off, and fail over a bound"
+SUMMARY = "measure the errors of an estimator, and fail over a bound"
 DESCRIPTION = """\
 Compare predictions with records: of a file, as it is (--model), or of an
 estimator that is trained anew on the rest of the records: on a fifth drawn at
 random, on configurations that it was not trained on, and beyond the top level
-of each input. Outliers are told, and stay in every figure. Records of another
-kind of time than the file's are refused, and what else differs is said.
+of each input. Outliers are listed, and count in every figure. Records of
+another kind of time than the file's are refused; other differences are listed.
 
 exit status:
   0   every bound of --max-mape is kept, or none was given

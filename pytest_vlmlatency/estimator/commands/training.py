@@ -1,6 +1,6 @@
 """`vlmlatency estimator train`: from a folder of results to an estimator's file.
 
-Its options are those of the origin's training command. Imports nothing heavy until it runs.
+Its options are those of the legacy project's training command. Imports nothing heavy until it runs.
 """
 
 from __future__ import annotations
