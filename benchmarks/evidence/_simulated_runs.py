@@ -161,9 +161,9 @@ N_CREEPS, N_COMMITS, CREEP_RATIO, CREEP_POWER = 200, 50, 0.001, 0.99
 class Scene:
     """A machine's noise, a change to be found in it, and what share of such changes has to be.
 
-    Nothing is asked of the share where `power_ratio` is None. `target_ratio` is the gate's.
+    The share has no bound where `power_ratio` is None. `target_ratio` is the gate's.
     `n_history` runs are stored. `most_same_ratio`: at most this share of the changes may be called
-    the same, where that is asked. `n_unchanged_runs` and `n_changed_runs` count CI runs of
+    the same, where that has a bound. `n_unchanged_runs` and `n_changed_runs` count CI runs of
     `n_comparisons`, whose noise is pooled.
     """
 

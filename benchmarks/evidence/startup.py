@@ -74,7 +74,7 @@ def cpu_ms_of_start(file: Path, left_out: Sequence[str]) -> float:
 
 
 def witness_start(file: Path, left_out: Sequence[str]) -> Witness:
-    """Collect an empty file in a new process that then tells what it did."""
+    """Collect an empty file in a new process, which returns what it did."""
     process = _python("-c", WITNESS, *_arguments(file, left_out), folder=file.parent)
     _, found, seen = process.stdout.rpartition("seen:")
     if not found:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_vlmlatency.estimator.inputs import Columns, FloatArray
 
 
-MOST_KEPT = 999  # with k / 1000 as shares: quantiles that are asked for stay exact
+MOST_KEPT = 999  # with k / 1000 as shares: usual quantiles stay exact
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ N_OFFSET_DOUBTS = 2.0  # standard errors that it must exceed where they are larg
 
 
 def is_offset_told(matrix: FloatArray, measured_ms: FloatArray, fit: Fit) -> bool:
-    """Return whether the first column, the offset, is told from the others, which are of steps.
+    """Return whether the offset (first column) is separable from the columns of steps.
 
     `fit` is of all columns. Seen are relative errors, as in the fit.
     """

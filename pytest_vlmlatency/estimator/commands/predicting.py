@@ -19,7 +19,7 @@ SUMMARY = "predict prefill and decode step of requests"
 DESCRIPTION = """\
 Predict T_prefill_total and T_decode_per_step, in ms. Inputs are NAME=VALUE, or
 NAME=VALUE,VALUE for several requests; knobs that were declared are among them.
-The machine that the estimator was measured on is said.
+The output names the machine that the estimator was measured on.
 """
 EXAMPLES = """\
 examples:
