@@ -43,10 +43,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Make a test of each sample; the parameter `dataset` is what the records are filed under."""
     path = metafunc.config.getoption("samples")
     dataset = PHOTOGRAPHS if path is None else open_dataset(Path(path))
-    metafunc.parametrize(
-        ("dataset", "sample"),
-        [pytest.param(dataset.name, sample, id=sample.id) for sample in dataset.samples],
-    )
+    metafunc.parametrize("dataset", [dataset.name])  # an id that was given would hide its value
+    metafunc.parametrize("sample", dataset.samples, ids=[sample.id for sample in dataset.samples])
 
 
 @pytest.mark.parametrize("loaded", SHAPES, indirect=True)
