@@ -345,7 +345,8 @@ def test_an_encoder_of_other_embeddings_than_pixels_is_shown_where_generate_take
 
     @torch.no_grad()
     def chat() -> object:
-        return generate(inputs_embeds=tower(torch.ones(1, 9, 12)), max_new_tokens=4)
+        embeds = tower(torch.ones(1, 9, 12))
+        return generate(inputs_embeds=embeds, min_new_tokens=4, max_new_tokens=4)
 
     with delayed(model.model.layers[0], lambda: clock.advance_ms(BLOCK_MS)):
         case = measure_generate(chat, model=model, rounds=1, clock=clock)
